@@ -1,0 +1,38 @@
+"""Train small image classifiers, export them, prove that the exported files answer alike, and run them anywhere.
+
+>>> from mnist_edge import Classifier
+>>> Classifier("artifacts/cnn").predict("photo.png").label
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mnist_edge.errors import MnistEdgeError
+    from mnist_edge.runtime.classifier import Classifier, Prediction
+
+    __version__: str
+
+__all__ = ["Classifier", "MnistEdgeError", "Prediction", "__version__"]
+
+_HOMES = {
+    "Classifier": "mnist_edge.runtime.classifier",
+    "MnistEdgeError": "mnist_edge.errors",
+    "Prediction": "mnist_edge.runtime.classifier",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy (PEP 562), so that importing the package costs neither onnxruntime nor numpy.
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("mnist-edge")
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,37 @@
+"""The command line: parse, one library call, print. Nothing imports it."""
+
+import sys
+from typing import Final
+
+from mnist_edge.errors import DataError, InputError, MnistEdgeError, ModelError, UsageError
+
+FAILED: Final = 1
+INTERRUPTED: Final = 130
+
+_EXIT_CODES: Final = {UsageError: 2, DataError: 3, InputError: 3, ModelError: 4}
+
+
+def exit_code(error: MnistEdgeError) -> int:
+    """1: the operation or a quality gate failed; 2: usage; 3: bad image or data set; 4: bad or altered model."""
+    return next((code for kind, code in _EXIT_CODES.items() if isinstance(error, kind)), FAILED)
+
+
+def main() -> None:
+    """Run the command line; an expected failure is one line on stderr and an exit code."""
+    try:
+        from mnist_edge.cli.app import app
+
+        app(prog_name="mnist-edge")
+    except MnistEdgeError as error:
+        complain(error)
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except OSError as error:  # no space, no permission: the system's own words say it
+        complain(error)
+        sys.exit(FAILED)
+
+
+def complain(error: Exception) -> None:
+    """One line on stderr."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -1,0 +1,353 @@
+"""The commands. Heavy modules are imported inside them, so that ``--help`` is quick and a device needs no torch."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mnist_edge import __version__, bundle
+from mnist_edge.bundle import ARTIFACTS, Format
+from mnist_edge.cli import FAILED, INTERRUPTED, complain, exit_code
+from mnist_edge.cli.display import TrainingProgress, note, print_json, print_outcomes, print_table
+from mnist_edge.errors import InputError, MnistEdgeError, UsageError
+from mnist_edge.extras import require
+from mnist_edge.training.recipes import DEFAULT_LR, RECIPES, Architecture, OptimizerName, Recipe, Schedule
+
+if TYPE_CHECKING:
+    from mnist_edge.training.datasets import Dataset
+
+app = typer.Typer(
+    help="Train small image classifiers, export them, prove the exported files, run them without torch.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help is there in half the time
+)
+
+DEFAULT_BUNDLE = ARTIFACTS / Architecture.CNN
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+Data = Annotated[
+    str | None,
+    typer.Option(help="Data set: a name, an IDX or image folder, a CSV file.  [default: what the model was trained on]"),
+]
+Bundle = Annotated[Path, typer.Argument(help="A bundle: the folder that train made.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"mnist-edge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[  # noqa: ARG001  # its callback does the work
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def train(
+    model: Annotated[Architecture, typer.Option(help="Architecture, and with it the recipe.")] = Architecture.CNN,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Data set: a name, an IDX or image folder, a CSV file.  [default: $MNIST_EDGE_DATA or mnist]"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Bundle to write.  [default: artifacts/<model>]")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides the weights, the order and the distortions.")] = 0,
+    device: Annotated[str, typer.Option(help="Where PyTorch computes: cpu, cuda, mps.")] = "cpu",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate; its peak with one-cycle.")] = None,
+    optimizer: Annotated[OptimizerName | None, typer.Option(help="PyTorch optimizer.")] = None,
+    schedule: Annotated[Schedule | None, typer.Option(help="How the learning rate moves.")] = None,
+    momentum: Annotated[float | None, typer.Option(help="SGD's, Nesterov.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Weight decay.")] = None,
+    label_smoothing: Annotated[float | None, typer.Option(help="Share of each target spread over all classes.")] = None,
+    augment: Annotated[bool | None, typer.Option(help="Distort the training images at random.")] = None,
+    average: Annotated[float | None, typer.Option(help="Decay of the weights' moving average; 0 for none.")] = None,
+    autocast: Annotated[bool | None, typer.Option(help="Compute in bfloat16 where the processor can.")] = None,
+    json: Json = False,
+) -> None:
+    """Train a model and write the first half of its bundle, renewed after every epoch.
+
+    Options that are not given come from the architecture's own recipe.
+    """
+    recipe = _recipe(
+        model,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        optimizer=optimizer,
+        schedule=schedule,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        label_smoothing=label_smoothing,
+        augment=augment,
+        average=average,
+        autocast=autocast,
+    )
+    require("torch", extra="train")
+    from mnist_edge.training import datasets
+    from mnist_edge.training.train import train as run
+
+    folder = ARTIFACTS / model if out is None else out
+    dataset = datasets.load(data)
+    note(
+        f"{model} on {dataset.name}: {len(dataset.train):,} training and {len(dataset.test):,} test images, "
+        f"{len(dataset.labels)} classes, {recipe.epochs} epochs"
+    )
+    finished = 0
+    with TrainingProgress(recipe.epochs) as progress:
+
+        def on_epoch(epoch: Any) -> None:
+            nonlocal finished
+            finished = epoch.number
+            progress.epoch(epoch)
+
+        try:
+            history = run(
+                dataset, model, recipe, folder, seed=seed, device=device, on_batch=progress.batch, on_epoch=on_epoch
+            )
+        except KeyboardInterrupt:
+            kept = f"{folder} holds the model of epoch {finished}" if finished else "no epoch was finished, nothing written"
+            note(f"interrupted: {kept}")
+            raise typer.Exit(INTERRUPTED) from None
+    if json:
+        print_json({"bundle": str(folder), **bundle.read_training(folder)})
+    else:
+        test = history[-1].test
+        print(f"{folder}: {100 * test.accuracy:.2f} % of {test.total:,} test images right. Next:  mnist-edge export {folder}")
+
+
+def _recipe(model: Architecture, **given: Any) -> Recipe:
+    changes = {name: value for name, value in given.items() if value is not None}
+    recipe = RECIPES[model]
+    if changes.get("optimizer", recipe.optimizer) is not recipe.optimizer and "lr" not in changes:
+        # The recipe's rate was chosen for the recipe's optimizer.
+        changes["lr"] = DEFAULT_LR[changes["optimizer"]]
+    return dataclasses.replace(recipe, **changes)
+
+
+@app.command()
+def export(
+    target: Bundle = DEFAULT_BUNDLE,
+    formats: Annotated[str, typer.Option(help="Which files to make, separated by commas.")] = ",".join(Format),
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Convert a trained model, prove that every file answers as it does, and write the manifest.
+
+    A file that misses its tolerance is not written.
+    """
+    chosen = _formats(formats)
+    require("torch", extra="train")
+    from mnist_edge.export import pipeline
+
+    outcomes: list[pipeline.Outcome] = []
+
+    def report(outcome: pipeline.Outcome) -> None:
+        outcomes.append(outcome)
+        note(f"{outcome.format.file_name}: {'failed' if outcome.error else 'as PyTorch'}")
+
+    dataset = _data_of(target, data)
+    note(f"comparing with PyTorch on {len(dataset.test):,} images")
+    manifest = pipeline.export(target, dataset, chosen, report)
+    if json:
+        print_json({"bundle": str(target), **manifest})
+    else:
+        print_outcomes(outcomes)
+
+
+def _formats(text: str) -> list[Format]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in list(Format)]
+    if unknown or not names:
+        raise UsageError(f"unknown format {', '.join(unknown) or repr(text)}: choose from {', '.join(Format)}")
+    return [form for form in Format if form in names]
+
+
+def _data_of(folder: Path, wanted: str | None) -> "Dataset":
+    from mnist_edge.training import datasets
+
+    return datasets.load(wanted if wanted is not None else bundle.read_training(folder)["data"]["source"])
+
+
+@app.command()
+def verify(target: Bundle = DEFAULT_BUNDLE, data: Data = None, json: Json = False) -> None:
+    """Prove a bundle again: digests, contract, weights, golden vectors, and parity on the whole test set."""
+    manifest = bundle.read_manifest(target)
+    require("torch", extra="train")
+    from mnist_edge.export import pipeline
+
+    dataset = _data_of(target, data)
+    note(f"comparing {len(manifest['files'])} files with PyTorch on {len(dataset.test):,} images")
+    outcomes = pipeline.verify(target, dataset)
+    if json:
+        print_json(
+            [
+                {
+                    "file": outcome.format.file_name,
+                    "bytes": outcome.bytes,
+                    "parity": outcome.parity.as_dict() if outcome.parity else None,
+                    "error": str(outcome.error) if outcome.error else None,
+                }
+                for outcome in outcomes
+            ]
+        )
+    else:
+        print_outcomes(outcomes)
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    for error in errors:
+        complain(error)
+    if errors:
+        raise typer.Exit(max(map(exit_code, errors)))
+
+
+@app.command()
+def evaluate(
+    target: Annotated[Path, typer.Argument(help="A bundle, its model.pth, or an exported file.")] = DEFAULT_BUNDLE,
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Judge any form of a model on a test set: loss, accuracy, confusion matrix, figures of every class."""
+    from mnist_edge.export.evaluation import evaluate as run
+    from mnist_edge.training import datasets
+
+    folder = target if target.is_dir() else target.parent
+    known = data is None and (folder / bundle.TRAINING).is_file()
+    dataset = _data_of(folder, data) if known else datasets.load(data)
+    result = run(target, dataset.labels, dataset.test)
+    if json:
+        print_json({"model": str(target), "data": dataset.name, **result.as_dict()})
+        return
+    figures = result.metrics
+    print(
+        f"{target} on {dataset.name}: loss {figures.loss:.4f}, accuracy {figures.correct}/{figures.total} "
+        f"({100 * figures.accuracy:.2f} %)\n"
+    )
+    per_class = result.as_dict()["per_class"]
+    print_table(
+        ("class", "images", "precision", "recall", "F1"),
+        [
+            (label, str(row["support"]), *(f"{100 * row[name]:.2f} %" for name in ("precision", "recall", "f1")))
+            for label, row in per_class.items()
+        ],
+    )
+    print("\nconfusion: a row for each true class, a column for each answer")
+    rows = zip(result.labels, result.confusion.tolist(), strict=True)
+    print_table(("", *result.labels), [(label, *map(str, counts)) for label, counts in rows])
+
+
+@app.command()
+def predict(
+    images: Annotated[list[str], typer.Argument(help="Image files, folders of them, or - for one image on stdin.")],
+    model: Annotated[
+        str | None, typer.Option(help="A bundle, an .onnx file or the name of a pretrained model.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one line of JSON an image.")] = False,
+) -> None:
+    """Name the class of images. An image that cannot be read is reported and does not stop the others."""
+    from mnist_edge.runtime.classifier import Classifier
+
+    classifier = Classifier(model)
+    worst = 0
+    for name, source in _sources(images):
+        try:
+            prediction = classifier.predict(source)
+        except InputError as error:
+            worst = exit_code(error)
+            complain(error)
+            if json:
+                print_json({"image": name, "error": str(error)}, indent=None)
+            continue
+        if json:
+            print_json({"image": name, **dataclasses.asdict(prediction)}, indent=None)
+        else:
+            print(f"{name}\t{prediction.label}\t{prediction.probability:.4f}")
+    if worst:
+        raise typer.Exit(worst)
+
+
+def _sources(names: list[str]) -> list[tuple[str, Any]]:
+    from mnist_edge import images
+
+    found: list[tuple[str, Any]] = []
+    for name in names:
+        if name == "-":
+            found.append((name, sys.stdin.buffer))
+        elif Path(name).is_dir():
+            inside = images.find(Path(name))
+            if not inside:
+                complain(InputError(f"{name}: holds no images ({', '.join(sorted(images.SUFFIXES))})"))
+            found += [(str(path), path) for path in inside]
+        else:
+            found.append((name, name))
+    return found
+
+
+@app.command()
+def info(
+    target: Annotated[Path, typer.Argument(help="A bundle or an .onnx file.")] = DEFAULT_BUNDLE,
+    json: Json = False,
+) -> None:
+    """Tell what a bundle or a single file holds: contract, provenance, digests, measured parity."""
+    from mnist_edge.runtime.describe import describe
+
+    facts = describe(target)
+    if json:
+        print_json(facts)
+        return
+    contract, provenance = facts["contract"], facts["provenance"]
+    for name, value in (
+        ("input", "{name}: {dtype} {shape}".format(**contract["input"])),
+        ("output", "{name}: {dtype} {shape}".format(**contract["output"])),
+        ("labels", ", ".join(contract["labels"])),
+        ("normalization", "(pixel / 255 - {mean}) / {std}, inside the graph".format(**contract["normalization"])),
+        ("architecture", f"{provenance['architecture']}, {provenance['parameters']:,} parameters"),
+        ("trained on", f"{provenance['data']['name']}, seed {provenance['seed']}"),
+        ("weights", f"SHA-256 {provenance['state_dict_sha256']}"),
+        ("trained by", ", ".join(f"{package} {version}" for package, version in provenance["trained_by"].items())),
+        ("exported by", ", ".join(f"{package} {version}" for package, version in provenance["exported_by"].items())),
+    ):
+        print(f"{name:14} {value}")
+    print()
+    print_table(
+        ("file", "size", "max |Δlogit|", "flips", "accuracy", "state", "SHA-256"),
+        [
+            (
+                name,
+                f"{entry['bytes'] / 1000:,.1f} KB",
+                f"{entry['parity']['max_abs_diff']:.1e}" if "parity" in entry else "-",
+                str(entry["parity"]["flips"]) if "parity" in entry else "-",
+                f"{100 * entry['parity']['accuracy']:.2f} %" if "parity" in entry else "-",
+                entry["state"],
+                f"{entry['sha256'][:16]}…",
+            )
+            for name, entry in facts["files"].items()
+        ],
+    )
+
+
+@app.command()
+def selftest(
+    file: Annotated[Path, typer.Argument(help="An .onnx file.")],
+    json: Json = False,
+) -> None:
+    """Answer a file's golden vectors with this machine's onnxruntime, offline, and compare with PyTorch's answers."""
+    from mnist_edge.runtime import selftest as check
+    from mnist_edge.runtime.model import open_model
+
+    result = check.run(open_model(file))
+    if json:
+        print_json({"file": str(file), **dataclasses.asdict(result)})
+    else:
+        print(
+            f"{file}: ok, {result.vectors} golden vectors answered as PyTorch does "
+            f"(max |Δlogit| {result.max_abs_diff:.1e}, allowed {result.tolerance:.1e})"
+        )

@@ -1,0 +1,101 @@
+"""What the commands print: tables on stdout, the progress of a training on stderr."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from mnist_edge.export.pipeline import Outcome
+    from mnist_edge.training.loop import Epoch
+
+EVERY_BATCHES: Final = 100
+"""Off a terminal the loss is told once in so many batches."""
+
+
+def note(message: str) -> None:
+    """A line of progress, on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def print_json(value: object, *, indent: int | None = 2) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Aligned columns on stdout: the first flush left, the others right."""
+    lines = [header, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    for line in lines:
+        cells = [
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def print_outcomes(outcomes: Iterable["Outcome"]) -> None:
+    """The table of what a comparison of every file found."""
+    print_table(
+        ("file", "size", "max |Δlogit|", "flips", "accuracy", "result"),
+        [
+            (
+                outcome.format.file_name,
+                f"{outcome.bytes / 1000:,.1f} KB",
+                f"{outcome.parity.max_abs_diff:.1e}" if outcome.parity else "-",
+                f"{outcome.parity.flips}" if outcome.parity else "-",
+                f"{100 * outcome.parity.accuracy:.2f} %" if outcome.parity else "-",
+                "failed" if outcome.error else "ok",
+            )
+            for outcome in outcomes
+        ],
+    )
+
+
+class TrainingProgress:
+    """Tells how a training goes, on stderr: a bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+        self._batches = 0
+        self._bar: Any = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[loss]}"), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task("", total=None, loss="")
+
+    def __enter__(self) -> "TrainingProgress":
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def batch(self, epoch: int, seen: int, total: int, loss: float) -> None:
+        """After every batch: the epoch, the images seen in it, the images of an epoch, the batch's loss."""
+        if self._bar:
+            description = f"Train Epoch: {epoch}/{self._epochs}"
+            done, whole = (epoch - 1) * total + seen, self._epochs * total
+            self._bar.update(self._task, completed=done, total=whole, description=description, loss=f"Loss: {loss:.6f}")
+            return
+        if self._batches % EVERY_BATCHES == 0:
+            note(f"Train Epoch: {epoch} [{seen}/{total}]  Loss: {loss:.6f}")
+        self._batches = 0 if seen == total else self._batches + 1
+
+    def epoch(self, epoch: "Epoch") -> None:
+        """After every epoch."""
+        test = epoch.test
+        line = (
+            f"Test set: Average loss: {test.loss:.4f}, Accuracy: {test.correct}/{test.total} ({100 * test.accuracy:.2f}%)"
+            f"  [epoch {epoch.number}/{self._epochs}, {epoch.seconds:.1f} s]"
+        )
+        if self._bar:
+            self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        else:
+            note(line)

@@ -1,0 +1,110 @@
+"""The model contract: what goes in, what comes out, and under which names it travels.
+
+Every deployable form of a model takes raw pixels and returns logits::
+
+    image:  uint8   [N, 1, 28, 28]   0 = background, 255 = full ink
+    logits: float32 [N, classes]     one column a label, in the order of ``labels``
+
+Scaling and normalisation are part of the graph, so no caller can get them wrong.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from mnist_edge.errors import ModelFormatError
+
+HEIGHT: Final = 28
+WIDTH: Final = 28
+PIXELS: Final = HEIGHT * WIDTH
+WHITE: Final = 255
+"""The pixel value of full ink."""
+
+INPUT_NAME: Final = "image"
+OUTPUT_NAME: Final = "logits"
+BATCH_AXIS: Final = "N"
+OPSET: Final = 18
+"""ONNX operator set of every exported file: the lowest that torch's exporter writes without a conversion."""
+
+CONTRACT_VERSION: Final = 1
+"""Raised when a runtime of this version could misread an older file."""
+
+CONTRACT_KEY: Final = "mnist_edge.contract"
+PROVENANCE_KEY: Final = "mnist_edge.provenance"
+GOLDEN_KEY: Final = "mnist_edge.golden"
+DIGEST_KEY: Final = "mnist_edge.sha256"
+
+DIGITS: Final = tuple("0123456789")
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """How a pixel becomes the number that the first layer sees: ``(pixel / 255 - mean) / std``."""
+
+    mean: float
+    """Subtracted after scaling to 0…1."""
+
+    std: float
+    """Divided by after the subtraction; greater than zero."""
+
+
+TO_TENSOR: Final = Normalization(mean=0.0, std=1.0)
+"""torchvision's ``ToTensor``: scaling to 0…1 and nothing else."""
+
+STANDARDIZED: Final = Normalization(mean=0.1307, std=0.3081)
+"""Zero mean and unit variance over MNIST's 47,040,000 training pixels."""
+
+INK_SCALED: Final = Normalization(mean=0.0, std=0.3081)
+"""Unit variance, background exactly zero: a convolution's zero padding then is background, and folding is exact."""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a runtime must know to use a model, and all it needs to know."""
+
+    labels: tuple[str, ...]
+    """The name of each class, in the order of the logits' columns."""
+
+    normalization: Normalization
+    """Already inside the graph; told for the record."""
+
+    version: int = CONTRACT_VERSION
+    """See `CONTRACT_VERSION`."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The contract as plain JSON values, the tensors' names, types and shapes spelled out."""
+        return {
+            "version": self.version,
+            "input": {"name": INPUT_NAME, "dtype": "uint8", "shape": [BATCH_AXIS, 1, HEIGHT, WIDTH]},
+            "output": {"name": OUTPUT_NAME, "dtype": "float32", "shape": [BATCH_AXIS, len(self.labels)]},
+            "labels": list(self.labels),
+            "normalization": asdict(self.normalization),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Any) -> "Contract":
+        """Read what `as_dict` wrote.
+
+        Raises:
+            ModelFormatError: it was written by a newer version, or says something else than it should.
+        """
+        try:
+            if data["version"] != CONTRACT_VERSION:
+                raise ModelFormatError(
+                    f"the model's contract has version {data['version']!r}, this runtime reads {CONTRACT_VERSION}: "
+                    "upgrade mnist-edge, or export the model again"
+                )
+            contract = cls(
+                labels=tuple(data["labels"]),
+                normalization=Normalization(**data["normalization"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ModelFormatError(f"the model's contract is incomplete ({error!r}): export the model again") from error
+        if contract.as_dict() != data:
+            raise ModelFormatError("the model's contract is not one of mnist-edge's: export the model again")
+        return contract
+
+
+def to_json(value: object) -> str:
+    """One canonical line of JSON: the same value always gives the same bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,73 @@
+"""The deployable graph: raw pixels in, logits out, in evaluation mode, ready to be traced or exported."""
+
+import copy
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from mnist_edge.contract import HEIGHT, WHITE, WIDTH, Normalization
+from mnist_edge.training.models import normalize
+
+
+class RawPixels(nn.Module):
+    """The trained model behind its own preprocessing, operation by operation as in training."""
+
+    def __init__(self, model: nn.Module, normalization: Normalization) -> None:
+        super().__init__()
+        self.model = model
+        self.normalization = normalization
+
+    def forward(self, image: Tensor) -> Tensor:
+        """uint8 [N, 1, 28, 28] to float32 [N, classes]."""
+        logits: Tensor = self.model(normalize(image.float(), self.normalization))
+        return logits
+
+
+class Folded(nn.Module):
+    """A model whose first layer takes raw pixels, because the preprocessing has become part of its weights."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Tensor:
+        """uint8 [N, 1, 28, 28] to float32 [N, classes]."""
+        logits: Tensor = self.model(image.float())
+        return logits
+
+
+def fold(model: nn.Module, normalization: Normalization) -> nn.Module:
+    """The leanest module that computes what `RawPixels` does, equal but for rounding.
+
+    Batch normalisation goes into the convolution before it and the preprocessing into the first layer, both computed
+    in float64. Where a convolution pads with zeros and the background is not zero after normalisation, folding would
+    change the border: there the preprocessing stays an operation of its own.
+    """
+    folded = copy.deepcopy(model).double().eval()
+    _fold_batch_norm(folded)
+    first = next(layer for layer in folded.modules() if isinstance(layer, (nn.Linear, nn.Conv2d)))
+    if isinstance(first, nn.Conv2d) and normalization.mean != 0:
+        return RawPixels(folded.float(), normalization).eval()
+    with torch.no_grad():
+        scale = 1 / (WHITE * normalization.std)
+        if normalization.mean != 0:
+            shift = first.weight.flatten(1).sum(dim=1) * (normalization.mean / normalization.std)
+            first.bias = nn.Parameter(-shift if first.bias is None else first.bias - shift)
+        first.weight.mul_(scale)
+    return Folded(folded.float()).eval()
+
+
+def example(count: int = 2) -> Tensor:
+    """Raw pixels to trace with, uint8 [count, 1, 28, 28]; two or more, or the batch axis is taken for a constant."""
+    return torch.zeros(count, 1, HEIGHT, WIDTH, dtype=torch.uint8)
+
+
+def _fold_batch_norm(module: nn.Module) -> None:
+    for child in module.children():
+        _fold_batch_norm(child)
+    if isinstance(module, nn.Sequential):
+        for index, (layer, following) in enumerate(pairwise(module)):
+            if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+                module[index], module[index + 1] = fuse_conv_bn_eval(layer, following), nn.Identity()

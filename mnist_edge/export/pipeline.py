@@ -1,0 +1,214 @@
+"""`export` completes a bundle and `verify` proves it again; both fail closed."""
+
+import importlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from mnist_edge import bundle
+from mnist_edge.bundle import Format
+from mnist_edge.errors import DataFormatError, MnistEdgeError, ModelFormatError, ParityError
+from mnist_edge.export import metadata, parity
+from mnist_edge.export.parity import Parity, Reference, Run, Tolerance
+from mnist_edge.runtime import selftest
+from mnist_edge.runtime.golden import Golden
+from mnist_edge.runtime.model import load as load_onnx
+from mnist_edge.training import checkpoint
+from mnist_edge.training.checkpoint import Trained
+from mnist_edge.training.datasets import Dataset
+
+
+class FormatModule(Protocol):
+    """What the module of a format provides."""
+
+    TOLERANCE: Tolerance
+
+    def convert(self, trained: Trained, golden: Golden) -> bytes:
+        """The file's content."""
+
+    def variants(self, data: bytes, name: str) -> Mapping[str, Run]:
+        """The ways in which the file is run and compared."""
+
+    def check_weights(self, data: bytes, name: str, trained: Trained) -> None:
+        """Raise ParityError where the file's weights are not the trained ones."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one file."""
+
+    format: Format
+    bytes: int
+    parity: Parity | None
+    """None where the comparison did not come to an end."""
+
+    error: MnistEdgeError | None
+    """None where the file passed."""
+
+
+Report = Callable[[Outcome], None]
+
+
+def format_module(form: Format) -> FormatModule:
+    """The module of this package that bears the format's name."""
+    return cast(FormatModule, importlib.import_module(f"{__package__}.{form.name.lower()}"))
+
+
+def export(
+    folder: Path, data: Dataset, formats: Sequence[Format] = tuple(Format), report: Report = lambda outcome: None
+) -> dict[str, Any]:
+    """Convert a bundle's model, prove every file, and only then put the files and the manifest in place.
+
+    Each candidate is written beside its name, compared, and renamed when all have passed; after a failure the folder
+    holds what it held before.
+
+    Args:
+        folder: a bundle that `train` made.
+        data: the data it was trained on.
+        formats: which files to make; those of earlier exports of the same weights stay.
+        report: called for every file that was compared.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ModelError: the bundle's first half is missing, damaged or altered.
+        DataFormatError: `data` is not what the model was trained on.
+        ParityError: a file missed its tolerance.
+    """
+    trained = checkpoint.load(folder)
+    _require_same_data(trained, data)
+    reference = Reference(trained, data.test)
+    golden = metadata.golden_vectors(trained, data.test)
+    outcomes: list[Outcome] = []
+    entries: dict[str, Any] = {}
+    with ExitStack() as cleanup:
+        for form in formats:
+            candidate = folder / f"{form.file_name}.candidate"
+            cleanup.callback(candidate.unlink, missing_ok=True)
+            bundle.write_atomically(candidate, format_module(form).convert(trained, golden))
+            content = candidate.read_bytes()
+            outcome = _prove(form, content, str(folder / form.file_name), trained, reference)
+            outcomes.append(outcome)
+            report(outcome)
+            if outcome.parity is not None:
+                entries[form.file_name] = _entry(content) | {"format": form.value, "parity": outcome.parity.as_dict()}
+        failures = [outcome.error for outcome in outcomes if outcome.error is not None]
+        if failures:
+            raise failures[0] if len(failures) == 1 else ParityError("; ".join(map(str, failures)))
+        manifest = {
+            "version": bundle.MANIFEST_VERSION,
+            "contract": trained.contract.as_dict(),
+            "provenance": metadata.provenance(trained),
+            "pytorch": {"accuracy": reference.accuracy},
+            "files": {
+                name: _entry((folder / name).read_bytes()) for name in (bundle.WEIGHTS, bundle.TRAINING)
+            }
+            | _kept_entries(folder, trained)
+            | entries,
+        }
+        for form in formats:
+            os.replace(folder / f"{form.file_name}.candidate", folder / form.file_name)
+    bundle.write_json(folder / bundle.MANIFEST, manifest)
+    return manifest
+
+
+def verify(folder: Path, data: Dataset, report: Report = lambda outcome: None) -> list[Outcome]:
+    """Prove a complete bundle again: digests, contract, weights, golden vectors and parity on the whole test set.
+
+    Returns:
+        An outcome for every exported file; a file that failed has its error there, and the others are still judged.
+
+    Raises:
+        ModelError: the manifest or the first half of the bundle is missing, damaged or altered.
+        DataFormatError: `data` is not what the model was trained on.
+    """
+    manifest = bundle.read_manifest(folder)
+    for name in (bundle.WEIGHTS, bundle.TRAINING):
+        bundle.read_verified(folder, name, manifest)
+    trained = checkpoint.load(folder)
+    if manifest["contract"] != trained.contract.as_dict():
+        raise ModelFormatError(
+            f"{folder / bundle.MANIFEST}: its contract is not the one of the training (labels or normalisation differ): "
+            f"export again:  mnist-edge export {folder}"
+        )
+    forms = [form for form in Format if form.file_name in manifest["files"]]
+    if not forms:
+        raise ModelFormatError(f"{folder / bundle.MANIFEST}: lists no exported file:  mnist-edge export {folder}")
+    _require_same_data(trained, data)
+    reference = Reference(trained, data.test)
+    outcomes = []
+    for form in forms:
+        try:
+            content = bundle.read_verified(folder, form.file_name, manifest)
+        except MnistEdgeError as error:
+            outcome = Outcome(form, bytes=0, parity=None, error=error)
+        else:
+            outcome = _prove(form, content, str(folder / form.file_name), trained, reference)
+        outcomes.append(outcome)
+        report(outcome)
+    return outcomes
+
+
+def _prove(form: Format, content: bytes, name: str, trained: Trained, reference: Reference) -> Outcome:
+    module = format_module(form)
+    found: Parity | None = None
+    error: MnistEdgeError | None = None
+    try:
+        found = parity.compare(reference, module.variants(content, name))
+        parity.judge(found, module.TOLERANCE)
+        module.check_weights(content, name, trained)
+        if form.file_name.endswith(".onnx"):
+            model = load_onnx(content, name)
+            if model.contract != trained.contract:
+                raise ModelFormatError(f"{name}: its contract is not the one of the training: export it again")
+            selftest.run(model)
+    except ParityError as problem:
+        text = str(problem)
+        error = problem if text.startswith(name) else ParityError(f"{name}: not equal to PyTorch's: {text}")
+    except MnistEdgeError as problem:
+        error = problem
+    return Outcome(form, len(content), found, error)
+
+
+def _require_same_data(trained: Trained, data: Dataset) -> None:
+    recorded = trained.training["data"]["sha256"]
+    if data.labels != trained.contract.labels:
+        raise DataFormatError(
+            f"{data.name}: its labels {_brief(data.labels)} are not the model's {_brief(trained.contract.labels)}: "
+            "give the data that the model was trained on with --data"
+        )
+    if recorded != data.digests:
+        differing = ", ".join(part for part, digest in data.digests.items() if recorded.get(part) != digest)
+        raise DataFormatError(
+            f"{data.name}: its {differing} differ from those the model was trained on: give the same data with --data"
+        )
+
+
+def _brief(labels: tuple[str, ...]) -> str:
+    return ",".join(labels[:10]) + ("…" if len(labels) > 10 else "")
+
+
+def _entry(content: bytes) -> dict[str, Any]:
+    return {"sha256": bundle.sha256(content), "bytes": len(content)}
+
+
+def _kept_entries(folder: Path, trained: Trained) -> dict[str, Any]:
+    # Files of an earlier export stay listed while they are intact and of the same weights.
+    try:
+        manifest = bundle.read_manifest(folder)
+    except MnistEdgeError:
+        return {}
+    if manifest.get("provenance", {}).get("state_dict_sha256") != trained.training["state_dict_sha256"]:
+        return {}
+    kept = {}
+    for form in Format:
+        try:
+            bundle.read_verified(folder, form.file_name, manifest)
+        except MnistEdgeError:
+            continue
+        kept[form.file_name] = manifest["files"][form.file_name]
+    return kept

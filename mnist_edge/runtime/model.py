@@ -1,0 +1,114 @@
+"""Opening an exported model: the bytes are verified first, then loaded, then held against their contract."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from mnist_edge import bundle
+from mnist_edge.contract import (
+    BATCH_AXIS,
+    CONTRACT_KEY,
+    GOLDEN_KEY,
+    HEIGHT,
+    INPUT_NAME,
+    OUTPUT_NAME,
+    PROVENANCE_KEY,
+    WIDTH,
+    Contract,
+)
+from mnist_edge.errors import ModelFormatError, ModelNotFoundError
+from mnist_edge.runtime.golden import Golden
+from mnist_edge.runtime.session import open_session
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+PRETRAINED: Final = Path(__file__).parents[1] / "pretrained"
+"""The bundles that come with the package, one folder a name."""
+
+DEFAULT_PRETRAINED: Final = "cnn"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A session and what its file says of itself."""
+
+    name: str
+    session: "InferenceSession"
+    contract: Contract
+    provenance: dict[str, Any]
+    golden: Golden
+
+
+def open_model(source: str | os.PathLike[str] | None = None, *, threads: int | None = None) -> Model:
+    """Read, verify and load a model.
+
+    Args:
+        source: a bundle (its ``model.onnx`` is taken), one ``.onnx`` file, or the name of a pretrained model; None for
+            the default pretrained one.
+        threads: size of the compute pool; None follows the policy of `mnist_edge.runtime.session`.
+
+    Raises:
+        ModelNotFoundError: nothing there.
+        ModelFormatError: not a model of ours, or one that does not keep its contract.
+        AlteredModelError: not the file that was exported.
+        UsageError: impossible `threads`.
+    """
+    path = _locate(source)
+    if not path.is_dir():
+        data = bundle.read_file(path, "give a bundle, an .onnx file or the name of a pretrained model")
+        return load(data, str(path), threads=threads)
+    manifest = bundle.read_manifest(path)
+    model = load(bundle.read_verified(path, bundle.Format.ONNX.file_name, manifest), str(path), threads=threads)
+    if model.contract.as_dict() != manifest["contract"]:
+        raise ModelFormatError(
+            f"{path}: {bundle.MANIFEST} and {bundle.Format.ONNX.file_name} hold different contracts: "
+            f"export again:  mnist-edge export {path}"
+        )
+    return model
+
+
+def load(data: bytes, name: str, *, threads: int | None = None, optimize: bool = True) -> Model:
+    """Load an ``.onnx`` file's content after checking the digest that it carries. Raises as `open_model` does."""
+    bundle.check_seal(data, name)
+    session = open_session(data, threads=threads, optimize=optimize)
+    metadata = session.get_modelmeta().custom_metadata_map
+    try:
+        contract = Contract.from_dict(json.loads(metadata[CONTRACT_KEY]))
+        provenance = json.loads(metadata[PROVENANCE_KEY])
+        golden = Golden.from_dict(json.loads(metadata[GOLDEN_KEY]), len(contract.labels))
+    except (KeyError, ValueError) as error:
+        if isinstance(error, ModelFormatError):
+            raise
+        raise ModelFormatError(f"{name}: its metadata are incomplete ({error!r}): export it again") from error
+    _check_signature(session, contract, name)
+    return Model(name, session, contract, provenance, golden)
+
+
+def _locate(source: str | os.PathLike[str] | None) -> Path:
+    if source is None:
+        source = DEFAULT_PRETRAINED
+        path = PRETRAINED / source
+    else:
+        path = Path(source)
+        if not path.exists() and len(path.parts) == 1:
+            path = PRETRAINED / path
+    if path.exists():
+        return path
+    known = sorted(folder.name for folder in PRETRAINED.glob("*")) if PRETRAINED.is_dir() else []
+    raise ModelNotFoundError(
+        f"{source}: no such bundle, file or pretrained model ({', '.join(known) or 'none come with this version'}): "
+        "check the path, or make one with  mnist-edge train  and  mnist-edge export"
+    )
+
+
+def _check_signature(session: "InferenceSession", contract: Contract, name: str) -> None:
+    actual = [(node.name, node.type, node.shape) for node in (*session.get_inputs(), *session.get_outputs())]
+    promised = [
+        (INPUT_NAME, "tensor(uint8)", [BATCH_AXIS, 1, HEIGHT, WIDTH]),
+        (OUTPUT_NAME, "tensor(float)", [BATCH_AXIS, len(contract.labels)]),
+    ]
+    if actual != promised:
+        raise ModelFormatError(f"{name}: takes and returns {actual}, its contract says {promised}: export it again")

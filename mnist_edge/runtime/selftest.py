@@ -1,0 +1,47 @@
+"""The golden vectors of a model through this machine's onnxruntime."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mnist_edge.contract import INPUT_NAME, OUTPUT_NAME
+from mnist_edge.errors import ParityError
+from mnist_edge.runtime.model import Model
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """What a passed self-test found."""
+
+    vectors: int
+    """How many golden vectors were answered, each alone and all as one batch."""
+
+    max_abs_diff: float
+    """The largest |Δlogit| from PyTorch's answers."""
+
+    tolerance: float
+    """What the file allows."""
+
+
+def run(model: Model) -> SelfTest:
+    """Answer the model's golden vectors, alone and as one batch, and compare with the logits that PyTorch gave.
+
+    Raises:
+        ParityError: an answer is not finite, or farther off than the file's tolerance.
+    """
+    golden = model.golden
+    worst = 0.0
+    for batch in (1, len(golden.images)):
+        answers = [
+            model.session.run([OUTPUT_NAME], {INPUT_NAME: golden.images[start : start + batch]})[0]
+            for start in range(0, len(golden.images), batch)
+        ]
+        difference = np.abs(np.concatenate(answers) - golden.logits).max()
+        # Written so that NaN fails.
+        if not difference <= golden.tolerance:
+            raise ParityError(
+                f"{model.name}: on this machine its logits are {difference:.2g} from PyTorch's at batch size {batch}, "
+                f"{golden.tolerance:.2g} is allowed: do not use it here; try another format or onnxruntime version"
+            )
+        worst = max(worst, float(difference))
+    return SelfTest(vectors=len(golden.images), max_abs_diff=worst, tolerance=golden.tolerance)

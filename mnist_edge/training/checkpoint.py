@@ -1,0 +1,123 @@
+"""The first half of a bundle: writing what a training made, and reading it back without trusting it."""
+
+import hashlib
+import io
+import pickle
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mnist_edge import __version__, bundle
+from mnist_edge.bundle import TRAINING, WEIGHTS
+from mnist_edge.contract import Contract, Normalization
+from mnist_edge.errors import AlteredModelError, ModelFormatError
+from mnist_edge.training.datasets import Dataset
+from mnist_edge.training.loop import Epoch
+from mnist_edge.training.models import build
+from mnist_edge.training.recipes import Architecture, Recipe
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model, as the first half of a bundle holds it."""
+
+    architecture: Architecture
+    contract: Contract
+    model: nn.Module
+    """In evaluation mode, on the CPU."""
+
+    training: dict[str, Any]
+    """What ``training.json`` says."""
+
+
+def save(
+    folder: Path, model: nn.Module, architecture: Architecture, recipe: Recipe, seed: int, data: Dataset, epochs: list[Epoch]
+) -> None:
+    """Write ``model.pth`` and ``training.json``; exported files of an earlier training go, for they answer as it did."""
+    state_dict = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    training = {
+        "version": bundle.TRAINING_VERSION,
+        "architecture": architecture.value,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "labels": list(data.labels),
+        "recipe": asdict(recipe),
+        "seed": seed,
+        "finished": len(epochs) == recipe.epochs,
+        "data": {
+            "name": data.name,
+            "source": data.source,
+            "train": len(data.train),
+            "test": len(data.test),
+            "sha256": data.digests,
+        },
+        "state_dict_sha256": state_dict_digest(state_dict),
+        "epochs": [epoch.as_dict() for epoch in epochs],
+        "versions": {"mnist-edge": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "machine": {"platform": platform.platform(), "threads": torch.get_num_threads()},
+    }
+    buffer = io.BytesIO()
+    torch.save(state_dict, buffer)
+    for stale in (bundle.MANIFEST, *(form.file_name for form in bundle.Format)):
+        (folder / stale).unlink(missing_ok=True)
+    bundle.write_atomically(folder / WEIGHTS, buffer.getvalue())
+    bundle.write_json(folder / TRAINING, training)
+
+
+def load(folder: Path) -> Trained:
+    """Read what `save` wrote.
+
+    Raises:
+        ModelNotFoundError: a file is missing.
+        ModelFormatError: a file is damaged, the weights do not fit the architecture, or are not finite.
+        AlteredModelError: the weights are not those that ``training.json`` describes.
+    """
+    remedy = f"train again:  mnist-edge train --out {folder}"
+    training = bundle.read_training(folder)
+    path = folder / WEIGHTS
+    state_dict = _read_state_dict(path, remedy)
+    try:
+        architecture = Architecture(training["architecture"])
+        contract = Contract(tuple(training["labels"]), Normalization(**training["recipe"]["normalization"]))
+    except (TypeError, ValueError) as error:
+        raise ModelFormatError(f"{folder / TRAINING}: malformed ({error}): {remedy}") from error
+    for name, tensor in state_dict.items():
+        if not torch.isfinite(tensor).all():
+            raise ModelFormatError(f"{path}: {name} holds NaN or infinite weights: {remedy}, with a lower --lr")
+    model = build(architecture, len(contract.labels))
+    try:
+        model.load_state_dict(state_dict)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())
+        raise ModelFormatError(f"{path}: does not fit {architecture} ({detail[:200]}): {remedy}") from error
+    actual = state_dict_digest(state_dict)
+    recorded = training["state_dict_sha256"]
+    if actual != recorded:
+        raise AlteredModelError(
+            f"{path}: altered since its training (its weights have SHA-256 {actual[:12]}…, "
+            f"{TRAINING} says {recorded[:12]}…): {remedy}"
+        )
+    return Trained(architecture, contract, model.eval(), training)
+
+
+def state_dict_digest(state_dict: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and values: the same for equal weights, however they were saved."""
+    sha256 = hashlib.sha256()
+    for name, tensor in sorted(state_dict.items()):
+        sha256.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}:".encode())
+        sha256.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return sha256.hexdigest()
+
+
+def _read_state_dict(path: Path, remedy: str) -> dict[str, Tensor]:
+    data = bundle.read_file(path, remedy)
+    try:
+        state_dict = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        raise ModelFormatError(f"{path}: not a readable state_dict: {remedy}") from error
+    if not isinstance(state_dict, dict) or not all(isinstance(value, Tensor) for value in state_dict.values()):
+        raise ModelFormatError(f"{path}: not a state_dict of tensors: {remedy}")
+    return state_dict

@@ -1,0 +1,171 @@
+"""Labelled 28×28 images, wherever they are kept, as arrays in memory.
+
+`load` takes a name, a path or nothing. Nothing means ``$MNIST_EDGE_DATA`` where it is set, else ``mnist``. A name is
+looked for in ``artifacts/datasets`` of the checkout, then in the user's cache; what is in neither is downloaded into
+the cache through torchvision. Canonical MNIST is recognised by the digests of its decompressed files, whatever it
+came from. Works without torch.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_edge.contract import HEIGHT, WIDTH
+from mnist_edge.errors import DataFormatError
+from mnist_edge.training import download, idx, sources
+from mnist_edge.training.sources import RawData, RawSplit
+
+DEFAULT: Final = "mnist"
+ENVIRONMENT_VARIABLE: Final = "MNIST_EDGE_DATA"
+
+CHECKOUT_DATASETS: Final = Path(__file__).resolve().parents[2] / "artifacts" / "datasets"
+"""Exists only where the package is run from its repository."""
+
+MAX_CLASSES: Final = 256
+"""Class indices are kept as unsigned bytes, as in MNIST's own files."""
+
+HELD_OUT: Final = 7
+"""Every seventh image of a class becomes the test set where a source has none: MNIST's own proportion."""
+
+MNIST_DIGESTS: Final[Mapping[str, str]] = {
+    "train-images": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "test-images": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "test-labels": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+"""SHA-256 of MNIST's four files, decompressed."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and the classes they belong to."""
+
+    images: NDArray[np.uint8]
+    """[n, 28, 28], 0 = background, 255 = full ink."""
+
+    labels: NDArray[np.uint8]
+    """[n], indices into the data set's `labels`."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A training and a test split over the same classes."""
+
+    name: str
+    """What was asked for: a name, or the last part of a path."""
+
+    source: str
+    """What `load` takes to find the same data again: the name, or the absolute path."""
+
+    labels: tuple[str, ...]
+    """The name of each class."""
+
+    train: Split
+    test: Split
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each part's uncompressed IDX form: for canonical MNIST those of its files."""
+        return {
+            "train-images": idx.digest(self.train.images),
+            "train-labels": idx.digest(self.train.labels),
+            "test-images": idx.digest(self.test.images),
+            "test-labels": idx.digest(self.test.labels),
+        }
+
+
+def load(source: str | os.PathLike[str] | None = None) -> Dataset:
+    """Find, read and check a data set.
+
+    Args:
+        source: one of `mnist_edge.training.download.NAMES`, or the path of an IDX folder (MNIST's four files, plain or
+            gzipped, optionally ``labels.txt``), of an image folder (``<label>/*.png``, optionally below ``train`` and
+            ``test``), of a CSV file in Kaggle's form or of a folder with ``train.csv``.
+
+    Raises:
+        DataNotFoundError: nothing there, and nothing to download it from.
+        DataFormatError: it is malformed, or is not the data of that name.
+    """
+    wanted = os.fspath(source) if source is not None else os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT
+    if wanted in download.NAMES:
+        dataset = _assemble(wanted, wanted, sources.read(_folder_of(wanted)))
+        if wanted == DEFAULT:
+            _require_canonical(dataset)
+        return dataset
+    path = Path(wanted).expanduser().resolve()
+    return _assemble(path.name, str(path), sources.read(path))
+
+
+def _folder_of(name: str) -> Path:
+    tracked = CHECKOUT_DATASETS / name
+    return tracked if tracked.is_dir() else download.ensure(name)
+
+
+def _require_canonical(dataset: Dataset) -> None:
+    for part, digest in dataset.digests.items():
+        if digest != MNIST_DIGESTS[part]:
+            raise DataFormatError(
+                f"{dataset.name}: the {part} have SHA-256 {digest[:12]}… instead of {MNIST_DIGESTS[part][:12]}…: "
+                "not the canonical MNIST; delete the file and fetch it again"
+            )
+
+
+def _assemble(name: str, source: str, data: RawData) -> Dataset:
+    for raw in (data.train, data.test):
+        if raw is not None:
+            _check(raw, data.names)
+    values = np.unique(data.train.labels)
+    if len(values) < 2:
+        raise DataFormatError(f"{data.train.where}: all images have one label: a classifier needs two classes or more")
+    if len(values) > MAX_CLASSES:
+        raise DataFormatError(f"{data.train.where}: {len(values)} classes: no more than {MAX_CLASSES} are supported")
+    train, test = (data.train, data.test) if data.test is not None else _hold_out(data.train)
+    if unknown := set(test.labels.tolist()) - set(values.tolist()):
+        raise DataFormatError(f"{test.where}: label {min(unknown)} does not occur in the training set")
+    return Dataset(
+        name=name,
+        source=source,
+        labels=tuple(data.names[value] if data.names else str(value) for value in values),
+        train=_number(train, values),
+        test=_number(test, values),
+    )
+
+
+def _check(raw: RawSplit, names: tuple[str, ...] | None) -> None:
+    if len(raw.images) != len(raw.labels):
+        raise DataFormatError(f"{raw.where}: {len(raw.labels):,} labels for {len(raw.images):,} images: fetch both again")
+    if len(raw.labels) == 0:
+        raise DataFormatError(f"{raw.where}: the data set is empty")
+    if raw.images.shape[1:] != (HEIGHT, WIDTH):
+        height, width = raw.images.shape[1:]
+        raise DataFormatError(f"{raw.where}: images of {height}×{width} pixels: scale them to {HEIGHT}×{WIDTH}")
+    if names is not None and raw.labels.max() >= len(names):
+        raise DataFormatError(
+            f"{raw.where}: label {raw.labels.max()} is not within 0…{len(names) - 1}: "
+            f"correct it, or name every class in {sources.LABELS_FILE}"
+        )
+
+
+def _hold_out(raw: RawSplit) -> tuple[RawSplit, RawSplit]:
+    rank = np.empty(len(raw.labels), dtype=np.int64)
+    for value in np.unique(raw.labels):
+        members = np.flatnonzero(raw.labels == value)
+        if len(members) < 2:
+            raise DataFormatError(f"{raw.where}: label {value} has a single image: two are needed to train and to test")
+        rank[members] = np.arange(len(members))
+    held_out = rank % HELD_OUT == 0
+    train, test = (RawSplit(raw.images[mask], raw.labels[mask], raw.where) for mask in (~held_out, held_out))
+    return train, test
+
+
+def _number(raw: RawSplit, values: NDArray[np.int64]) -> Split:
+    return Split(images=raw.images, labels=np.searchsorted(values, raw.labels).astype(np.uint8))

@@ -1,0 +1,96 @@
+"""The IDX file format that MNIST is distributed in (http://yann.lecun.com/exdb/mnist/), plain or gzipped.
+
+A file is a big-endian header (two zero bytes, a type code, the number of dimensions, then each dimension as uint32)
+followed by the values in C order. MNIST uses one type only, unsigned bytes, and so does this module.
+"""
+
+import gzip
+import hashlib
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_edge.errors import DataFormatError
+
+_UBYTE: Final = 0x08
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+
+
+def encode(array: NDArray[np.uint8]) -> bytes:
+    """The uncompressed IDX form of an array of unsigned bytes."""
+    return _header(array) + np.ascontiguousarray(array).tobytes()
+
+
+def digest(array: NDArray[np.uint8]) -> str:
+    """SHA-256, in hex, of the array's uncompressed IDX form: the same whatever form the data came in."""
+    sha256 = hashlib.sha256(_header(array))
+    sha256.update(np.ascontiguousarray(array).data)
+    return sha256.hexdigest()
+
+
+def read(path: Path, *, dimensions: int) -> NDArray[np.uint8]:
+    """Read an IDX file of unsigned bytes, plain or gzipped, whatever its name ends in.
+
+    The header is held against the file's size before memory is asked for the values.
+
+    Args:
+        path: the file.
+        dimensions: how many the array must have: 1 for labels, 3 for images.
+
+    Returns:
+        A read-only array, uint8, of `dimensions` dimensions.
+
+    Raises:
+        DataFormatError: wrong magic, another type or rank, truncated, trailing bytes, or damaged compression.
+    """
+    with path.open("rb") as file:
+        compressed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+    try:
+        if compressed:
+            with gzip.open(path) as stream:
+                return _decode(stream, path, dimensions, _uncompressed_size(path))  # type: ignore[arg-type]  # GzipFile reads as BinaryIO does
+        with path.open("rb") as stream:
+            return _decode(stream, path, dimensions, path.stat().st_size)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataFormatError(f"{path}: damaged gzip data ({error}): fetch the file again") from error
+
+
+def _header(array: NDArray[np.uint8]) -> bytes:
+    return struct.pack(f">HBB{array.ndim}I", 0, _UBYTE, array.ndim, *array.shape)
+
+
+def _uncompressed_size(path: Path) -> int:
+    # A gzip member ends in its uncompressed length modulo 2^32 (RFC 1952), which tells a lying header before decompression.
+    with path.open("rb") as file:
+        file.seek(-4, os.SEEK_END)
+        return int.from_bytes(file.read(4), "little")
+
+
+def _decode(stream: BinaryIO, path: Path, dimensions: int, size: int) -> NDArray[np.uint8]:
+    magic = stream.read(4)
+    expected_magic = bytes((0, 0, _UBYTE, dimensions))
+    if magic != expected_magic:
+        raise DataFormatError(
+            f"{path}: starts with {magic.hex() or 'nothing'} instead of {expected_magic.hex()}: "
+            f"not an IDX file of unsigned bytes with {dimensions} dimension(s)"
+        )
+    header = stream.read(4 * dimensions)
+    if len(header) < 4 * dimensions:
+        raise DataFormatError(f"{path}: truncated within its header: fetch the file again")
+    shape = struct.unpack(f">{dimensions}I", header)
+    count = int(np.prod(shape, dtype=object))
+    declared = 4 + len(header) + count
+    if declared != size:
+        raise DataFormatError(
+            f"{path}: its header declares {declared:,} bytes for shape {shape}, the file holds {size:,}: fetch it again"
+        )
+    # One byte more than declared, so that trailing data and a damaged checksum show.
+    values = stream.read(count + 1)
+    if len(values) != count:
+        raise DataFormatError(f"{path}: holds {len(values):,} values instead of {count:,}: fetch the file again")
+    return np.frombuffer(values, dtype=np.uint8).reshape(shape)

@@ -1,0 +1,94 @@
+"""The names of the architectures and the recipe that each is trained by. Free of torch, so that the CLI can read it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from mnist_edge.contract import INK_SCALED, STANDARDIZED, TO_TENSOR, Normalization
+
+
+class Architecture(StrEnum):
+    """Every architecture that `mnist_edge.training.models.build` can build."""
+
+    CNN = "cnn"
+    SIMPLE_NN = "simple-nn"
+    SIGMOID_NN = "sigmoid-nn"
+
+
+class OptimizerName(StrEnum):
+    """The optimizers on offer, all of them PyTorch's own."""
+
+    SGD = "sgd"
+    ADAM = "adam"
+    ADAMW = "adamw"
+
+
+class Schedule(StrEnum):
+    """How the learning rate moves during the training."""
+
+    CONSTANT = "constant"
+    ONE_CYCLE = "one-cycle"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training, but for the data and the seed."""
+
+    normalization: Normalization
+    """How pixels are scaled before the first layer; it travels in the model's contract."""
+
+    optimizer: OptimizerName
+    """Which of PyTorch's optimizers steps."""
+
+    lr: float
+    """Learning rate; with the one-cycle schedule its peak."""
+
+    epochs: int = 5
+    """Passes over the training set."""
+
+    batch_size: int = 64
+    """Images a step; the last batch of an epoch may be smaller."""
+
+    schedule: Schedule = Schedule.CONSTANT
+    """How the learning rate moves during the training."""
+
+    momentum: float = 0.0
+    """SGD only; Nesterov's where it is not zero."""
+
+    weight_decay: float = 0.0
+    """Added to the gradients (SGD, Adam) or taken off the weights (AdamW), as PyTorch does."""
+
+    label_smoothing: float = 0.0
+    """The share of each target that is spread over all classes."""
+
+    augment: bool = False
+    """Whether every batch is moved, turned, scaled and sheared at random (`mnist_edge.training.augment`)."""
+
+    average: float = 0.0
+    """Decay a step of the exponential moving average of the weights; zero keeps the last weights themselves."""
+
+    autocast: bool = False
+    """Whether forward and backward run in bfloat16 where the processor has instructions for it."""
+
+
+DEFAULT_LR: Final = {OptimizerName.SGD: 0.01, OptimizerName.ADAM: 0.001, OptimizerName.ADAMW: 0.001}
+"""Learning rate of an optimizer that a user puts in the place of the recipe's: the customary ones."""
+
+RECIPES: Final[dict[Architecture, Recipe]] = {
+    Architecture.CNN: Recipe(
+        normalization=INK_SCALED,
+        optimizer=OptimizerName.SGD,
+        lr=0.3,
+        epochs=8,
+        batch_size=256,
+        schedule=Schedule.ONE_CYCLE,
+        momentum=0.9,
+        weight_decay=5e-4,
+        label_smoothing=0.1,
+        augment=True,
+        average=0.99,
+        autocast=True,
+    ),
+    Architecture.SIMPLE_NN: Recipe(normalization=STANDARDIZED, optimizer=OptimizerName.ADAM, lr=0.001),
+    Architecture.SIGMOID_NN: Recipe(normalization=TO_TENSOR, optimizer=OptimizerName.SGD, lr=0.01),
+}

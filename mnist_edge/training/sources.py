@@ -1,0 +1,182 @@
+"""Readers of the forms in which people keep a labelled set of 28×28 images: IDX files, image folders, Kaggle's CSV.
+
+Each returns its splits as they stand in the files; `mnist_edge.training.datasets` checks and joins them.
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_edge import images
+from mnist_edge.contract import DIGITS, HEIGHT, PIXELS, WHITE, WIDTH
+from mnist_edge.errors import DataFormatError, DataNotFoundError, ImageFormatError
+from mnist_edge.training import idx
+
+LABELS_FILE: Final = "labels.txt"
+"""Beside IDX files: the name of class k on line k, where the classes are not the digits."""
+
+IDX_FILES: Final = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+"""MNIST's file names, images and labels of each split; each may end in ``.gz``."""
+
+
+@dataclass(frozen=True)
+class RawSplit:
+    """Images and labels as the files hold them."""
+
+    images: NDArray[np.uint8]
+    """[n, height, width]"""
+
+    labels: NDArray[np.int64]
+    """[n], the values in the file, not yet numbered from 0."""
+
+    where: str
+    """The path to name when something is wrong."""
+
+
+@dataclass(frozen=True)
+class RawData:
+    """What a reader found."""
+
+    train: RawSplit
+    test: RawSplit | None
+    """None where the source has no test split of its own."""
+
+    names: tuple[str, ...] | None
+    """Label value k means ``names[k]``; None where the values are their own names."""
+
+
+def read(path: Path) -> RawData:
+    """Read the data at a path in whichever of the forms it is.
+
+    Raises:
+        DataNotFoundError: nothing there, or nothing that looks like a data set.
+        DataFormatError: a file is malformed.
+    """
+    if not path.exists():
+        raise DataNotFoundError(f"{path}: no such file or folder: give an IDX folder, an image folder or a CSV file")
+    if path.is_file():
+        if path.suffix.lower() != ".csv":
+            raise DataFormatError(f"{path}: not a .csv file: give an IDX folder, an image folder or a CSV file")
+        return RawData(train=_read_csv(path), test=None, names=None)
+    if _is_idx_folder(path):
+        return _read_idx_folder(path)
+    if (path / "train.csv").is_file():
+        test = _read_csv(path / "test.csv") if (path / "test.csv").is_file() else None
+        return RawData(train=_read_csv(path / "train.csv"), test=test, names=None)
+    if any(child.is_dir() and not child.name.startswith(".") for child in path.iterdir()):
+        return _read_image_folder(path)
+    raise DataNotFoundError(
+        f"{path}: holds no data set: expected {IDX_FILES['train'][0]}[.gz] and the like, train.csv, or a folder per label"
+    )
+
+
+def _is_idx_folder(path: Path) -> bool:
+    return any(_idx_file(path, name) is not None for files in IDX_FILES.values() for name in files)
+
+
+def _idx_file(folder: Path, name: str) -> Path | None:
+    return next((folder / file for file in (name, f"{name}.gz") if (folder / file).is_file()), None)
+
+
+def _read_idx_folder(folder: Path) -> RawData:
+    splits = {}
+    for split, names in IDX_FILES.items():
+        paths = [_idx_file(folder, name) for name in names]
+        for name, path in zip(names, paths, strict=True):
+            if path is None:
+                raise DataNotFoundError(f"{folder}: has no {name} or {name}.gz: an IDX folder holds all four files")
+        image_path, label_path = paths
+        assert image_path is not None
+        assert label_path is not None
+        splits[split] = RawSplit(
+            images=idx.read(image_path, dimensions=3),
+            labels=idx.read(label_path, dimensions=1).astype(np.int64),
+            where=str(label_path),
+        )
+    return RawData(train=splits["train"], test=splits["test"], names=_read_names(folder / LABELS_FILE))
+
+
+def _read_names(path: Path) -> tuple[str, ...]:
+    if not path.is_file():
+        return DIGITS
+    try:
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    except UnicodeDecodeError as error:
+        raise DataFormatError(f"{path}: is not UTF-8 text: write one label name a line") from error
+    if "" in names or len(set(names)) < len(names) or not names:
+        raise DataFormatError(f"{path}: label names must be neither empty nor repeated: write one a line")
+    return names
+
+
+def _read_csv(path: Path) -> RawSplit:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            header = next(csv.reader(file), [])
+            first = next((k for k in (0, 1) if header[1:2] == [f"pixel{k}"]), 0)
+            if header != ["label", *(f"pixel{k}" for k in range(first, first + PIXELS))]:
+                raise DataFormatError(
+                    f"{path}: its first line is not label,pixel0,…,pixel{PIXELS - 1}: not Kaggle's form of MNIST"
+                )
+            values = np.loadtxt(file, delimiter=",", dtype=np.int64, ndmin=2, quotechar='"')
+    except UnicodeDecodeError as error:
+        raise DataFormatError(f"{path}: is not UTF-8 text: export the CSV again") from error
+    except (ValueError, csv.Error) as error:
+        if isinstance(error, DataFormatError):
+            raise
+        raise DataFormatError(f"{path}: {_one_line(error)}: each line is a label and {PIXELS} whole numbers") from error
+    if values.size == 0:
+        raise DataFormatError(f"{path}: holds no images below its header")
+    if values.shape[1] != 1 + PIXELS:
+        raise DataFormatError(f"{path}: its lines have {values.shape[1]} values instead of {1 + PIXELS}")
+    labels, pixels = values[:, 0], values[:, 1:]
+    _require_bytes(labels, path, "label")
+    _require_bytes(pixels, path, "pixel")
+    return RawSplit(images=pixels.astype(np.uint8).reshape(-1, HEIGHT, WIDTH), labels=labels, where=str(path))
+
+
+def _require_bytes(values: NDArray[np.int64], path: Path, what: str) -> None:
+    wrong = (values < 0) | (values > WHITE)
+    if wrong.any():
+        line = int(np.argwhere(wrong)[0][0]) + 2
+        raise DataFormatError(f"{path}, line {line}: {what} {values[wrong][0]} is not within 0…{WHITE}")
+
+
+def _read_image_folder(folder: Path) -> RawData:
+    if (folder / "train").is_dir() and (folder / "test").is_dir():
+        names = _label_folders(folder / "train")
+        if extra := set(_label_folders(folder / "test")) - set(names):
+            raise DataFormatError(f"{folder / 'test'}: label {min(extra)!r} has no folder under {folder / 'train'}")
+        return RawData(_read_images(folder / "train", names), _read_images(folder / "test", names), names)
+    names = _label_folders(folder)
+    return RawData(_read_images(folder, names), None, names)
+
+
+def _label_folders(folder: Path) -> tuple[str, ...]:
+    names = [child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
+    return tuple(sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)))
+
+
+def _read_images(folder: Path, names: tuple[str, ...]) -> RawSplit:
+    pictures: list[NDArray[np.uint8]] = []
+    labels: list[int] = []
+    for label, name in enumerate(names):
+        for path in images.find(folder / name):
+            try:
+                pictures.append(images.read(path))
+            except ImageFormatError as error:
+                raise DataFormatError(str(error)) from error
+            labels.append(label)
+    if not pictures:
+        raise DataFormatError(f"{folder}: its label folders hold no images: expected {folder / '<label>' / '*.png'}")
+    return RawSplit(images=np.stack(pictures), labels=np.array(labels, dtype=np.int64), where=str(folder))
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(".;: ")

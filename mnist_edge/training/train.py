@@ -1,0 +1,55 @@
+"""`train`: data in, the first half of a bundle out, renewed after every epoch."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mnist_edge.errors import UsageError
+from mnist_edge.training import checkpoint
+from mnist_edge.training.datasets import Dataset
+from mnist_edge.training.loop import Epoch, OnBatch, fit
+from mnist_edge.training.recipes import Architecture, Recipe
+
+
+def train(
+    data: Dataset,
+    architecture: Architecture,
+    recipe: Recipe,
+    out: Path,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    on_batch: OnBatch = lambda epoch, seen, total, loss: None,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> list[Epoch]:
+    """Train a model and write it to a bundle after every epoch, so that an interruption costs one epoch at most.
+
+    A bundle that is already there stays as it is until the first epoch is finished.
+
+    Raises:
+        UsageError: a value of the recipe is impossible, or `out` is a file.
+        TrainingError: the loss is no longer finite.
+    """
+    _check(recipe)
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: is a file, a bundle is a folder: choose another --out")
+    epochs: list[Epoch] = []
+    for epoch, model in fit(data, architecture, recipe, seed=seed, device=device, on_batch=on_batch):
+        epochs.append(epoch)
+        checkpoint.save(out, model, architecture, recipe, seed, data, epochs)
+        on_epoch(epoch)
+    return epochs
+
+
+def _check(recipe: Recipe) -> None:
+    limits = {
+        "epochs": recipe.epochs >= 1,
+        "batch_size": recipe.batch_size >= 1,
+        "lr": 0 < recipe.lr < float("inf"),
+        "momentum": 0 <= recipe.momentum < 1,
+        "weight_decay": 0 <= recipe.weight_decay < float("inf"),
+        "label_smoothing": 0 <= recipe.label_smoothing < 1,
+        "average": 0 <= recipe.average < 1,
+    }
+    for name, holds in limits.items():
+        if not holds:
+            raise UsageError(f"{name.replace('_', ' ')} cannot be {getattr(recipe, name)!r}: choose another value")
