@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import tempfile
-from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -94,10 +93,9 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
             if hasattr(os, "fchmod"):
                 os.fchmod(file.fileno(), 0o666 & ~_umask())  # mkstemp's files are its owner's alone
-        os.replace(scratch, path)
+        Path(scratch).replace(path)
     except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(scratch)
+        Path(scratch).unlink(missing_ok=True)
         raise
 
 

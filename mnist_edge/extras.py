@@ -15,6 +15,4 @@ def require(module: str, *, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"{error.name} is not installed: run  pip install 'mnist-edge[{extra}]'"
-        ) from error
+        raise MissingExtraError(f"{error.name} is not installed: run  pip install 'mnist-edge[{extra}]'") from error

@@ -137,7 +137,9 @@ def _fit(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
     height, width = ink.shape
     scale = INK_BOX / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(Image.fromarray(ink).resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR))
+    return np.asarray(
+        Image.fromarray(ink).resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR)
+    )
 
 
 def _centre(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -9,9 +9,9 @@ import typer
 
 from mnist_edge import __version__, bundle
 from mnist_edge.bundle import ARTIFACTS, Format
-from mnist_edge.cli import FAILED, INTERRUPTED, complain, exit_code
+from mnist_edge.cli import INTERRUPTED, complain, exit_code
 from mnist_edge.cli.display import TrainingProgress, note, print_json, print_outcomes, print_table
-from mnist_edge.errors import InputError, MnistEdgeError, UsageError
+from mnist_edge.errors import InputError, UsageError
 from mnist_edge.extras import require
 from mnist_edge.training.recipes import DEFAULT_LR, RECIPES, Architecture, OptimizerName, Recipe, Schedule
 
@@ -31,7 +31,9 @@ DEFAULT_BUNDLE = ARTIFACTS / Architecture.CNN
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Data = Annotated[
     str | None,
-    typer.Option(help="Data set: a name, an IDX or image folder, a CSV file.  [default: what the model was trained on]"),
+    typer.Option(
+        help="Data set: a name, an IDX or image folder, a CSV file.  [default: what the model was trained on]"
+    ),
 ]
 Bundle = Annotated[Path, typer.Argument(help="A bundle: the folder that train made.")]
 
@@ -44,7 +46,7 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[  # noqa: ARG001  # its callback does the work
+    version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
@@ -56,7 +58,9 @@ def train(
     model: Annotated[Architecture, typer.Option(help="Architecture, and with it the recipe.")] = Architecture.CNN,
     data: Annotated[
         str | None,
-        typer.Option(help="Data set: a name, an IDX or image folder, a CSV file.  [default: $MNIST_EDGE_DATA or mnist]"),
+        typer.Option(
+            help="Data set: a name, an IDX or image folder, a CSV file.  [default: $MNIST_EDGE_DATA or mnist]"
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Bundle to write.  [default: artifacts/<model>]")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides the weights, the order and the distortions.")] = 0,
@@ -115,14 +119,19 @@ def train(
                 dataset, model, recipe, folder, seed=seed, device=device, on_batch=progress.batch, on_epoch=on_epoch
             )
         except KeyboardInterrupt:
-            kept = f"{folder} holds the model of epoch {finished}" if finished else "no epoch was finished, nothing written"
+            kept = (
+                f"{folder} holds the model of epoch {finished}"
+                if finished
+                else "no epoch was finished, nothing written"
+            )
             note(f"interrupted: {kept}")
             raise typer.Exit(INTERRUPTED) from None
     if json:
         print_json({"bundle": str(folder), **bundle.read_training(folder)})
     else:
         test = history[-1].test
-        print(f"{folder}: {100 * test.accuracy:.2f} % of {test.total:,} test images right. Next:  mnist-edge export {folder}")
+        print(f"{folder}: {100 * test.accuracy:.2f} % of {test.total:,} test images right")
+        note(f"next:  mnist-edge export {folder}")
 
 
 def _recipe(model: Architecture, **given: Any) -> Recipe:

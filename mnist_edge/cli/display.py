@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 if TYPE_CHECKING:
     from mnist_edge.export.pipeline import Outcome
@@ -64,11 +64,11 @@ class TrainingProgress:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[loss]}"), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[loss]}"))
+            self._bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
             self._task = self._bar.add_task("", total=None, loss="")
 
-    def __enter__(self) -> "TrainingProgress":
+    def __enter__(self) -> Self:
         if self._bar:
             self._bar.start()
         return self
@@ -92,8 +92,8 @@ class TrainingProgress:
         """After every epoch."""
         test = epoch.test
         line = (
-            f"Test set: Average loss: {test.loss:.4f}, Accuracy: {test.correct}/{test.total} ({100 * test.accuracy:.2f}%)"
-            f"  [epoch {epoch.number}/{self._epochs}, {epoch.seconds:.1f} s]"
+            f"Test set: Average loss: {test.loss:.4f}, Accuracy: {test.correct}/{test.total} "
+            f"({100 * test.accuracy:.2f}%)  [epoch {epoch.number}/{self._epochs}, {epoch.seconds:.1f} s]"
         )
         if self._bar:
             self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,1 +1,1 @@
-"""From a trained model to exported files, and the proof that they answer as it does. The only room that sees both sides."""
+"""From a trained model to exported files, and the proof that they answer as it does: the room that sees both sides."""

@@ -16,7 +16,6 @@ Instead:
   speed. (DequantizeLinear is not folded at load; with it an image took 195 µs.)
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -126,7 +125,9 @@ def _convolution(node: NodeProto, constants: dict[str, NDArray[Any]]) -> list[No
     weight = node.input[1]
     constants[weight + _QUANTIZED], constants[weight + _SCALE] = _quantize_channels(constants.pop(weight))
     return [
-        helper.make_node("Cast", [weight + _QUANTIZED], [f"{weight}_cast"], name=f"{weight}_cast", to=TensorProto.FLOAT),
+        helper.make_node(
+            "Cast", [weight + _QUANTIZED], [f"{weight}_cast"], name=f"{weight}_cast", to=TensorProto.FLOAT
+        ),
         helper.make_node("Mul", [f"{weight}_cast", weight + _SCALE], [weight], name=f"{weight}_dequantize"),
         node,
     ]

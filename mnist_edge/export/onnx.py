@@ -32,7 +32,7 @@ def variants(data: bytes, name: str) -> Mapping[str, Run]:
 
     def run(optimize: bool) -> Run:
         session = load(data, name, optimize=optimize).session
-        return lambda images: session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]  # type: ignore[no-any-return]  # untyped
+        return lambda images: session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
 
     return {"optimized": run(optimize=True), "not optimized": run(optimize=False)}
 
@@ -77,6 +77,13 @@ def _strip(model: ModelProto) -> None:
     # quantizers of onnxruntime trip over.
     model.graph.name = "mnist-edge"
     del model.graph.value_info[:]
-    for item in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output, *model.graph.initializer):
+    for item in (
+        model,
+        model.graph,
+        *model.graph.node,
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.initializer,
+    ):
         del item.metadata_props[:]
         item.doc_string = ""

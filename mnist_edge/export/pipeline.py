@@ -1,7 +1,6 @@
 """`export` completes a bundle and `verify` proves it again; both fail closed."""
 
 import importlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -54,7 +53,7 @@ Report = Callable[[Outcome], None]
 
 def format_module(form: Format) -> FormatModule:
     """The module of this package that bears the format's name."""
-    return cast(FormatModule, importlib.import_module(f"{__package__}.{form.name.lower()}"))
+    return cast("FormatModule", importlib.import_module(f"{__package__}.{form.name.lower()}"))
 
 
 def export(
@@ -104,14 +103,12 @@ def export(
             "contract": trained.contract.as_dict(),
             "provenance": metadata.provenance(trained),
             "pytorch": {"accuracy": reference.accuracy},
-            "files": {
-                name: _entry((folder / name).read_bytes()) for name in (bundle.WEIGHTS, bundle.TRAINING)
-            }
+            "files": {name: _entry((folder / name).read_bytes()) for name in (bundle.WEIGHTS, bundle.TRAINING)}
             | _kept_entries(folder, trained)
             | entries,
         }
         for form in formats:
-            os.replace(folder / f"{form.file_name}.candidate", folder / form.file_name)
+            (folder / f"{form.file_name}.candidate").replace(folder / form.file_name)
     bundle.write_json(folder / bundle.MANIFEST, manifest)
     return manifest
 
@@ -132,7 +129,7 @@ def verify(folder: Path, data: Dataset, report: Report = lambda outcome: None) -
     trained = checkpoint.load(folder)
     if manifest["contract"] != trained.contract.as_dict():
         raise ModelFormatError(
-            f"{folder / bundle.MANIFEST}: its contract is not the one of the training (labels or normalisation differ): "
+            f"{folder / bundle.MANIFEST}: its labels or normalisation are not those of the training: "
             f"export again:  mnist-edge export {folder}"
         )
     forms = [form for form in Format if form.file_name in manifest["files"]]

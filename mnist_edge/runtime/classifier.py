@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +12,9 @@ from mnist_edge import images as pictures
 from mnist_edge.contract import HEIGHT, INPUT_NAME, OUTPUT_NAME, WHITE, WIDTH, Contract
 from mnist_edge.errors import ImageFormatError, ImageTypeError
 from mnist_edge.runtime.model import open_model
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 CHUNK: Final = 256
 """Images a call into onnxruntime: its arena keeps the peak of the largest batch it ever saw."""
@@ -79,7 +82,7 @@ class Classifier:
             case []:
                 return np.empty((0, len(self.labels)), dtype=np.float32)
             case [only]:
-                return only  # type: ignore[no-any-return]  # onnxruntime's stubs leave the values untyped
+                return cast("NDArray[np.float32]", only)
             case _:
                 return np.concatenate(chunks)
 
@@ -126,9 +129,9 @@ def _as_canonical(image: object) -> NDArray[np.uint8]:
             raise ImageFormatError(f"predict takes one grey image [height, width], not shape {image.shape}: {_SEVERAL}")
         return pictures.frame(_as_pixels(image))
     if isinstance(image, (str, os.PathLike)) or hasattr(image, "read"):
-        return pictures.read(image)
+        return pictures.read(cast("str | os.PathLike[str] | BinaryIO", image))
     if hasattr(image, "getbands"):  # Pillow's, told apart without importing Pillow
-        return pictures.frame(pictures.grey(image))
+        return pictures.frame(pictures.grey(cast("Image.Image", image)))
     raise ImageTypeError(
         f"cannot classify a {type(image).__name__}: give a path, a file object, a Pillow image or a uint8 array"
     )

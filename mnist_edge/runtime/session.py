@@ -78,9 +78,9 @@ def default_threads() -> int:
     onnxruntime itself counts the host's cores; it sees neither the affinity mask nor a container's CPU quota.
     """
     if asked := os.environ.get(THREADS_VARIABLE):
-        if not asked.isdecimal():
+        if not asked.isdecimal() or int(asked) < 1:
             raise UsageError(f"{THREADS_VARIABLE} must be a whole number from 1, not {asked!r}")
-        return checked_threads(int(asked))
+        return int(asked)
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(affinity, _cgroup_quota(), MAX_DEFAULT_THREADS))
 

@@ -21,6 +21,7 @@ from mnist_edge.training.loop import Epoch
 from mnist_edge.training.models import build
 from mnist_edge.training.recipes import Architecture, Recipe
 
+
 @dataclass(frozen=True)
 class Trained:
     """A trained model, as the first half of a bundle holds it."""
@@ -35,9 +36,15 @@ class Trained:
 
 
 def save(
-    folder: Path, model: nn.Module, architecture: Architecture, recipe: Recipe, seed: int, data: Dataset, epochs: list[Epoch]
+    folder: Path,
+    model: nn.Module,
+    architecture: Architecture,
+    recipe: Recipe,
+    seed: int,
+    data: Dataset,
+    epochs: list[Epoch],
 ) -> None:
-    """Write ``model.pth`` and ``training.json``; exported files of an earlier training go, for they answer as it did."""
+    """Write ``model.pth`` and ``training.json``; an earlier training's exported files go, for they answer as it did."""
     state_dict = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     training = {
         "version": bundle.TRAINING_VERSION,

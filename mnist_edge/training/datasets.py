@@ -142,7 +142,9 @@ def _assemble(name: str, source: str, data: RawData) -> Dataset:
 
 def _check(raw: RawSplit, names: tuple[str, ...] | None) -> None:
     if len(raw.images) != len(raw.labels):
-        raise DataFormatError(f"{raw.where}: {len(raw.labels):,} labels for {len(raw.images):,} images: fetch both again")
+        raise DataFormatError(
+            f"{raw.where}: {len(raw.labels):,} labels for {len(raw.images):,} images: fetch both again"
+        )
     if len(raw.labels) == 0:
         raise DataFormatError(f"{raw.where}: the data set is empty")
     if raw.images.shape[1:] != (HEIGHT, WIDTH):

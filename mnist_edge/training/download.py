@@ -4,7 +4,6 @@ import contextlib
 import gzip
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -52,7 +51,7 @@ def _fetch(name: str, root: Path, folder: Path) -> None:
     folder.mkdir()
     for split, (images_file, labels_file) in IDX_FILES.items():
         try:
-            data = _open(datasets, name)(root=root, train=split == "train", download=True)
+            data = _open(datasets, name, root=root, train=split == "train", download=True)
         except (RuntimeError, OSError) as error:  # what torchvision and urllib raise when no mirror answers
             raise DataNotFoundError(
                 f"{name}: not in the cache and not to be downloaded ({str(error).splitlines()[0].rstrip(':')}): "
@@ -68,20 +67,21 @@ def _fetch(name: str, root: Path, folder: Path) -> None:
     write_atomically(folder / LABELS_FILE, "".join(f"{label}\n" for label in _labels(data)).encode())
 
 
-def _open(datasets: Any, name: str) -> Callable[..., "MNIST"]:
+def _open(datasets: Any, name: str, **options: Any) -> "MNIST":
     match name:
         case "mnist":
-            return datasets.MNIST
+            data = datasets.MNIST(**options)
         case "fashion-mnist":
-            return datasets.FashionMNIST
+            data = datasets.FashionMNIST(**options)
         case "kmnist":
-            return datasets.KMNIST
+            data = datasets.KMNIST(**options)
         case "qmnist":
-            return datasets.QMNIST
+            data = datasets.QMNIST(**options)
         case "emnist-digits":
-            return lambda **options: datasets.EMNIST(split="digits", **options)
+            data = datasets.EMNIST(split="digits", **options)
         case _:
             raise AssertionError(f"{name!r} is not one of {NAMES}")
+    return data
 
 
 def _labels(data: "MNIST") -> tuple[str, ...]:

@@ -65,7 +65,7 @@ def _header(array: NDArray[np.uint8]) -> bytes:
 
 
 def _uncompressed_size(path: Path) -> int:
-    # A gzip member ends in its uncompressed length modulo 2^32 (RFC 1952), which tells a lying header before decompression.
+    # A gzip member ends in its uncompressed length modulo 2^32 (RFC 1952): it tells a lying header at once.
     with path.open("rb") as file:
         file.seek(-4, os.SEEK_END)
         return int.from_bytes(file.read(4), "little")

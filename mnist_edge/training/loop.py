@@ -76,7 +76,8 @@ def fit(
     _check_device(device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = build(architecture, len(data.labels)).to(device, memory_format=torch.channels_last)
+        model = build(architecture, len(data.labels)).to(device)
+        model = model.to(memory_format=torch.channels_last)
     generator = torch.Generator().manual_seed(seed)
     images = torch.tensor(data.train.images).unsqueeze(1).to(device)
     labels = torch.tensor(data.train.labels).long().to(device)
@@ -99,14 +100,16 @@ def fit(
             targets = labels[indices.to(device)]
             loss = functional.cross_entropy(logits.float(), targets, label_smoothing=recipe.label_smoothing)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves Tensor.backward without types
+            loss.backward()
             optimizer.step()
             scheduler.step()
             if recipe.average:
                 averaged.update_parameters(model)
             value = loss.item()
             if not math.isfinite(value):
-                raise TrainingError(f"the loss became {value} in epoch {number}: lower the learning rate ({recipe.lr:g})")
+                raise TrainingError(
+                    f"the loss became {value} in epoch {number}: lower the learning rate ({recipe.lr:g})"
+                )
             seen += len(indices)
             loss_sum += value * len(indices)
             on_batch(number, seen, len(images), value)
@@ -127,15 +130,15 @@ def predict(model: nn.Module, images: NDArray[np.uint8], recipe: Recipe, device:
 
 
 def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    parameters, options = model.parameters(), {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    weights, lr, decay = model.parameters(), recipe.lr, recipe.weight_decay
     match recipe.optimizer:
         case OptimizerName.SGD:
-            nesterov = recipe.momentum > 0
-            return torch.optim.SGD(parameters, momentum=recipe.momentum, nesterov=nesterov, fused=True, **options)
+            momentum, nesterov = recipe.momentum, recipe.momentum > 0
+            return torch.optim.SGD(weights, lr, momentum, weight_decay=decay, nesterov=nesterov, fused=True)
         case OptimizerName.ADAM:
-            return torch.optim.Adam(parameters, fused=True, **options)
+            return torch.optim.Adam(weights, lr, weight_decay=decay, fused=True)
         case OptimizerName.ADAMW:
-            return torch.optim.AdamW(parameters, fused=True, **options)
+            return torch.optim.AdamW(weights, lr, weight_decay=decay, fused=True)
         case _:
             assert_never(recipe.optimizer)
 
@@ -156,7 +159,7 @@ def _autocast(recipe: Recipe, device: str) -> contextlib.AbstractContextManager[
     kind = torch.device(device).type
     # Without instructions for it a CPU emulates bfloat16, several times slower than float32.
     if kind == "cpu":
-        native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001  # there is no public one
     else:
         native = kind == "cuda"
     return torch.autocast(kind, torch.bfloat16, enabled=recipe.autocast and native)

@@ -18,6 +18,7 @@ class SimpleNN(nn.Module):
         self.fc3 = nn.Linear(256, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalised images to logits."""
         x = self.fc1(x.flatten(1)).relu()
         x = self.fc2(x).relu()
         logits: Tensor = self.fc3(x)
@@ -33,17 +34,17 @@ class SigmoidNN(nn.Module):
         self.output = nn.Linear(64, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalised images to logits."""
         x = self.hidden(x.flatten(1)).sigmoid()
         logits: Tensor = self.output(x)
         return logits
 
 
 class CNN(nn.Module):
-    """Six 3×3 convolutions: one at 28×28 pixels, two at 14×14, three at 7×7, then a global max pool; 72,666 parameters
-    with ten classes.
+    """Six 3×3 convolutions and a global max pool; 72,666 parameters with ten classes.
 
-    The stem keeps the full resolution and the last pool takes the maximum: a digit is told by whether a stroke is there,
-    not by how much of the picture it fills.
+    One convolution works at 28×28 pixels, two at 14×14, three at 7×7. The stem keeps the full resolution and the last
+    pool takes the maximum: a digit is told by whether a stroke is there, not by how much of the picture it fills.
     """
 
     def __init__(self, classes: int = 10) -> None:
@@ -59,6 +60,7 @@ class CNN(nn.Module):
         self.classifier = nn.Linear(64, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalised images to logits."""
         logits: Tensor = self.classifier(self.features(x).flatten(1))
         return logits
 

@@ -73,7 +73,7 @@ def read(path: Path) -> RawData:
     if any(child.is_dir() and not child.name.startswith(".") for child in path.iterdir()):
         return _read_image_folder(path)
     raise DataNotFoundError(
-        f"{path}: holds no data set: expected {IDX_FILES['train'][0]}[.gz] and the like, train.csv, or a folder per label"
+        f"{path}: holds no data set: expected {IDX_FILES['train'][0]} and so on, train.csv, or a folder a label"
     )
 
 

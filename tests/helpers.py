@@ -1,0 +1,74 @@
+"""Small real data and quick trainings for the tests. Needs torch only where it trains."""
+
+import dataclasses
+import gzip
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from mnist_edge.training import idx
+from mnist_edge.training.datasets import Dataset, Split
+from mnist_edge.training.recipes import RECIPES, Architecture, Recipe
+from mnist_edge.training.sources import IDX_FILES
+
+
+def subset(data: Dataset, train: int, test: int) -> Dataset:
+    """The first images of each split."""
+    return dataclasses.replace(data, train=_first(data.train, train), test=_first(data.test, test))
+
+
+def _first(split: Split, count: int) -> Split:
+    return Split(split.images[:count], split.labels[:count])
+
+
+def quick_recipe(architecture: Architecture) -> Recipe:
+    """Two epochs, without what only pays over many; in float32, so that it is alike on every processor."""
+    recipe = dataclasses.replace(RECIPES[architecture], epochs=2, batch_size=64)
+    if architecture is Architecture.CNN:
+        recipe = dataclasses.replace(recipe, lr=0.05, augment=False, average=0.0, autocast=False)
+    return recipe
+
+
+def train(data: Dataset, architecture: Architecture, recipe: Recipe, out: Path, **options):
+    from mnist_edge.training.train import train as run
+
+    return run(data, architecture, recipe, out, **options)
+
+
+def write_idx(folder: Path, data: Dataset, *, compress: bool = False) -> Path:
+    """The data as an IDX folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, (images_file, labels_file) in IDX_FILES.items():
+        part = getattr(data, split)
+        for name, array in ((images_file, part.images), (labels_file, part.labels)):
+            content = idx.encode(np.asarray(array, dtype=np.uint8))
+            path = folder / (f"{name}.gz" if compress else name)
+            path.write_bytes(gzip.compress(content, mtime=0) if compress else content)
+    return folder
+
+
+def run_cli(*arguments: object, cwd: Path | None = None, stdin: bytes | None = None, **environment: str):
+    """The command line in a process of its own, as users start it; warnings are errors there too."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "mnist_edge", *map(str, arguments)],
+        cwd=cwd,
+        input=stdin,
+        env={**os.environ, **environment},
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def fails(result, code: int, *words: str) -> None:
+    """Assert an expected failure: its exit code, one line on stderr that starts with error, and what it names."""
+    text = result.stderr.decode()
+    lines = [line for line in text.splitlines() if line.startswith("error: ")]
+    assert result.returncode == code, text
+    assert len(lines) == 1, text
+    assert "Traceback" not in text
+    for word in words:
+        assert word in lines[0], (word, lines[0])

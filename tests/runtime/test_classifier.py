@@ -1,0 +1,225 @@
+"""`Classifier` against PyTorch's answers, and against everything that is not a batch of pixels."""
+
+import io
+import math
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mnist_edge import Classifier
+from mnist_edge.errors import ImageFormatError, ImageNotFoundError, ImageTypeError, ModelNotFoundError, UsageError
+from mnist_edge.runtime.classifier import CHUNK, softmax
+
+
+@pytest.fixture(scope="module")
+def classifier(bundle_dir):
+    return Classifier(bundle_dir)
+
+
+@pytest.mark.parametrize("file", ["", "model.onnx"])
+def test_logits_are_pytorchs(bundle_dir, expected, file):
+    logits = Classifier(bundle_dir / file).logits(expected["images"])
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits, expected["logits"], atol=1e-4, rtol=0)
+
+
+def test_a_copied_file_is_a_deployment(bundle_dir, expected, tmp_path):
+    copied = tmp_path / "anything.onnx"
+    shutil.copy(bundle_dir / "model.onnx", copied)
+    np.testing.assert_allclose(Classifier(str(copied)).logits(expected["images"]), expected["logits"], atol=1e-4)
+
+
+def test_int8_answers_alike_and_alone_as_in_a_batch(bundle_dir, expected):
+    classifier = Classifier(bundle_dir / "model.int8-dynamic.onnx")
+    together = classifier.logits(expected["images"])
+    assert (together.argmax(1) == expected["logits"].argmax(1)).mean() >= 0.997
+    alone = np.concatenate([classifier.logits(image[None]) for image in expected["images"][:100]])
+    np.testing.assert_array_equal(alone, together[:100])
+
+
+def test_batches_beyond_the_chunk(classifier, expected):
+    count = 2 * CHUNK + 3
+    images = np.resize(expected["images"], (count, 28, 28))
+    logits = classifier.logits(images)
+    assert logits.shape == (count, 10)
+    np.testing.assert_allclose(logits, np.resize(expected["logits"], (count, 10)), atol=1e-4)
+
+
+FEW = 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    {
+        "channel axis": lambda images: images[:, None],
+        "int64": lambda images: images.astype(np.int64),
+        "big-endian uint16": lambda images: images.astype(">u2"),
+        "big-endian int32": lambda images: images.astype(">i4"),
+        "int16": lambda images: images.astype(np.int16),
+        "lists": lambda images: images.tolist(),
+        "list of arrays": list,
+        "Fortran order": np.asfortranarray,
+        "every second row of a larger array": lambda images: np.repeat(images, 2, axis=1)[:, ::2],
+        "negative strides": lambda images: images[::-1].copy()[::-1],
+        "read-only": lambda images: np.frombuffer(images.tobytes(), np.uint8).reshape(images.shape),
+        "masked": np.ma.masked_array,
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_right_answer_for_unusual_arrays(classifier, expected, change):
+    logits = classifier.logits(change[1](expected["images"][:FEW]))
+    np.testing.assert_allclose(logits, expected["logits"][:FEW], atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(0, 28, 28), (0, 1, 28, 28)])
+def test_no_images_no_answers(classifier, shape):
+    logits = classifier.logits(np.empty(shape, np.uint8))
+    assert logits.shape == (0, 10)
+    assert logits.dtype == np.float32
+
+
+ZEROS = np.zeros((2, 28, 28), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "advice"),
+    [
+        (ZEROS[0], ImageFormatError, "images[None]"),
+        (np.zeros(784, np.uint8), ImageFormatError, "(N, 28, 28)"),
+        (np.zeros((2, 784), np.uint8), ImageFormatError, "reshape(-1, 28, 28)"),
+        (np.zeros((2, 28, 28, 1), np.uint8), ImageFormatError, "images[..., 0]"),
+        (np.zeros((2, 3, 28, 28), np.uint8), ImageFormatError, "grey"),
+        (np.zeros((2, 28, 28, 3), np.uint8), ImageFormatError, "grey"),
+        (np.zeros((2, 32, 32), np.uint8), ImageFormatError, "predict"),
+        (np.zeros((2, 27, 28), np.uint8), ImageFormatError, "(2, 27, 28)"),
+        (np.zeros((1, 1, 1, 28, 28), np.uint8), ImageFormatError, "(N, 28, 28)"),
+        (np.uint8(3), ImageFormatError, "shape ()"),
+        (np.zeros(0, np.uint8), ImageFormatError, "(0,)"),
+        ([], ImageTypeError, "float64"),
+        (ZEROS.astype(np.float32), ImageTypeError, "(images * 255).round().astype('uint8')"),
+        (ZEROS.astype(np.float64) + 0.5, ImageTypeError, "never normalise"),
+        (ZEROS.astype(">f4"), ImageTypeError, "uint8 0…255"),
+        (np.full((2, 28, 28), math.nan), ImageTypeError, "NaN or infinities"),
+        (np.full((2, 28, 28), math.inf, np.float16), ImageTypeError, "NaN or infinities"),
+        (ZEROS.astype(complex), ImageTypeError, "complex128"),
+        (ZEROS.astype(bool), ImageTypeError, "* 255"),
+        (ZEROS.astype(object), ImageTypeError, "object"),
+        (ZEROS.astype(np.int16) - 1, ImageFormatError, "from -1 to -1"),
+        (ZEROS.astype(np.int64) + 256, ImageFormatError, "from 256 to 256"),
+        (ZEROS.astype(np.uint16) + 65535, ImageFormatError, "scale them to 8 bits"),
+        (None, ImageTypeError, "object"),
+        ("photo.png", ImageTypeError, "uint8"),
+        ([[1, 2], [3]], ImageFormatError, "stack arrays of one shape"),
+        ([ZEROS[0], np.zeros((27, 28), np.uint8)], ImageFormatError, "stack arrays of one shape"),
+        ({"images": ZEROS}, ImageTypeError, "object"),
+        (np.zeros((2, 28, 28), "datetime64[s]"), ImageTypeError, "datetime64"),
+    ],
+)
+def test_what_is_not_pixels_is_refused(classifier, images, error, advice):
+    with pytest.raises(error) as caught:
+        classifier.logits(images)
+    assert advice in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_errors_are_the_fitting_builtins_too(classifier):
+    with pytest.raises(TypeError):
+        classifier.logits(None)
+    with pytest.raises(ValueError, match="shape"):
+        classifier.logits(ZEROS[0])
+    with pytest.raises(FileNotFoundError):
+        classifier.predict("nowhere.png")
+
+
+def _png(pixels, mode="PNG", **options):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, mode, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def sure(expected):
+    """An image that PyTorch is sure of, its index in `expected`."""
+    top = np.sort(expected["logits"], axis=1)
+    right = expected["logits"].argmax(1) == expected["labels"]
+    return int(np.argmax(np.where(right, top[:, -1] - top[:, -2], -np.inf)))
+
+
+def test_every_kind_of_source_gives_the_same_prediction(classifier, expected, sure, tmp_path):
+    pixels = expected["images"][sure]
+    path = tmp_path / "digit.png"
+    path.write_bytes(_png(pixels))
+    logits = expected["logits"][sure].astype(np.float64)
+    probabilities = np.exp(logits) / np.exp(logits).sum()
+    with path.open("rb") as file:
+        sources = [str(path), path, file, io.BytesIO(_png(pixels)), Image.open(path), pixels]
+        predictions = [classifier.predict(source) for source in sources]
+    for prediction in predictions:
+        assert prediction.label == str(expected["labels"][sure])
+        assert prediction.probability == pytest.approx(probabilities.max(), abs=1e-4)
+        assert list(prediction.probabilities) == list(classifier.labels)
+        assert list(prediction.probabilities.values()) == pytest.approx(probabilities.tolist(), abs=1e-4)
+    assert classifier.predict_many([*sources[:2], pixels]) == predictions[:3]
+    assert classifier.predict_many([]) == []
+
+
+@pytest.mark.parametrize("dark_on_light", [False, True])
+@pytest.mark.parametrize("scale", [3, 10])
+def test_a_larger_picture_of_a_digit_is_framed(classifier, expected, sure, scale, dark_on_light):
+    pixels = expected["images"][sure]
+    large = np.kron(pixels, np.ones((scale, scale), np.uint8))
+    canvas = np.zeros((400, 600), np.uint8)
+    canvas[20 : 20 + large.shape[0], 300 : 300 + large.shape[1]] = large
+    picture = 255 - canvas if dark_on_light else canvas
+    assert classifier.predict(picture).label == str(expected["labels"][sure])
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "advice"),
+    [
+        ("nowhere.png", ImageNotFoundError, "no such file"),
+        (io.BytesIO(b""), ImageFormatError, "PNG or JPEG"),
+        (io.BytesIO(b"not a picture"), ImageFormatError, "PNG or JPEG"),
+        (io.BytesIO(_png(np.full((50, 50), 9, np.uint8))[:-30]), ImageFormatError, "again"),
+        (np.zeros((28, 28, 3), np.uint8), ImageFormatError, "grey"),
+        (np.zeros((28, 28)), ImageTypeError, "uint8"),
+        (7, ImageTypeError, "int"),
+        (None, ImageTypeError, "NoneType"),
+    ],
+)
+def test_what_is_not_a_picture_is_refused(classifier, image, error, advice):
+    with pytest.raises(error) as caught:
+        classifier.predict(image)
+    assert advice in str(caught.value)
+
+
+def test_a_folder_is_not_a_picture(classifier, tmp_path):
+    with pytest.raises(ImageFormatError, match="folder"):
+        classifier.predict(tmp_path)
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(classifier):
+    bomb = _png(np.zeros((9000, 9000), np.uint8))
+    assert len(bomb) < 200_000
+    with pytest.raises(ImageFormatError, match="scale the picture down"):
+        classifier.predict(io.BytesIO(bomb))
+
+
+def test_softmax_against_the_plain_formula():
+    logits = np.array([[0.0, 1.0, -2.0], [1000.0, 999.0, -1000.0]], np.float32)
+    plain = np.exp(logits[0]) / np.exp(logits[0]).sum()
+    np.testing.assert_allclose(softmax(logits)[0], plain, rtol=1e-6)
+    np.testing.assert_allclose(softmax(logits)[1], [1 / (1 + math.exp(-1)), 1 / (1 + math.exp(1)), 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "2", True])
+def test_impossible_threads(bundle_dir, threads):
+    with pytest.raises(UsageError, match="threads"):
+        Classifier(bundle_dir, threads=threads)
+
+
+def test_a_model_that_is_nowhere():
+    with pytest.raises(ModelNotFoundError, match="nothing-of-that-name"):
+        Classifier("nothing-of-that-name")

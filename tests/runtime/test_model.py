@@ -1,0 +1,170 @@
+"""What is refused before it can answer wrongly, and the golden vectors."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mnist_edge import Classifier, bundle
+from mnist_edge.contract import CONTRACT_KEY, GOLDEN_KEY, Contract
+from mnist_edge.errors import AlteredModelError, ModelError, ModelFormatError, ModelNotFoundError, ParityError
+from mnist_edge.runtime import selftest
+from mnist_edge.runtime.describe import describe
+from mnist_edge.runtime.golden import Golden
+from mnist_edge.runtime.model import load, open_model
+
+
+@pytest.fixture(scope="module")
+def content(bundle_dir):
+    return (bundle_dir / "model.onnx").read_bytes()
+
+
+def reseal(content: bytes, old: bytes, new: bytes) -> bytes:
+    """An alteration by somebody who also renews the file's own digest; lengths stay, as protobuf wants."""
+    assert len(old) == len(new)
+    assert content.count(old) >= 1
+    start = content.index(bundle._SEAL) + len(bundle._SEAL)
+    unsealed = content[:start] + bundle.UNSEALED.encode() + content[start + 64 :]
+    return bundle.seal(unsealed.replace(old, new))
+
+
+def test_every_flipped_byte_and_every_truncation_is_refused(content):
+    for position in np.linspace(0, len(content) - 1, 300).astype(int):
+        broken = bytearray(content)
+        broken[position] ^= 0x10
+        with pytest.raises(ModelError):
+            load(bytes(broken), "model.onnx")
+    for length in np.linspace(0, len(content) - 1, 60).astype(int):
+        with pytest.raises(ModelError):
+            load(content[:length], "model.onnx")
+
+
+def test_other_peoples_files_are_refused(tmp_path, bundle_dir):
+    with pytest.raises(ModelFormatError, match="not a model that mnist-edge exported"):
+        load(b"\x08\x0a something else", "theirs.onnx")
+    with pytest.raises(ModelFormatError, match="not a model that mnist-edge exported"):
+        Classifier(bundle_dir / "model.pth")
+
+
+def test_an_altered_file_in_a_bundle_is_refused(bundle_copy):
+    path = bundle_copy / "model.onnx"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(AlteredModelError, match="altered since its export"):
+        Classifier(bundle_copy)
+    assert describe(bundle_copy)["files"]["model.onnx"]["state"] == "altered"
+
+
+def test_files_swapped_between_names_are_refused(bundle_copy):
+    (bundle_copy / "model.int8-dynamic.onnx").replace(bundle_copy / "model.onnx")
+    with pytest.raises(AlteredModelError, match="manifest"):
+        Classifier(bundle_copy)
+    assert describe(bundle_copy)["files"]["model.int8-dynamic.onnx"]["state"] == "missing"
+
+
+EMPTY_MANIFEST = '{"version": 1, "contract": {}, "provenance": {"state_dict_sha256": "x"}, "pytorch": {}, "files": {}}'
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (None, "no such file"),
+        ("", "not JSON"),
+        ("[]", "not a JSON object"),
+        ("{}", "version None"),
+        ('{"version": 99}', "version 99"),
+        ('{"version": 1}', "'contract'"),
+        (EMPTY_MANIFEST.replace('"files": {}', '"files": []'), "'files'"),
+        (EMPTY_MANIFEST.replace('"files": {}', '"files": {"model.onnx": {"sha256": 3}}'), "'sha256'"),
+        (EMPTY_MANIFEST, "lists no model.onnx"),
+    ],
+)
+def test_a_bad_manifest_is_refused(bundle_copy, change, words):
+    path = bundle_copy / "manifest.json"
+    path.unlink() if change is None else path.write_text(change)
+    with pytest.raises(ModelError) as caught:
+        Classifier(bundle_copy)
+    assert words in str(caught.value)
+    assert "mnist-edge export" in str(caught.value)
+
+
+def test_manifest_and_file_must_agree_on_the_labels(bundle_copy):
+    path = bundle_copy / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["contract"]["labels"][:2] = ["1", "0"]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ModelFormatError, match="different contracts"):
+        Classifier(bundle_copy)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (b'"version":1', b'"version":2', "version 2"),
+        (b'"dtype":"uint8"', b'"dtype":"uint9"', "not one of mnist-edge's"),
+        (b'"labels":', b'"lebals":', "incomplete"),
+        (CONTRACT_KEY.encode(), b"mnist_edge.contrakt", "incomplete"),
+        (GOLDEN_KEY.encode(), b"mnist_edge.goldem", "incomplete"),
+        (b'"count":22', b'"count":21', "golden"),
+        (b"\x12\x01N", b"\x12\x01M", "its contract says"),  # the batch axis
+    ],
+)
+def test_a_file_that_breaks_its_contract_is_refused(content, old, new, words):
+    with pytest.raises(ModelFormatError) as caught:
+        load(reseal(content, old, new), "model.onnx")
+    assert words in str(caught.value)
+
+
+def test_selftest_passes_and_reports(bundle_dir):
+    for file in ("model.onnx", "model.int8-dynamic.onnx"):
+        result = selftest.run(open_model(bundle_dir / file))
+        assert result.vectors >= 20
+        assert 0 <= result.max_abs_diff <= result.tolerance
+
+
+def test_golden_vectors_are_pytorchs_answers(bundle_dir, expected):
+    golden = open_model(bundle_dir / "model.onnx").golden
+    known = {image.tobytes(): row for image, row in zip(expected["images"], expected["logits"], strict=True)}
+    found = [
+        (row, known[image.tobytes()])
+        for image, row in zip(golden.images, golden.logits, strict=True)
+        if image.tobytes() in known
+    ]
+    assert len(found) >= 20
+    for stored, row in found:
+        np.testing.assert_allclose(stored, row, atol=1e-4)
+
+
+def test_selftest_notices_a_machine_that_computes_otherwise(bundle_dir):
+    model = open_model(bundle_dir / "model.onnx")
+    for wrong in (model.golden.logits + np.float32(1e-3), np.full_like(model.golden.logits, np.nan)):
+        golden = Golden(model.golden.images, wrong, model.golden.tolerance)
+        broken = type(model)(model.name, model.session, model.contract, model.provenance, golden)
+        with pytest.raises(ParityError, match="do not use it here"):
+            selftest.run(broken)
+
+
+def test_contract_round_trip(bundle_dir):
+    contract = open_model(bundle_dir / "model.onnx").contract
+    assert Contract.from_dict(json.loads(json.dumps(contract.as_dict()))) == contract
+    assert contract.labels == tuple("0123456789")
+
+
+@pytest.mark.parametrize("data", [None, 3, [], {}, {"version": 1}, {"version": 1, "labels": 3, "normalization": {}}])
+def test_what_is_no_contract(data):
+    with pytest.raises(ModelFormatError):
+        Contract.from_dict(data)
+
+
+def test_describe_tells_the_same_of_a_file_and_of_its_bundle(bundle_dir):
+    whole, single = describe(bundle_dir), describe(bundle_dir / "model.onnx")
+    assert whole["contract"] == single["contract"]
+    assert whole["provenance"] == single["provenance"]
+    assert whole["files"]["model.onnx"]["sha256"] == single["files"]["model.onnx"]["sha256"]
+    assert {entry["state"] for entry in whole["files"].values()} == {"intact"}
+
+
+def test_a_missing_file_names_the_remedy(tmp_path):
+    with pytest.raises(ModelNotFoundError, match="check the path"):
+        open_model(tmp_path / "model.onnx")
