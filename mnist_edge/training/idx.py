@@ -6,7 +6,6 @@ followed by the values in C order. MNIST uses one type only, unsigned bytes, and
 
 import gzip
 import hashlib
-import os
 import struct
 import zlib
 from pathlib import Path
@@ -67,7 +66,7 @@ def _header(array: NDArray[np.uint8]) -> bytes:
 def _uncompressed_size(path: Path) -> int:
     # A gzip member ends in its uncompressed length modulo 2^32 (RFC 1952): it tells a lying header at once.
     with path.open("rb") as file:
-        file.seek(-4, os.SEEK_END)
+        file.seek(max(0, path.stat().st_size - 4))
         return int.from_bytes(file.read(4), "little")
 
 

@@ -4,6 +4,7 @@ Each returns its splits as they stand in the files; `mnist_edge.training.dataset
 """
 
 import csv
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -124,15 +125,17 @@ def _read_csv(path: Path) -> RawSplit:
                 raise DataFormatError(
                     f"{path}: its first line is not label,pixel0,…,pixel{PIXELS - 1}: not Kaggle's form of MNIST"
                 )
-            values = np.loadtxt(file, delimiter=",", dtype=np.int64, ndmin=2, quotechar='"')
+            first_line = file.readline()
+            if not first_line.strip():
+                raise DataFormatError(f"{path}: holds no images below its header")
+            lines = itertools.chain([first_line], file)
+            values = np.loadtxt(lines, delimiter=",", dtype=np.int64, ndmin=2, quotechar='"')
     except UnicodeDecodeError as error:
         raise DataFormatError(f"{path}: is not UTF-8 text: export the CSV again") from error
     except (ValueError, csv.Error) as error:
         if isinstance(error, DataFormatError):
             raise
         raise DataFormatError(f"{path}: {_one_line(error)}: each line is a label and {PIXELS} whole numbers") from error
-    if values.size == 0:
-        raise DataFormatError(f"{path}: holds no images below its header")
     if values.shape[1] != 1 + PIXELS:
         raise DataFormatError(f"{path}: its lines have {values.shape[1]} values instead of {1 + PIXELS}")
     labels, pixels = values[:, 0], values[:, 1:]
