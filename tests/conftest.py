@@ -28,7 +28,7 @@ def bundle_copy(bundle_dir, tmp_path) -> Path:
 
 @pytest.fixture(scope="session")
 def expected(bundle_dir):
-    """images uint8 [1000, 28, 28], their labels, and the PyTorch model's logits."""
+    """images uint8 [500, 28, 28], their labels, and the PyTorch model's logits."""
     with np.load(bundle_dir / EXPECTED) as arrays:
         return dict(arrays)
 
@@ -45,7 +45,7 @@ def small(mnist):
     """The data that the bundle was trained on."""
     from tests.helpers import subset
 
-    return subset(mnist, train=10_000, test=1000)
+    return subset(mnist, train=10_000, test=500)
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,8 @@ def quick_recipe(architecture: Architecture) -> Recipe:
     recipe = dataclasses.replace(RECIPES[architecture], epochs=2, batch_size=64)
     if architecture is Architecture.CNN:
         recipe = dataclasses.replace(recipe, lr=0.05, augment=False, average=0.0, autocast=False)
+    if architecture is Architecture.SIGMOID_NN:
+        recipe = dataclasses.replace(recipe, lr=0.5)
     return recipe
 
 

@@ -22,7 +22,7 @@ def make(folder: Path) -> None:
     from tests.helpers import quick_recipe, subset
     from tests.helpers import train as run
 
-    data = subset(datasets.load(), train=10_000, test=1000)
+    data = subset(datasets.load(), train=10_000, test=500)
     run(data, Architecture.CNN, quick_recipe(Architecture.CNN), folder)
     pipeline.export(folder, data)
 

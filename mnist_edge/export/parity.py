@@ -83,6 +83,7 @@ class Parity:
     def as_dict(self) -> dict[str, Any]:
         """The figures as JSON values; what is not finite becomes null."""
         values = asdict(self) | {"agreement": self.agreement}
+        values |= {"batch_sizes": list(self.batch_sizes), "variants": list(self.variants)}
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
 

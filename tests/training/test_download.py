@@ -9,15 +9,11 @@ import zipfile
 
 import numpy as np
 import pytest
+from torchvision import datasets as vision
 
 from mnist_edge.errors import DataNotFoundError, MissingExtraError
 from mnist_edge.training import datasets, download, idx
 from tests.helpers import subset
-
-torchvision = pytest.importorskip("torchvision")
-vision = torchvision.datasets
-
-pytestmark = pytest.mark.slow  # importing torchvision alone takes seconds
 
 
 @pytest.fixture

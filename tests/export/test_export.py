@@ -1,0 +1,236 @@
+"""Exported files against PyTorch and against ONNX's own reference implementation."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.reference
+import pytest
+import torch
+from torch import nn
+
+from mnist_edge import Classifier, bundle
+from mnist_edge.bundle import Format
+from mnist_edge.contract import INK_SCALED, STANDARDIZED, TO_TENSOR, Normalization
+from mnist_edge.errors import DataFormatError, UsageError
+from mnist_edge.export import evaluation, int8_dynamic, parity, pipeline
+from mnist_edge.export import onnx as float32
+from mnist_edge.export.graph import RawPixels, fold
+from mnist_edge.training import checkpoint
+from mnist_edge.training.models import CNN, SigmoidNN, SimpleNN
+from mnist_edge.training.recipes import Architecture
+from tests.helpers import quick_recipe, subset, train
+
+# The tests load TorchScript files as users do, and torch deprecates all of torch.jit.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.*is deprecated:FutureWarning")
+
+
+@pytest.fixture(scope="session", params=list(Architecture), ids=str)
+def exported(request, small, tmp_path_factory):
+    """A bundle of every architecture, its data, and the manifest that export returned."""
+    data = subset(small, 10_000, 500)
+    folder = tmp_path_factory.mktemp("bundles") / request.param
+    train(data, request.param, quick_recipe(request.param), folder)
+    return folder, data, pipeline.export(folder, data)
+
+
+@pytest.fixture(params=list(Format), ids=str)
+def backend_and_tolerance(request, exported):
+    """Every exported form as users run it, and how far it may be from PyTorch."""
+    folder, _, _ = exported
+    path = folder / request.param.file_name
+    if request.param is Format.TORCHSCRIPT:
+        script = torch.jit.load(path)
+        return (lambda images: script(torch.tensor(images)[:, None]).detach().numpy()), parity.TORCHSCRIPT
+    tolerance = parity.FLOAT32 if request.param is Format.ONNX else parity.INT8
+    return Classifier(path).logits, tolerance
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7, 64, 500])
+def test_logits_are_pytorchs(exported, backend_and_tolerance, batch):
+    folder, data, _ = exported
+    backend, tolerance = backend_and_tolerance
+    trained = checkpoint.load(folder)
+    images = data.test.images[: 3 * batch]
+    normalization = trained.contract.normalization
+    pixels = (torch.tensor(images).float() / 255 - normalization.mean) / normalization.std
+    with torch.inference_mode():
+        expected = np.concatenate([trained.model(chunk[:, None]).numpy() for chunk in pixels.split(batch)])
+    actual = np.concatenate([backend(images[start : start + batch]) for start in range(0, len(images), batch)])
+    assert actual.dtype == np.float32
+    assert np.abs(actual - expected).max() <= tolerance.max_abs_diff
+    assert (actual.argmax(1) == expected.argmax(1)).mean() >= tolerance.min_agreement
+
+
+def test_onnxs_reference_implementation_agrees(exported):
+    folder, data, _ = exported
+    reference = onnx.reference.ReferenceEvaluator(onnx.load(folder / "model.onnx"))
+    images = data.test.images[:20]
+    (expected,) = reference.run(None, {"image": images[:, None]})
+    np.testing.assert_allclose(Classifier(folder).logits(images), expected, atol=1e-4)
+
+
+def test_int8_answers_do_not_depend_on_the_batch(exported):
+    folder, data, _ = exported
+    classifier = Classifier(folder / Format.INT8_DYNAMIC.file_name)
+    together = classifier.logits(data.test.images)
+    for size in (1, 2, 7):
+        parts = [classifier.logits(data.test.images[start : start + size]) for start in range(0, 100, size)]
+        np.testing.assert_array_equal(np.concatenate(parts)[:100], together[:100])
+
+
+def test_int8_files_are_about_a_quarter_of_the_size(exported):
+    folder, _, manifest = exported
+    golden = len(json.dumps(onnx_metadata(folder / "model.onnx")))
+    whole, small = (manifest["files"][form.file_name]["bytes"] - golden for form in (Format.ONNX, Format.INT8_DYNAMIC))
+    assert 0.25 <= small / whole < 0.34
+
+
+def onnx_metadata(path):
+    return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+
+
+def test_dequantized_weights_are_within_half_a_step(exported):
+    folder, _, _ = exported
+    exact = float32.initializers(onnx.load(folder / "model.onnx"))
+    stored = float32.initializers(onnx.load(folder / Format.INT8_DYNAMIC.file_name))
+    checked = 0
+    for name, weight in exact.items():
+        if weight.dtype == np.float32 and weight.ndim > 1:
+            quantized, scale = stored[f"{name}_int8"], stored[f"{name}_scale"]
+            if weight.ndim == 2:
+                values = (quantized.astype(np.float64) - 128) * scale[:, :, None]
+                values = values.reshape(len(weight), -1)[:, : weight.shape[1]]
+                step = np.repeat(scale, int8_dynamic.BLOCK, axis=1)[:, : weight.shape[1]]
+            else:
+                values, step = quantized * scale.astype(np.float64), scale
+            assert (np.abs(values - weight) <= step / 2 * 1.0001).all()
+            checked += 1
+    assert checked >= 2
+
+
+def test_a_single_file_carries_no_trace_of_this_machine(exported):
+    folder, _, _ = exported
+    for form in (Format.ONNX, Format.INT8_DYNAMIC):
+        content = (folder / form.file_name).read_bytes()
+        for trace in (bytes(Path.cwd()), str(folder).encode(), b"stack_trace", b".py", b"site-packages"):
+            assert trace not in content
+        assert not any(tensor.external_data for tensor in onnx.load_from_string(content).graph.initializer)
+
+
+def test_the_manifest_tells_what_was_measured(exported):
+    folder, data, manifest = exported
+    assert manifest == json.loads((folder / "manifest.json").read_text())
+    assert set(manifest["files"]) == {path.name for path in folder.iterdir()} - {"manifest.json"}
+    for name, entry in manifest["files"].items():
+        content = (folder / name).read_bytes()
+        assert (entry["bytes"], entry["sha256"]) == (len(content), bundle.sha256(content))
+    answers = Classifier(folder).logits(data.test.images).argmax(1)
+    assert manifest["files"]["model.onnx"]["parity"]["accuracy"] == (answers == data.test.labels).mean()
+    assert manifest["files"]["model.onnx"]["parity"]["batch_sizes"] == [1, 2, 7, 64]
+    assert manifest["files"]["model.onnx"]["parity"]["variants"] == ["optimized", "not optimized"]
+
+
+EXPORT = """
+import sys
+from pathlib import Path
+from pathlib import Path
+from mnist_edge.bundle import Format
+from mnist_edge.export import pipeline
+from mnist_edge.training import datasets
+pipeline.export(Path("bundle"), datasets.load(sys.argv[1]), [Format.ONNX, Format.INT8_DYNAMIC])
+"""
+
+
+def test_two_exports_from_two_folders_are_byte_identical(bundle_dir, small_idx, tmp_path):
+    digests = []
+    for name in ("here", "somewhere/else entirely"):
+        folder = tmp_path / name / "bundle"
+        folder.mkdir(parents=True)
+        for file in ("model.pth", "training.json"):
+            (folder / file).write_bytes((bundle_dir / file).read_bytes())
+        subprocess.run([sys.executable, "-c", EXPORT, small_idx], cwd=folder.parent, check=True)
+        digests.append([bundle.sha256(path.read_bytes()) for path in sorted(folder.glob("*.onnx"))])
+    assert digests[0] == digests[1]
+    assert digests[0] == [bundle.sha256(path.read_bytes()) for path in sorted(bundle_dir.glob("*.onnx"))]
+    assert len(digests[0]) == 2
+
+
+def test_some_formats_now_and_others_later(bundle_copy, small):
+    for path in bundle_copy.glob("m*.*"):
+        if path.name != "model.pth":
+            path.unlink()
+    first = pipeline.export(bundle_copy, small, [Format.TORCHSCRIPT])
+    assert set(first["files"]) == {"model.pth", "training.json", "model.torchscript"}
+    second = pipeline.export(bundle_copy, small, [Format.ONNX])
+    assert set(second["files"]) == {*first["files"], "model.onnx"}
+    assert second["files"]["model.torchscript"] == first["files"]["model.torchscript"]
+    (bundle_copy / "model.torchscript").write_bytes(b"altered")
+    assert "model.torchscript" not in pipeline.export(bundle_copy, small, [Format.ONNX])["files"]
+
+
+def test_every_format_has_a_module_and_a_file_name():
+    assert len({form.file_name for form in Format}) == len(Format)
+    for form in Format:
+        module = pipeline.format_module(form)
+        assert isinstance(module.TOLERANCE, parity.Tolerance)
+        assert callable(module.convert)
+        assert callable(module.variants)
+        assert callable(module.check_weights)
+
+
+@pytest.mark.parametrize("model", [SimpleNN(), SigmoidNN(), CNN()], ids=lambda model: type(model).__name__)
+@pytest.mark.parametrize("normalization", [STANDARDIZED, TO_TENSOR, INK_SCALED, Normalization(-0.2, 3.0)], ids=str)
+def test_folding_changes_nothing_but_rounding(model, normalization):
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):  # statistics and signs as a training may leave them
+            module.running_mean.normal_(generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+            module.weight.data.normal_(generator=generator)
+            module.bias.data.normal_(generator=generator)
+    model.eval()
+    images = torch.randint(0, 256, (50, 1, 28, 28), dtype=torch.uint8, generator=generator)
+    with torch.inference_mode():
+        expected = RawPixels(model, normalization)(images)
+        folded = fold(model, normalization).eval()(images)
+    torch.testing.assert_close(folded, expected, atol=2e-5 * expected.abs().max().item(), rtol=0)
+
+
+def test_evaluation_of_every_form_is_the_same(exported):
+    folder, data, manifest = exported
+    results = {
+        name: evaluation.evaluate(folder / name, data.labels, data.test)
+        for name in ("", "model.pth", "model.torchscript", "model.onnx", "model.int8-dynamic.onnx")
+    }
+    for name, result in results.items():
+        assert result.confusion.sum() == len(data.test)
+        assert result.confusion.trace() == result.metrics.correct
+        recorded = manifest["files"].get(name, {}).get("parity", manifest["pytorch"])["accuracy"]
+        assert result.metrics.accuracy == pytest.approx(recorded, abs=0.002)
+    assert results["model.onnx"].metrics.loss == pytest.approx(results[""].metrics.loss, rel=1e-4)
+
+
+def test_evaluation_wants_the_same_labels(exported):
+    folder, data, _ = exported
+    for name in ("", "model.onnx"):
+        with pytest.raises(DataFormatError, match="labels"):
+            evaluation.evaluate(folder / name, ("a", "b"), data.test)
+
+
+def test_other_data_than_the_training_had_is_refused(bundle_dir, small):
+    fewer = subset(small, 10_000, 999)
+    with pytest.raises(DataFormatError, match="test-images, test-labels differ"):
+        pipeline.verify(bundle_dir, fewer)
+    renamed = dataclasses.replace(small, labels=(*small.labels[:8], "9", "8"))
+    with pytest.raises(DataFormatError, match="its labels"):
+        pipeline.export(bundle_dir, renamed)
+
+
+def test_labels_beyond_a_session_are_usage_errors(bundle_dir):
+    with pytest.raises(UsageError):
+        Classifier(bundle_dir / "model.onnx", threads=0)

@@ -1,0 +1,384 @@
+"""Every gate is seen to close: what it guards is broken here, and export or verify must say so and change nothing."""
+
+import dataclasses
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from mnist_edge import bundle
+from mnist_edge.bundle import Format
+from mnist_edge.contract import DIGEST_KEY
+from mnist_edge.errors import AlteredModelError, MnistEdgeError, ModelError, ModelFormatError, ParityError
+from mnist_edge.export import graph, int8_dynamic, metadata, parity, pipeline, torchscript
+from mnist_edge.export import onnx as float32
+from mnist_edge.training import checkpoint
+from mnist_edge.training.recipes import Architecture
+from tests.helpers import fails, quick_recipe, run_cli, subset, train
+
+
+def snapshot(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+class InExport:
+    """Defects planted into the conversion itself."""
+
+    @staticmethod
+    def one_weight_changed(monkeypatch):
+        def wrong(model, normalization):
+            folded = graph.fold(model, normalization)
+            with torch.no_grad():
+                weights = folded.model.classifier.weight.view(-1)
+                weights[weights.abs().argmax()] *= 1.01
+            return folded
+
+        # The reference for the weights stays the true one: only what is exported goes wrong.
+        build = float32.build
+
+        def build_wrong(trained):
+            with monkeypatch.context() as patch:
+                patch.setattr(float32, "fold", wrong)
+                return build(trained)
+
+        monkeypatch.setattr(float32, "build", build_wrong)
+
+    @staticmethod
+    def normalization_left_out(monkeypatch):
+        def wrong(model, normalization):
+            return graph.fold(model, dataclasses.replace(normalization, std=1.0))
+
+        monkeypatch.setattr(float32, "fold", wrong)
+        monkeypatch.setattr(int8_dynamic, "fold", wrong)
+
+    @staticmethod
+    def outputs_swapped(monkeypatch):
+        def wrong(model, normalization):
+            folded = graph.fold(model, normalization)
+            with torch.no_grad():
+                for tensor in (folded.model.classifier.weight, folded.model.classifier.bias):
+                    tensor[[3, 5]] = tensor[[5, 3]]
+            return folded
+
+        monkeypatch.setattr(float32, "fold", wrong)
+        monkeypatch.setattr(int8_dynamic, "fold", wrong)
+
+    @staticmethod
+    def labels_swapped(monkeypatch):
+        real = metadata.stamp
+
+        def wrong(model, trained, golden):
+            labels = list(trained.contract.labels)
+            labels[3], labels[5] = labels[5], labels[3]
+            contract = dataclasses.replace(trained.contract, labels=tuple(labels))
+            return real(model, dataclasses.replace(trained, contract=contract), golden)
+
+        monkeypatch.setattr(metadata, "stamp", wrong)
+
+    @staticmethod
+    def dropout_in_training_mode(monkeypatch):
+        def wrong(model, normalization):
+            folded = graph.fold(model, normalization)
+            folded.model.classifier = nn.Sequential(nn.Dropout(0.5), folded.model.classifier)
+            return folded.train()
+
+        monkeypatch.setattr(float32, "fold", wrong)
+
+    @staticmethod
+    def wrong_golden_vectors(monkeypatch):
+        real = metadata.golden_vectors
+
+        def wrong(trained, test):
+            golden = real(trained, test)
+            return dataclasses.replace(golden, logits=np.roll(golden.logits, 1, axis=1))
+
+        monkeypatch.setattr(metadata, "golden_vectors", wrong)
+
+    @staticmethod
+    def batch_axis_fixed(monkeypatch):
+        real = float32.build
+
+        def wrong(trained):
+            model = real(trained)
+            model.graph.input[0].type.tensor_type.shape.dim[0].Clear()
+            model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+            return model
+
+        monkeypatch.setattr(float32, "build", wrong)
+
+
+@pytest.mark.parametrize(
+    ("defect", "form", "words"),
+    [
+        (InExport.one_weight_changed, Format.ONNX, "max |Δlogit|"),
+        (InExport.one_weight_changed, Format.INT8_DYNAMIC, "is not the trained one"),
+        (InExport.normalization_left_out, Format.ONNX, "max |Δlogit|"),
+        (InExport.normalization_left_out, Format.INT8_DYNAMIC, "images answered differently"),
+        (InExport.outputs_swapped, Format.ONNX, "images answered differently"),
+        (InExport.outputs_swapped, Format.INT8_DYNAMIC, "points below PyTorch's"),
+        (InExport.labels_swapped, Format.ONNX, "its contract is not the one of the training"),
+        (InExport.dropout_in_training_mode, Format.ONNX, "max |Δlogit|"),
+        (InExport.wrong_golden_vectors, Format.ONNX, "on this machine its logits are"),
+        (InExport.batch_axis_fixed, Format.ONNX, "its contract says"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*in training mode.*")  # the planted dropout: torch says so too
+def test_a_defect_in_the_conversion_stops_the_export(bundle_copy, small, monkeypatch, defect, form, words):
+    before = snapshot(bundle_copy)
+    defect(monkeypatch)
+    with pytest.raises(MnistEdgeError) as caught:
+        pipeline.export(bundle_copy, small, [form])
+    assert words in str(caught.value)
+    assert form.file_name in str(caught.value)
+    assert snapshot(bundle_copy) == before
+
+
+def test_nothing_is_written_where_nothing_was(bundle_copy, small, monkeypatch):
+    for name in set(snapshot(bundle_copy)) - {"model.pth", "training.json"}:
+        (bundle_copy / name).unlink()
+    InExport.normalization_left_out(monkeypatch)
+    with pytest.raises(ParityError, match=r"model\.onnx: .*; .*model\.int8-dynamic\.onnx: "):
+        pipeline.export(bundle_copy, small)  # TorchScript is right, but a bundle is whole or it is not made
+    assert set(snapshot(bundle_copy)) == {"model.pth", "training.json"}
+
+
+def test_a_torchscript_of_other_weights_is_refused(bundle_dir, small, monkeypatch):
+    trained = checkpoint.load(bundle_dir)
+    content = (bundle_dir / "model.torchscript").read_bytes()
+    torchscript.check_weights(content, "model.torchscript", trained)
+    with torch.no_grad():
+        trained.model.features[0].weight.view(-1)[0] *= 1.01
+    with pytest.raises(ParityError, match=r"features\.0\.weight is not the trained one"):
+        torchscript.check_weights(content, "model.torchscript", trained)
+
+
+def test_a_weight_that_hardly_matters_is_still_missed(bundle_dir):
+    """1 % of the smallest weight moves no logit by a measurable amount; the comparison of weights sees it."""
+    trained = checkpoint.load(bundle_dir)
+    content = (bundle_dir / "model.onnx").read_bytes()
+    float32.check_weights(content, "model.onnx", trained)
+    model = onnx.load_from_string(content)
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith("features.4.weight"):
+            values = numpy_helper.to_array(tensor).copy()
+            values.flat[np.abs(values).argmin()] *= 1.01
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    with pytest.raises(ParityError, match=r"features\.4\.weight is not the trained one"):
+        float32.check_weights(model.SerializeToString(), "model.onnx", trained)
+
+
+def test_a_dead_pixel_of_mnist_is_seen_through_noise(small, tmp_path):
+    """No test image lights the corner: only the probes can tell that its weights were exported wrongly."""
+    data = subset(small, 2000, 200)
+    train(data, Architecture.SIGMOID_NN, quick_recipe(Architecture.SIGMOID_NN), tmp_path)
+    trained = checkpoint.load(tmp_path)
+    reference = parity.Reference(trained, data.test)
+    with torch.no_grad():
+        trained.model.hidden.weight[:, 0] += 1
+    run = parity.run_module(graph.RawPixels(trained.model, trained.contract.normalization))
+    found = parity.compare(reference, {"wrong corner": run})
+    assert found.max_abs_diff < 1e-6
+    with pytest.raises(ParityError, match="on noise"):
+        parity.judge(found, parity.TORCHSCRIPT)
+
+
+GOOD = parity.Parity(0.0, 0.0, 0, 0, 0.99, 0.0, 1000, parity.BATCH_SIZES, ("only",))
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "change", "words"),
+    [
+        (parity.FLOAT32, {"max_abs_diff": 1.01e-4}, "max |Δlogit| 0.0001, allowed 0.0001"),
+        (parity.FLOAT32, {"max_abs_diff": float("nan")}, "max |Δlogit| nan"),
+        (parity.FLOAT32, {"max_abs_diff_on_noise": 1.0}, "on noise"),
+        (parity.FLOAT32, {"flips": 1}, "1 of 1000 images answered differently, allowed 0"),
+        (parity.TORCHSCRIPT, {"max_abs_diff": 1.1e-5}, "allowed 1e-05"),
+        (parity.INT8, {"flips": 4}, "4 of 1000 images answered differently, allowed 3"),
+        (parity.INT8, {"accuracy_drop": 0.0021}, "0.21 points below PyTorch's, allowed 0.2"),
+        (parity.INT8, {"non_finite": 1}, "1 logits are NaN or infinite"),
+        (parity.INT8, {"max_abs_diff": float("nan")}, "max |Δlogit| nan"),
+    ],
+)
+def test_each_tolerance_has_an_edge(tolerance, change, words):
+    parity.judge(GOOD, tolerance)
+    with pytest.raises(ParityError) as caught:
+        parity.judge(dataclasses.replace(GOOD, **change), tolerance)
+    assert words in str(caught.value)
+
+
+def test_the_edges_are_where_the_design_put_them():
+    assert parity.BATCH_SIZES == (1, 2, 7, 64)
+    assert dataclasses.astuple(parity.TORCHSCRIPT) == (1e-5, 1.0, 0.0)
+    assert dataclasses.astuple(parity.FLOAT32) == (1e-4, 1.0, 0.0)
+    assert dataclasses.astuple(parity.INT8) == (float("inf"), 0.997, 0.002)
+    parity.judge(dataclasses.replace(GOOD, flips=3, accuracy_drop=0.002), parity.INT8)
+
+
+@pytest.mark.parametrize("wrong", [lambda x: x.astype(np.float64), lambda x: x[:, :-1], lambda x: x[:, None]])
+def test_types_and_shapes_come_before_values(bundle_dir, small, wrong):
+    trained = checkpoint.load(bundle_dir)
+    reference = parity.Reference(trained, subset(small, 10, 20).test)
+    run = parity.run_module(graph.RawPixels(trained.model, trained.contract.normalization))
+    with pytest.raises(ParityError, match="instead of float32"):
+        parity.compare(reference, {"wrong": lambda images: wrong(run(images))})
+
+
+def edit_onnx(folder, name, change, *, update_manifest):
+    """Change a file's graph or metadata and seal it anew, as somebody with our own tools would."""
+    path = folder / name
+    model = onnx.load(path)
+    change(model)
+    for entry in model.metadata_props:
+        if entry.key == DIGEST_KEY:
+            entry.value = bundle.UNSEALED
+    content = bundle.seal(model.SerializeToString(deterministic=True))
+    path.write_bytes(content)
+    if update_manifest:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["files"][name] |= {"sha256": bundle.sha256(content), "bytes": len(content)}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def one_weight(model):
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith("classifier.weight"):
+            values = numpy_helper.to_array(tensor).copy()
+            values.flat[3] *= 1.01
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+def nan_weight(model):
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith("classifier.bias"):
+            values = numpy_helper.to_array(tensor).copy()
+            values[0] = np.nan
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+def swap_labels(model):
+    for entry in model.metadata_props:
+        entry.value = entry.value.replace('"3","4","5"', '"5","4","3"')
+
+
+def flip_byte(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def swap_manifest_labels(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    labels = manifest["contract"]["labels"]
+    labels[0], labels[1] = labels[1], labels[0]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+PLANTED = {
+    "missing manifest": (lambda f: (f / "manifest.json").unlink(), 4, "manifest.json: no such file"),
+    "manifest is no JSON": (lambda f: (f / "manifest.json").write_text("{"), 4, "not JSON"),
+    "flipped byte": (lambda f: flip_byte(f / "model.onnx"), 4, "model.onnx: altered since its export"),
+    "truncated int8": (
+        lambda f: (f / "model.int8-dynamic.onnx").write_bytes((f / "model.int8-dynamic.onnx").read_bytes()[:-100]),
+        4,
+        "model.int8-dynamic.onnx: altered",
+    ),
+    "missing file": (lambda f: (f / "model.torchscript").unlink(), 4, "model.torchscript: no such file"),
+    "flipped byte in TorchScript": (lambda f: flip_byte(f / "model.torchscript"), 4, "model.torchscript: altered"),
+    "flipped byte in model.pth": (lambda f: flip_byte(f / "model.pth"), 4, "model.pth: altered"),
+    "labels swapped in the manifest": (swap_manifest_labels, 4, "labels or normalisation"),
+    "one weight": (lambda f: edit_onnx(f, "model.onnx", one_weight, update_manifest=False), 4, "altered"),
+    "one weight, digests renewed": (
+        lambda f: edit_onnx(f, "model.onnx", one_weight, update_manifest=True),
+        1,
+        "model.onnx: not equal to PyTorch's: max |Δlogit|",
+    ),
+    "NaN weight, digests renewed": (
+        lambda f: edit_onnx(f, "model.onnx", nan_weight, update_manifest=True),
+        1,
+        "logits are NaN or infinite",
+    ),
+    "labels swapped, digests renewed": (
+        lambda f: edit_onnx(f, "model.onnx", swap_labels, update_manifest=True),
+        4,
+        "its contract is not the one of the training",
+    ),
+}
+
+
+@pytest.mark.parametrize(("plant", "code", "words"), PLANTED.values(), ids=PLANTED)
+def test_verify_finds_what_was_planted(bundle_copy, small_idx, plant, code, words):
+    plant(bundle_copy)
+    before = snapshot(bundle_copy)
+    fails(run_cli("verify", bundle_copy, "--data", small_idx), code, words)
+    assert snapshot(bundle_copy) == before
+
+
+def test_verify_judges_the_other_files_all_the_same(bundle_copy, small):
+    flip_byte(bundle_copy / "model.onnx")
+    edit_onnx(bundle_copy, "model.int8-dynamic.onnx", swap_labels, update_manifest=True)
+    outcomes = {outcome.format: outcome for outcome in pipeline.verify(bundle_copy, small)}
+    assert outcomes[Format.TORCHSCRIPT].error is None
+    assert isinstance(outcomes[Format.ONNX].error, AlteredModelError)
+    assert isinstance(outcomes[Format.INT8_DYNAMIC].error, ModelFormatError)
+
+
+def perturb(folder, change):
+    state_dict = torch.load(folder / "model.pth")
+    change(state_dict["classifier.weight"].view(-1))
+    torch.save(state_dict, folder / "model.pth")
+
+
+def set_nan(weights):
+    weights[0] = float("nan")
+
+
+def scale_one(weights):
+    weights[0] *= 1.01
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(set_nan, "classifier.weight holds NaN"), (scale_one, "altered since its training")],
+)
+def test_export_refuses_weights_that_were_not_trained(bundle_copy, small_idx, change, words):
+    perturb(bundle_copy, change)
+    before = snapshot(bundle_copy)
+    fails(run_cli("export", bundle_copy, "--data", small_idx), 4, words)
+    assert snapshot(bundle_copy) == before
+
+
+def test_an_interrupted_export_leaves_what_was_there(bundle_copy, small, monkeypatch):
+    before = snapshot(bundle_copy)
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(int8_dynamic, "check_weights", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.export(bundle_copy, small)
+    assert snapshot(bundle_copy) == before
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "model.onnx"
+    bundle.write_atomically(path, b"old")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bundle.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        bundle.write_atomically(path, b"new and longer")
+    assert snapshot(tmp_path) == {"model.onnx": b"old"}
+
+
+def test_a_manifest_without_exported_files(bundle_copy, small):
+    manifest = json.loads((bundle_copy / "manifest.json").read_text())
+    manifest["files"] = {name: manifest["files"][name] for name in ("model.pth", "training.json")}
+    (bundle_copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ModelError, match="lists no exported file"):
+        pipeline.verify(bundle_copy, small)

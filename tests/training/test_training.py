@@ -1,0 +1,317 @@
+"""The two systems that the project carries on, the loop, and what a training leaves behind."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from mnist_edge.contract import STANDARDIZED, TO_TENSOR
+from mnist_edge.errors import AlteredModelError, ModelError, ModelFormatError, TrainingError, UsageError
+from mnist_edge.training import augment, checkpoint, loop, metrics
+from mnist_edge.training.models import CNN, SigmoidNN, SimpleNN, build, normalize
+from mnist_edge.training.recipes import RECIPES, Architecture, OptimizerName, Recipe, Schedule
+from tests.helpers import quick_recipe, subset, train
+
+
+def layers(model):
+    return [(layer.in_features, layer.out_features) for layer in model.modules() if isinstance(layer, nn.Linear)]
+
+
+def test_simple_nn_is_as_described():
+    recipe = RECIPES[Architecture.SIMPLE_NN]
+    assert layers(SimpleNN()) == [(784, 512), (512, 256), (256, 10)]
+    assert (recipe.optimizer, recipe.epochs, recipe.batch_size) == (OptimizerName.ADAM, 5, 64)
+    assert recipe.label_smoothing == 0  # plain cross-entropy
+    assert not recipe.augment
+
+
+def test_sigmoid_nn_is_as_described():
+    recipe = RECIPES[Architecture.SIGMOID_NN]
+    model = SigmoidNN()
+    assert layers(model) == [(784, 64), (64, 10)]
+    x = torch.rand(3, 1, 28, 28)
+    by_hand = torch.sigmoid(x.flatten(1) @ model.hidden.weight.T + model.hidden.bias) @ model.output.weight.T
+    torch.testing.assert_close(model(x), by_hand + model.output.bias)
+    assert (recipe.optimizer, recipe.lr, recipe.normalization) == (OptimizerName.SGD, 0.01, TO_TENSOR)
+    assert (recipe.momentum, recipe.weight_decay, recipe.label_smoothing) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(("kind", "parameters"), [(SimpleNN, 535_818), (SigmoidNN, 50_890), (CNN, 72_666)])
+def test_parameters(kind, parameters):
+    assert sum(parameter.numel() for parameter in kind().parameters()) == parameters
+    assert f"{parameters:,}" in kind.__doc__
+
+
+def test_every_architecture_can_be_built_and_has_a_recipe():
+    assert set(RECIPES) == set(Architecture)
+    for architecture in Architecture:
+        assert build(architecture, 7)(torch.zeros(2, 1, 28, 28)).shape == (2, 7)
+
+
+def test_the_saved_state_dict_loads_as_in_any_pytorch_program(small, tmp_path):
+    data = subset(small, train=640, test=100)
+    train(data, Architecture.SIMPLE_NN, quick_recipe(Architecture.SIMPLE_NN), tmp_path)
+    model = SimpleNN()
+    model.load_state_dict(torch.load(tmp_path / "model.pth"))
+    with torch.inference_mode():
+        logits = model(normalize(torch.tensor(data.test.images[:, None]).float(), STANDARDIZED)).numpy()
+    recorded = json.loads((tmp_path / "training.json").read_text())["epochs"][-1]["test"]["correct"]
+    assert (logits.argmax(1) == data.test.labels).sum() == recorded
+
+
+@pytest.mark.parametrize("architecture", [Architecture.SIMPLE_NN, Architecture.SIGMOID_NN])
+def test_the_loop_does_what_a_plain_pytorch_loop_does(small, architecture):
+    """An independent loop, written the textbook way, from the same start and over the same batches."""
+    data = subset(small, train=1000, test=100)
+    recipe = dataclasses.replace(RECIPES[architecture], epochs=1)
+    torch.manual_seed(5)
+    model = build(architecture, 10)
+    optimizer = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[recipe.optimizer](model.parameters(), lr=recipe.lr)
+    criterion = nn.CrossEntropyLoss()
+    generator = torch.Generator().manual_seed(5)
+    mean, std = recipe.normalization.mean, recipe.normalization.std
+    images = (torch.tensor(data.train.images).float()[:, None] / 255 - mean) / std
+    labels = torch.tensor(data.train.labels).long()
+    order = torch.randperm(1000, generator=generator)
+    for start in range(0, 1000, 64):
+        batch = order[start : start + 64]
+        optimizer.zero_grad()
+        criterion(model(images[batch]), labels[batch]).backward()
+        optimizer.step()
+
+    ((_, trained),) = loop.fit(data, architecture, recipe, seed=5)
+    for (name, ours), theirs in zip(trained.state_dict().items(), model.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4, msg=name)
+
+
+def weights(small, recipe, seed):
+    *_, (_, model) = loop.fit(subset(small, 1000, 100), Architecture.CNN, recipe, seed=seed)
+    return checkpoint.state_dict_digest(model.state_dict())
+
+
+def test_the_seed_decides_everything(small):
+    recipe = dataclasses.replace(RECIPES[Architecture.CNN], epochs=2)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = weights(small, recipe, seed=3)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert weights(small, recipe, seed=3) == first
+    assert weights(small, recipe, seed=4) != first
+
+
+def test_every_value_of_a_recipe_matters(small):
+    base = dataclasses.replace(quick_recipe(Architecture.CNN), epochs=1)
+    changes = {
+        "normalization": STANDARDIZED,
+        "optimizer": OptimizerName.ADAM,
+        "lr": 0.01,
+        "epochs": 2,
+        "batch_size": 32,
+        "schedule": Schedule.CONSTANT,
+        "momentum": 0.5,
+        "weight_decay": 0.01,
+        "label_smoothing": 0.0,
+        "augment": True,
+        "average": 0.5,
+    }
+    assert set(changes) | {"autocast"} == {field.name for field in dataclasses.fields(Recipe)}
+    digests = {weights(small, dataclasses.replace(base, **{name: value}), seed=0) for name, value in changes.items()}
+    assert len(digests | {weights(small, base, seed=0)}) == len(changes) + 1
+
+
+def test_the_test_loss_is_a_mean_over_the_whole_set(small, tmp_path):
+    """The description prints 0.0014: a sum of batch means divided by the number of images. Here it is the true mean."""
+    data = subset(small, train=1000, test=997)
+    ((epoch, model),) = loop.fit(
+        data, Architecture.SIMPLE_NN, dataclasses.replace(RECIPES[Architecture.SIMPLE_NN], epochs=1)
+    )
+    with torch.inference_mode():
+        logits = model(normalize(torch.tensor(data.test.images[:, None]).float(), STANDARDIZED))
+    labels = torch.tensor(data.test.labels).long()
+    assert epoch.test.loss == pytest.approx(functional.cross_entropy(logits, labels).item(), rel=1e-5)
+    assert epoch.test.correct == (logits.argmax(1) == labels).sum().item()
+
+
+def test_metrics_against_counting_by_hand():
+    labels = np.array([0, 0, 1, 2, 2, 2], np.uint8)
+    answers = np.array([0, 1, 1, 2, 2, 0])
+    logits = np.eye(4, dtype=np.float32)[answers] * 3
+    confusion = metrics.confusion_matrix(logits, labels)
+    assert confusion.tolist() == [[1, 1, 0, 0], [0, 1, 0, 0], [1, 0, 2, 0], [0, 0, 0, 0]]
+    zero, one, two, unseen = metrics.per_class(confusion)
+    assert (zero["precision"], zero["recall"], zero["f1"], zero["support"]) == (0.5, 0.5, 0.5, 2)
+    assert (one["precision"], one["recall"], one["f1"]) == (0.5, 1.0, pytest.approx(2 / 3))
+    assert (two["precision"], two["recall"], two["f1"]) == (1.0, pytest.approx(2 / 3), pytest.approx(0.8))
+    assert unseen == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
+    assert metrics.measure(logits, labels).accuracy == 4 / 6
+
+
+def test_augmentation_moves_ink_and_loses_none_to_speak_of(small):
+    images = torch.tensor(small.train.images[:200, None]).float()
+    moved = augment.random_affine(images, torch.Generator().manual_seed(0))
+    assert moved.shape == images.shape
+    assert moved.min() >= 0
+    assert moved.max() <= 255.001
+    assert (moved != images).flatten(1).any(dim=1).all()
+    ratio = moved.sum(dim=(1, 2, 3)) / images.sum(dim=(1, 2, 3))
+    assert ratio.min() > 0.7
+    assert ratio.max() < 1.4
+    assert ratio.mean() == pytest.approx(1, abs=0.05)
+
+    def centre(batch):
+        mass = batch.sum(dim=(1, 2, 3))
+        return torch.stack(
+            [
+                (batch.sum(dim=2).squeeze(1) @ torch.arange(28.0)) / mass,
+                (batch.sum(dim=3).squeeze(1) @ torch.arange(28.0)) / mass,
+            ]
+        )
+
+    shift = centre(moved) - centre(images)
+    assert shift.abs().max() < augment.SHIFT + 1
+    assert shift.mean().abs() < 0.3
+    assert shift.std() == pytest.approx(augment.SHIFT / 3**0.5, rel=0.2)
+
+
+def test_a_diverging_training_stops_and_keeps_what_was_there(small, tmp_path):
+    data = subset(small, train=1000, test=100)
+    recipe = quick_recipe(Architecture.SIMPLE_NN)
+    train(data, Architecture.SIMPLE_NN, recipe, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    wild = dataclasses.replace(recipe, optimizer=OptimizerName.SGD, lr=1e30)
+    with pytest.raises(TrainingError, match="lower the learning rate"):
+        train(data, Architecture.SIMPLE_NN, wild, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_new_training_removes_the_files_of_the_old_one(bundle_copy, small):
+    assert (bundle_copy / "model.onnx").exists()
+    train(subset(small, 640, 100), Architecture.SIGMOID_NN, quick_recipe(Architecture.SIGMOID_NN), bundle_copy)
+    assert {path.name for path in bundle_copy.iterdir()} == {"model.pth", "training.json", "expected.npz"}
+
+
+def test_an_interruption_leaves_the_last_finished_epoch(small, tmp_path):
+    data = subset(small, train=1000, test=100)
+
+    def interrupt(epoch, seen, total, loss):
+        if epoch == 3 and seen > total / 2:
+            raise KeyboardInterrupt
+
+    recipe = dataclasses.replace(quick_recipe(Architecture.SIMPLE_NN), epochs=4)
+    with pytest.raises(KeyboardInterrupt):
+        train(data, Architecture.SIMPLE_NN, recipe, tmp_path, on_batch=interrupt)
+    trained = checkpoint.load(tmp_path)
+    assert [epoch["number"] for epoch in trained.training["epochs"]] == [1, 2]
+    assert trained.training["finished"] is False
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"batch_size": -64},
+        {"lr": 0.0},
+        {"lr": -0.1},
+        {"lr": float("nan")},
+        {"lr": float("inf")},
+        {"momentum": 1.0},
+        {"weight_decay": -1.0},
+        {"label_smoothing": 1.0},
+        {"average": 1.0},
+    ],
+    ids=str,
+)
+def test_impossible_values_are_refused_before_anything_happens(small, tmp_path, change):
+    recipe = dataclasses.replace(RECIPES[Architecture.CNN], **change)
+    with pytest.raises(UsageError, match=next(iter(change)).replace("_", " ")):
+        train(small, Architecture.CNN, recipe, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta-physics"])
+def test_unusable_devices_are_refused(small, tmp_path, device):
+    with pytest.raises(UsageError, match="--device cpu"):
+        train(small, Architecture.CNN, RECIPES[Architecture.CNN], tmp_path / "new", device=device)
+
+
+def test_out_must_not_be_a_file(small, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UsageError, match="is a file"):
+        train(small, Architecture.CNN, RECIPES[Architecture.CNN], tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def corrupt_weights(folder, change):
+    state_dict = torch.load(folder / "model.pth")
+    change(state_dict)
+    torch.save(state_dict, folder / "model.pth")
+
+
+def edit_training(folder, **changes):
+    path = folder / "training.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("breakage", "error", "words"),
+    [
+        (lambda folder: (folder / "model.pth").unlink(), ModelError, "model.pth: no such file"),
+        (lambda folder: (folder / "training.json").unlink(), ModelError, "training.json: no such file"),
+        (lambda folder: (folder / "model.pth").write_bytes(b""), ModelFormatError, "not a readable state_dict"),
+        (
+            lambda folder: (folder / "model.pth").write_bytes(b"PK\3\4 cut"),
+            ModelFormatError,
+            "not a readable state_dict",
+        ),
+        (lambda folder: torch.save([1, 2], folder / "model.pth"), ModelFormatError, "not a state_dict"),
+        (lambda folder: torch.save(SimpleNN(), folder / "model.pth"), ModelFormatError, "not a readable state_dict"),
+        (
+            lambda folder: torch.save(SimpleNN().state_dict(), folder / "model.pth"),
+            ModelFormatError,
+            "does not fit cnn",
+        ),
+        (
+            lambda folder: corrupt_weights(folder, lambda s: s["classifier.bias"].fill_(float("nan"))),
+            ModelFormatError,
+            "classifier.bias holds NaN",
+        ),
+        (
+            lambda folder: corrupt_weights(folder, lambda s: s["features.0.weight"].view(-1)[0].mul_(1.01)),
+            AlteredModelError,
+            "altered since its training",
+        ),
+        (
+            lambda folder: edit_training(folder, architecture="cnm"),
+            ModelFormatError,
+            "'cnm' is not a valid Architecture",
+        ),
+        (lambda folder: edit_training(folder, version=2), ModelFormatError, "version 2"),
+        (lambda folder: edit_training(folder, recipe={"normalization": {"men": 1}}), ModelFormatError, "malformed"),
+        (lambda folder: edit_training(folder, data={}), ModelFormatError, "'name' is missing"),
+        (lambda folder: edit_training(folder, labels=["a", "b"]), ModelFormatError, "does not fit cnn"),
+        (lambda folder: (folder / "training.json").write_text("{"), ModelFormatError, "not JSON"),
+    ],
+)
+def test_a_broken_first_half_is_refused(bundle_copy, breakage, error, words):
+    checkpoint.load(bundle_copy)
+    breakage(bundle_copy)
+    with pytest.raises(error) as caught:
+        checkpoint.load(bundle_copy)
+    assert words in str(caught.value)
+    assert "mnist-edge train" in str(caught.value)
+
+
+def test_the_digest_of_weights_does_not_depend_on_how_they_were_saved(tmp_path):
+    model = SigmoidNN()
+    digest = checkpoint.state_dict_digest(model.state_dict())
+    torch.save(dict(reversed(model.state_dict().items())), tmp_path / "other-name.pt")
+    assert checkpoint.state_dict_digest(torch.load(tmp_path / "other-name.pt")) == digest
+    with torch.no_grad():
+        model.output.bias[0] += 1
+    assert checkpoint.state_dict_digest(model.state_dict()) != digest
