@@ -74,7 +74,7 @@ def decode(source: str | os.PathLike[str] | BinaryIO) -> NDArray[np.uint8]:
     except FileNotFoundError as error:
         raise ImageNotFoundError(f"{name}: no such file: check the path") from error
     except IsADirectoryError as error:
-        raise ImageFormatError(f"{name}: a folder, not a picture: name the files in it") from error
+        raise ImageFormatError(f"{name}: a folder without pictures: name a picture, or a folder of them") from error
     except UnidentifiedImageError as error:
         raise ImageFormatError(f"{name}: not a picture that Pillow can read: convert it to PNG or JPEG") from error
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:

@@ -291,10 +291,8 @@ def _sources(names: list[str]) -> list[tuple[str, Any]]:
         if name == "-":
             found.append((name, sys.stdin.buffer))
         elif Path(name).is_dir():
-            inside = images.find(Path(name))
-            if not inside:
-                complain(InputError(f"{name}: holds no images ({', '.join(sorted(images.SUFFIXES))})"))
-            found += [(str(path), path) for path in inside]
+            # A folder without images stays in the list, to be complained of in its turn.
+            found += [(str(path), path) for path in images.find(Path(name)) or [Path(name)]]
         else:
             found.append((name, name))
     return found

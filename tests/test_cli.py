@@ -1,0 +1,301 @@
+"""The command line as users start it: a process of its own, its output, its exit code."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mnist_edge.cli import exit_code
+from mnist_edge.errors import MnistEdgeError
+from tests.helpers import fails, run_cli, subset, write_idx
+from tests.training.test_datasets import write_csv, write_images
+
+
+def succeeds(result):
+    assert result.returncode == 0, result.stderr.decode()
+    return result.stdout.decode()
+
+
+@pytest.fixture
+def digits(expected, tmp_path):
+    """Three PNG files, and the labels that PyTorch gives them."""
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    for index in range(3):
+        Image.fromarray(expected["images"][index]).save(folder / f"{index}.png")
+    return folder, [str(label) for label in expected["logits"][:3].argmax(1)]
+
+
+def test_the_whole_pipeline(mnist, tmp_path):
+    """train, export, verify, info, selftest, evaluate, predict, one after the other, on images of three classes."""
+    data = subset(mnist, 3000, 300)
+    three = {split: getattr(data, split) for split in ("train", "test")}
+    keep = {split: part.labels < 3 for split, part in three.items()}
+    parts = {split: type(part)(part.images[keep[split]], part.labels[keep[split]]) for split, part in three.items()}
+    names = ("circle", "line", "swan")
+    for split, part in parts.items():
+        write_images(tmp_path / "shapes" / split, part, names)
+    run = lambda *arguments: succeeds(run_cli(*arguments, cwd=tmp_path))  # noqa: E731
+
+    trained = run("train", "--data", "shapes", "--model", "simple-nn", "--epochs", "3", "--out", "bundle", "--json")
+    assert json.loads(trained)["labels"] == list(names)
+    manifest = json.loads(run("export", "bundle", "--json"))
+    assert set(manifest["files"]) == {path.name for path in (tmp_path / "bundle").iterdir()} - {"manifest.json"}
+    assert "ok" in run("verify", "bundle")
+    assert json.loads(run("info", "bundle", "--json"))["contract"]["labels"] == list(names)
+    assert "circle, line, swan" in run("info", "bundle/model.onnx")
+    assert "golden vectors" in run("selftest", "bundle/model.int8-dynamic.onnx")
+    evaluation = json.loads(run("evaluate", "bundle", "--json"))
+    assert evaluation["accuracy"] > 0.95
+    assert evaluation["total"] == len(parts["test"])
+    assert list(evaluation["per_class"]) == list(names)
+
+    test_folder = tmp_path / "shapes" / "test"
+    lines = run("predict", test_folder, "--model", "bundle", "--json").splitlines()
+    right = [Path(line["image"]).parent.name == line["label"] for line in map(json.loads, lines)]
+    assert len(right) == len(parts["test"])
+    assert np.mean(right) == pytest.approx(evaluation["accuracy"])
+
+
+@pytest.mark.parametrize("form", ["csv", "idx"])
+def test_other_forms_of_data(mnist, tmp_path, form):
+    data = subset(mnist, 1500, 300)
+    parts = {split: getattr(data, split) for split in ("train", "test")}
+    shift = np.array([3, 5, 8], np.uint8)
+    kept = {}
+    for split, part in parts.items():
+        chosen = part.labels < 3
+        kept[split] = type(part)(part.images[chosen], shift[part.labels[chosen]])
+    if form == "csv":
+        source = tmp_path / "digits.csv"
+        write_csv(source, kept["train"])
+    else:
+        source = write_idx(tmp_path / "data", type(data)("", "", (), **kept))
+    succeeds(run_cli("train", "--data", source, "--model", "simple-nn", "--epochs", "2", "--out", tmp_path / "b"))
+    succeeds(run_cli("export", tmp_path / "b", "--formats", "onnx"))
+    picture = tmp_path / "two.png"
+    index = int(np.flatnonzero(kept["test"].labels == 8)[0])
+    Image.fromarray(kept["test"].images[index]).save(picture)
+    line = json.loads(succeeds(run_cli("predict", picture, "--model", tmp_path / "b", "--json")))
+    assert list(line["probabilities"]) == ["3", "5", "8"]
+    assert line["label"] == "8"
+
+
+def test_predict_prints_a_line_an_image_in_the_order_given(bundle_dir, digits):
+    folder, labels = digits
+    paths = [folder / f"{index}.png" for index in (2, 0, 1)]
+    rows = [line.split("\t") for line in succeeds(run_cli("predict", *paths, "--model", bundle_dir)).splitlines()]
+    assert [row[0] for row in rows] == [str(path) for path in paths]
+    assert [row[1] for row in rows] == [labels[2], labels[0], labels[1]]
+    assert all(0 <= float(row[2]) <= 1 for row in rows)
+
+
+def test_predict_reads_stdin(bundle_dir, digits):
+    folder, labels = digits
+    result = run_cli("predict", "-", "--model", bundle_dir / "model.onnx", stdin=(folder / "1.png").read_bytes())
+    assert succeeds(result).split("\t")[:2] == ["-", labels[1]]
+
+
+def test_one_bad_image_does_not_stop_the_others(bundle_dir, digits):
+    folder, labels = digits
+    (folder / "1b.png").write_bytes(b"no picture")
+    result = run_cli("predict", folder, "--model", bundle_dir, "--json")
+    fails(result, 3, "1b.png")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line.get("label") for line in lines] == [labels[0], labels[1], None, labels[2]]
+    assert "1b.png" in lines[2]["error"]
+
+
+def test_predict_needs_a_usable_model_and_image(bundle_dir, tmp_path):
+    fails(run_cli("predict", "nowhere.png", "--model", bundle_dir), 3, "nowhere.png: no such file")
+    fails(run_cli("predict", "x.png", "--model", tmp_path / "nowhere"), 4, "no such bundle")
+    fails(run_cli("predict", tmp_path, "--model", bundle_dir), 3, "a folder without pictures")
+    fails(
+        run_cli("predict", "x.png", "--model", bundle_dir / "training.json"), 4, "not a model that mnist-edge exported"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["train", "--data", "nowhere"], 3, "no such file or folder"),
+        (["train", "--epochs", "0"], 2, "epochs cannot be 0"),
+        (["train", "--lr", "nan"], 2, "lr cannot be nan"),
+        (["train", "--device", "toaster"], 2, "--device cpu"),
+        (["train", "--out", "file"], 2, "is a file"),
+        (["export", "nowhere"], 4, "training.json: no such file"),
+        (["export", "file"], 4, "not a file"),
+        (
+            ["export", "--formats", "onnx,coreml"],
+            2,
+            "unknown format coreml: choose from torchscript, onnx, int8-dynamic",
+        ),
+        (["export", "--formats", ","], 2, "unknown format"),
+        (["verify", "nowhere"], 4, "manifest.json: no such file"),
+        (["info", "nowhere"], 4, "no such file"),
+        (["info", "file"], 4, "not a model that mnist-edge exported"),
+        (["selftest", "nowhere.onnx"], 4, "no such"),
+        (["evaluate", "nowhere"], 4, "no such bundle or file"),
+        (["evaluate", "nowhere.onnx"], 4, "no such"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_mistakes_are_one_line(tmp_path, arguments, code, words):
+    (tmp_path / "file").write_text("something else")
+    fails(run_cli(*arguments, cwd=tmp_path), code, words)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["trian"], ["train", "--model", "resnet"], ["train", "--epochs", "many"], ["predict"], ["--nonsense"]]
+)
+def test_usage_errors(arguments):
+    result = run_cli(*arguments)
+    assert result.returncode == 2
+    assert b"Traceback" not in result.stderr
+
+
+def test_export_wants_the_data_of_the_training(bundle_copy, mnist, tmp_path):
+    other = write_idx(tmp_path / "other", subset(mnist, 100, 50))
+    fails(run_cli("export", bundle_copy, "--data", other), 3, "differ from those the model was trained on")
+
+
+def test_version_and_help():
+    assert succeeds(run_cli("--version")).strip() == f"mnist-edge {version('mnist-edge')}"
+    shown = succeeds(run_cli("--help"))
+    for command in ("train", "export", "verify", "evaluate", "predict", "info", "selftest"):
+        assert f"  {command} " in shown
+        assert "--help" in succeeds(run_cli(command, "--help"))
+    assert run_cli().returncode == 2
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"]])
+def test_help_loads_nothing_heavy(arguments):
+    code = (
+        "import sys; sys.argv[1:] = sys.argv[2:]; from mnist_edge.cli import main\n"
+        "try: main()\n"
+        "finally: print(sorted({'torch', 'onnxruntime', 'numpy', 'rich', 'onnx'} & sys.modules.keys()))"
+    )
+    result = subprocess.run([sys.executable, "-c", code, "-", *arguments], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_every_error_has_its_exit_code():
+    def leaves(kind):
+        return [kind, *(leaf for child in kind.__subclasses__() for leaf in leaves(child))]
+
+    codes = {kind.__name__: exit_code(kind("x")) for kind in leaves(MnistEdgeError)}
+    assert codes == {
+        "MnistEdgeError": 1,
+        "UsageError": 2,
+        "MissingExtraError": 1,
+        "DataError": 3,
+        "DataNotFoundError": 3,
+        "DataFormatError": 3,
+        "InputError": 3,
+        "ImageNotFoundError": 3,
+        "ImageFormatError": 3,
+        "ImageTypeError": 3,
+        "ModelError": 4,
+        "ModelNotFoundError": 4,
+        "ModelFormatError": 4,
+        "AlteredModelError": 4,
+        "ParityError": 1,
+        "TrainingError": 1,
+    }
+
+
+def test_plain_lines_off_a_terminal(small_idx, tmp_path):
+    result = run_cli("train", "--model", "simple-nn", "--epochs", "1", "--data", small_idx, cwd=tmp_path)
+    assert succeeds(result).startswith("artifacts/simple-nn: ")
+    lines = result.stderr.decode().splitlines()
+    assert lines[1].startswith("Train Epoch: 1 [64/10000]  Loss: ")
+    assert lines[2].startswith("Train Epoch: 1 [6464/10000]  Loss: ")
+    assert lines[3].startswith("Test set: Average loss: 0.")
+    assert "/500 (" in lines[3]
+
+
+def test_a_progress_bar_on_a_terminal(small_idx, tmp_path):
+    master, slave = pty.openpty()
+    command = [
+        sys.executable,
+        "-m",
+        "mnist_edge",
+        "train",
+        "--model",
+        "sigmoid-nn",
+        "--epochs",
+        "1",
+        "--data",
+        small_idx,
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=slave, cwd=tmp_path) as process:
+        os.close(slave)
+        shown = b""
+        while True:
+            try:
+                block = os.read(master, 65536)
+            except OSError:  # the other end is closed
+                break
+            shown += block
+    os.close(master)
+    assert process.returncode == 0
+    assert "━".encode() in shown
+    assert b"Train Epoch: 1/1" in shown
+    assert b"Test set: Average loss: " in shown
+
+
+def test_ctrl_c_keeps_the_last_finished_epoch(small_idx, tmp_path):
+    command = [sys.executable, "-m", "mnist_edge", "train", "--model", "simple-nn", "--epochs", "1000"]
+    command += ["--data", str(small_idx), "--out", str(tmp_path / "bundle")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "bundle" / "training.json").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    last = error.decode().splitlines()[-1]
+    assert last.startswith("interrupted: ")
+    assert "Traceback" not in error.decode()
+    finished = json.loads((tmp_path / "bundle" / "training.json").read_text())["epochs"]
+    assert last.endswith(f"holds the model of epoch {len(finished)}")
+    succeeds(run_cli("export", tmp_path / "bundle", "--formats", "onnx"))
+
+
+def test_ctrl_c_before_the_first_epoch_writes_nothing(tmp_path):
+    command = [sys.executable, "-m", "mnist_edge", "train", "--out", str(tmp_path / "bundle")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        shown = b""
+        while b"Train Epoch: 1" not in shown:
+            shown += process.stderr.read1(4096)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.decode().splitlines()[-1] == "interrupted: no epoch was finished, nothing written"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_closed_pipe_is_no_error(bundle_dir, digits):
+    folder, _ = digits
+    command = f"{sys.executable} -m mnist_edge predict {' '.join([str(folder)] * 200)} --model {bundle_dir} | head -n 1"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert len(result.stdout.splitlines()) == 1
+    assert result.stderr == ""
+
+
+def test_without_torch_the_answer_is_a_command(bundle_dir, tmp_path):
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
+    for arguments in (["train"], ["export", bundle_dir], ["verify", bundle_dir], ["evaluate", bundle_dir]):
+        result = run_cli(*arguments, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+        fails(result, 1, "torch is not installed: run pip install 'mnist-edge[train]'")

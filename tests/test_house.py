@@ -1,0 +1,127 @@
+"""The structure that the design promises: which room may import what, and what the package shows to the world."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import mnist_edge
+from mnist_edge import errors
+
+PACKAGE = Path(mnist_edge.__file__).parent
+
+STDLIB_ONLY: set[str] = set()
+FOUNDATION = {"errors", "contract", "bundle", "extras"}
+
+# For each room: our own rooms that it may import, and the packages from outside. Lazy imports count as well.
+ALLOWED = {
+    "errors": (set(), STDLIB_ONLY),
+    "contract": ({"errors"}, STDLIB_ONLY),
+    "bundle": ({"errors", "contract"}, STDLIB_ONLY),
+    "extras": ({"errors"}, STDLIB_ONLY),
+    "images": (FOUNDATION, {"numpy", "PIL"}),
+    "runtime": (FOUNDATION | {"images", "runtime"}, {"numpy", "onnxruntime", "PIL"}),
+    "training": (FOUNDATION | {"images", "training"}, {"numpy", "torch", "torchvision"}),
+    "export": (FOUNDATION | {"runtime", "training", "export"}, {"numpy", "torch", "onnx", "onnxruntime"}),
+    "cli": (FOUNDATION | {"images", "runtime", "training", "export", "cli"}, {"typer", "rich"}),
+    "__init__": ({"errors", "runtime"}, STDLIB_ONLY),
+    "__main__": ({"cli"}, STDLIB_ONLY),
+}
+
+
+def imports(source: str) -> set[str]:
+    """The modules that a source names in import statements, wherever they stand, dotted."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            if node.module == "mnist_edge":
+                found |= {f"mnist_edge.{alias.name}" for alias in node.names}
+            else:
+                found.add(node.module)
+    return found
+
+
+def violations(room: str, source: str) -> set[str]:
+    import sys
+
+    own, outside = ALLOWED[room]
+    wrong = set()
+    for name in imports(source):
+        top, _, rest = name.partition(".")
+        if top == "mnist_edge":
+            if rest.partition(".")[0] not in own | {"__version__", ""}:
+                wrong.add(name)
+        elif top not in outside and top not in sys.stdlib_module_names:
+            wrong.add(name)
+    return wrong
+
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_one_way(path):
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    assert violations(room, path.read_text()) == set()
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("runtime", "import torch"),
+        ("runtime", "def f():\n    from mnist_edge.training import models"),
+        ("training", "from mnist_edge.runtime.classifier import Classifier"),
+        ("training", "from mnist_edge import runtime"),
+        ("bundle", "import numpy"),
+        ("export", "import mnist_edge.cli"),
+        ("cli", "import torch.nn"),
+    ],
+)
+def test_a_wrong_import_is_noticed(room, source):
+    assert len(violations(room, source)) == 1
+
+
+def test_only_one_module_of_the_runtime_imports_onnxruntime():
+    importing = [
+        path.name
+        for path in (PACKAGE / "runtime").glob("*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and "onnxruntime" in ast.unparse(node)
+    ]
+    assert set(importing) == {"session.py"}
+
+
+def test_modules_can_be_read_in_one_sitting():
+    assert max(len(path.read_text().splitlines()) for path in MODULES) <= 400
+
+
+def test_public_names():
+    assert mnist_edge.__all__ == ["Classifier", "MnistEdgeError", "Prediction", "__version__"]
+    for name in mnist_edge.__all__:
+        assert getattr(mnist_edge, name) is not None
+        assert name in dir(mnist_edge)
+    with pytest.raises(AttributeError, match="no attribute 'Clasifier'"):
+        mnist_edge.Clasifier  # noqa: B018  # the access is the test
+
+
+def test_the_error_tree_is_the_one_that_is_drawn():
+    drawn = {}
+    parents = {-1: None}
+    for line in errors.__doc__.splitlines():
+        name = line.lstrip("│├└─ ")
+        if not name[:1].isupper() or "Error" not in name.split()[0]:
+            continue
+        depth = len(line) - len(name)
+        parent = parents[max(key for key in parents if key < depth)]
+        parents = {key: value for key, value in parents.items() if key < depth} | {depth: name.split()[0]}
+        builtin = name.split("(")[1].split(")")[0] if "(" in name else None
+        drawn[name.split()[0]] = {base for base in (parent or "Exception", builtin) if base}
+    actual = {
+        name: {base.__name__ for base in value.__bases__}
+        for name, value in vars(errors).items()
+        if isinstance(value, type)
+    }
+    assert drawn == actual
