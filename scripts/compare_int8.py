@@ -1,0 +1,104 @@
+"""Ways to int8, side by side: why `int8-dynamic` is what it is (see mnist_edge/export/int8_dynamic.py).
+
+    python scripts/compare_int8.py BUNDLE [BUNDLE ...]
+
+For each bundle: float32, onnxruntime's quantize_dynamic (everything, and linear layers only), convolution weights
+behind DequantizeLinear, and ours. Size, accuracy, answers that differ from float32's, how far an image's logits move with its
+batch, and the median time of one image and of 64 on one thread.
+"""
+
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import ModelProto, helper
+from onnxruntime.quantization import quantize_dynamic
+
+from mnist_edge.contract import INPUT_NAME
+from mnist_edge.export import int8_dynamic
+from mnist_edge.export import onnx as float32
+from mnist_edge.export.parity import in_batches
+from mnist_edge.runtime.session import open_session
+from mnist_edge.training import checkpoint, datasets
+
+logging.disable(logging.WARNING)  # onnxruntime's quantizer is talkative
+
+
+def variants(folder: Path) -> Iterator[tuple[str, ModelProto]]:
+    trained = checkpoint.load(folder)
+    exact = float32.build(trained)
+    yield "float32", exact
+    yield "quantize_dynamic", quantized_by_onnxruntime(exact)
+    yield "quantize_dynamic, linear only", quantized_by_onnxruntime(exact, ["MatMul", "Gemm"])
+    ours = int8_dynamic.quantize(float32.build(trained))
+    if any(node.op_type == "Conv" for node in ours.graph.node):
+        yield "ours, DequantizeLinear", with_dequantize_linear(ours)
+    yield "int8-dynamic (ours)", ours
+
+
+def quantized_by_onnxruntime(model: ModelProto, kinds: list[str] | None = None) -> ModelProto:
+    with tempfile.TemporaryDirectory() as scratch:
+        source, target = Path(scratch) / "float32.onnx", Path(scratch) / "int8.onnx"
+        onnx.save(model, source)
+        quantize_dynamic(source, target, op_types_to_quantize=kinds, per_channel=True)
+        return onnx.load(target)
+
+
+def with_dequantize_linear(model: ModelProto) -> ModelProto:
+    changed = ModelProto()
+    changed.CopyFrom(model)
+    nodes = [node for node in changed.graph.node if node.op_type != "Cast" or INPUT_NAME in node.input]
+    for index, node in enumerate(nodes):
+        if node.op_type == "Mul":
+            weight, scale = node.output[0] + "_int8", node.input[1]
+            nodes[index] = helper.make_node("DequantizeLinear", [weight, scale], [node.output[0]], axis=0)
+    for tensor in changed.graph.initializer:
+        if tensor.name.endswith("_scale") and len(tensor.dims) == 4:  # one scale a channel
+            del tensor.dims[1:]
+    del changed.graph.node[:]
+    changed.graph.node.extend(nodes)
+    return changed
+
+
+def answer(content: bytes, images: np.ndarray, batch: int) -> np.ndarray:
+    session = open_session(content, threads=1)
+    return in_batches(lambda part: session.run(None, {INPUT_NAME: part})[0], images, batch)
+
+
+def microseconds(content: bytes, images: np.ndarray) -> float:
+    session = open_session(content, threads=1)
+    times = []
+    for _ in range(1000 // len(images) + 100):
+        start = time.perf_counter()
+        session.run(None, {INPUT_NAME: images})
+        times.append(time.perf_counter() - start)
+    return 1e6 * float(np.median(times[20:]))
+
+
+def main(folders: list[Path]) -> None:
+    test = datasets.load().test
+    images = test.images[:, None]
+    print(f"{'':42} {'KB':>8} {'accuracy':>9} {'flips':>6} {'batch Δ':>8} {'1 image':>9} {'64 images':>10}")
+    for folder in folders:
+        answers = None
+        for name, model in variants(folder):
+            content = model.SerializeToString()
+            logits = answer(content, images, 64)
+            answers = logits.argmax(axis=1) if answers is None else answers
+            alone = answer(content, images[:1000], 1)
+            right, flips = (logits.argmax(axis=1) == test.labels).mean(), (logits.argmax(axis=1) != answers).sum()
+            print(
+                f"{folder.name + ': ' + name:42} {len(content) / 1000:8.1f} {100 * right:7.2f} % {flips:6} "
+                f"{np.abs(alone - logits[:1000]).max():8.4f} "
+                f"{microseconds(content, images[:1]):6.1f} µs {microseconds(content, images[:64]):7.0f} µs",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main([Path(argument) for argument in sys.argv[1:]])
