@@ -3,8 +3,8 @@
     python scripts/compare_int8.py BUNDLE [BUNDLE ...]
 
 For each bundle: float32, onnxruntime's quantize_dynamic (everything, and linear layers only), convolution weights
-behind DequantizeLinear, and ours. Size, accuracy, answers that differ from float32's, how far an image's logits move with its
-batch, and the median time of one image and of 64 on one thread.
+behind DequantizeLinear, and ours. Size, accuracy, answers that differ from float32's, how far an image's logits move
+with its batch, and the median time of one image and of 64 on one thread.
 """
 
 import logging

@@ -85,7 +85,7 @@ def quantize(model: ModelProto) -> ModelProto:
     return model
 
 
-def check_weights(data: bytes, name: str, trained: Trained) -> None:  # noqa: ARG001  # the caller names the file
+def check_weights(data: bytes, name: str, trained: Trained) -> None:
     """Every quantized weight must be the nearest to the trained one. Raises ParityError."""
     stored = float32.initializers(onnx.load_from_string(data))
     for key, tensor in fold(trained.model, trained.contract.normalization).state_dict().items():
@@ -96,7 +96,7 @@ def check_weights(data: bytes, name: str, trained: Trained) -> None:  # noqa: AR
             expected = {key + _QUANTIZED: quantized, key + _SCALE: scale}
         for part, values in expected.items():
             if part not in stored or not np.array_equal(stored[part], values):
-                raise ParityError(f"its weight {part} is not the trained one, quantized")
+                raise ParityError(f"{name}: its weight {part} is not the trained one, quantized")
 
 
 def _linear(node: NodeProto, constants: dict[str, NDArray[Any]]) -> list[NodeProto]:

@@ -37,7 +37,7 @@ def variants(data: bytes, name: str) -> Mapping[str, Run]:
     return {"optimized": run(optimize=True), "not optimized": run(optimize=False)}
 
 
-def check_weights(data: bytes, name: str, trained: Trained) -> None:  # noqa: ARG001  # the caller names the file
+def check_weights(data: bytes, name: str, trained: Trained) -> None:
     """Every weight in the file must be the trained one after folding, bit for bit. Raises ParityError.
 
     Some weights hardly move the logits of any image; a changed one is found here all the same.
@@ -45,7 +45,7 @@ def check_weights(data: bytes, name: str, trained: Trained) -> None:  # noqa: AR
     stored = initializers(onnx.load_from_string(data))
     for key, tensor in fold(trained.model, trained.contract.normalization).state_dict().items():
         if key not in stored or not np.array_equal(stored[key], tensor.numpy()):
-            raise ParityError(f"its weight {key} is not the trained one")
+            raise ParityError(f"{name}: its weight {key} is not the trained one")
 
 
 def build(trained: Trained) -> ModelProto:

@@ -126,7 +126,7 @@ def in_batches(run: Run, images: NDArray[np.uint8], size: int) -> NDArray[np.flo
     return np.concatenate([run(images[start : start + size]) for start in range(0, len(images), size)])
 
 
-def compare(reference: Reference, variants: Mapping[str, Run]) -> Parity:
+def compare(reference: Reference, variants: Mapping[str, Run], name: str) -> Parity:
     """Run a candidate, in each of its variants at every batch size, and hold it against the reference.
 
     Raises:
@@ -139,8 +139,8 @@ def compare(reference: Reference, variants: Mapping[str, Run]) -> Parity:
             actual = in_batches(run, reference.images, size)
             if actual.dtype != expected.dtype or actual.shape != expected.shape:
                 raise ParityError(
-                    f"returns {actual.dtype} {list(actual.shape)} instead of {expected.dtype} {list(expected.shape)} "
-                    f"({variant}, batch size {size})"
+                    f"{name}: returns {actual.dtype} {list(actual.shape)} instead of {expected.dtype} "
+                    f"{list(expected.shape)} ({variant}, batch size {size}): it does not keep its contract"
                 )
             difference = np.abs(actual - expected)
             diffs.append(difference[:count].max())
@@ -162,8 +162,8 @@ def compare(reference: Reference, variants: Mapping[str, Run]) -> Parity:
     )
 
 
-def judge(parity: Parity, tolerance: Tolerance) -> None:
-    """Raise ParityError with every figure that is out of tolerance, or return."""
+def judge(parity: Parity, tolerance: Tolerance, name: str) -> None:
+    """Raise ParityError with every figure of the file of that name that is out of tolerance, or return."""
     limit = tolerance.max_abs_diff
     allowed_flips = math.floor((1 - tolerance.min_agreement) * parity.images + 1e-9)
     drop, allowed_drop = 100 * parity.accuracy_drop, 100 * tolerance.max_accuracy_drop
@@ -183,4 +183,4 @@ def judge(parity: Parity, tolerance: Tolerance) -> None:
     }
     failures = [message for message, holds in conditions.items() if not holds]
     if failures:
-        raise ParityError("; ".join(failures))
+        raise ParityError(f"{name}: does not answer as PyTorch does: {'; '.join(failures)}")

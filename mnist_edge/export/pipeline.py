@@ -155,17 +155,14 @@ def _prove(form: Format, content: bytes, name: str, trained: Trained, reference:
     found: Parity | None = None
     error: MnistEdgeError | None = None
     try:
-        found = parity.compare(reference, module.variants(content, name))
-        parity.judge(found, module.TOLERANCE)
+        found = parity.compare(reference, module.variants(content, name), name)
+        parity.judge(found, module.TOLERANCE, name)
         module.check_weights(content, name, trained)
         if form.file_name.endswith(".onnx"):
             model = load_onnx(content, name)
             if model.contract != trained.contract:
                 raise ModelFormatError(f"{name}: its contract is not the one of the training: export it again")
             selftest.run(model)
-    except ParityError as problem:
-        text = str(problem)
-        error = problem if text.startswith(name) else ParityError(f"{name}: not equal to PyTorch's: {text}")
     except MnistEdgeError as problem:
         error = problem
     return Outcome(form, len(content), found, error)

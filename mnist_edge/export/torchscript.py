@@ -42,7 +42,7 @@ def check_weights(data: bytes, name: str, trained: Trained) -> None:
     stored = _load(data, name).state_dict()
     for key, tensor in RawPixels(trained.model, trained.contract.normalization).state_dict().items():
         if key not in stored or not torch.equal(stored[key], tensor):
-            raise ParityError(f"its weight {key} is not the trained one")
+            raise ParityError(f"{name}: its weight {key} is not the trained one")
 
 
 def _load(data: bytes, name: str) -> Any:

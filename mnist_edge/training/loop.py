@@ -84,7 +84,9 @@ def fit(
     optimizer = _optimizer(recipe, model)
     batches = math.ceil(len(images) / recipe.batch_size)
     scheduler = _scheduler(recipe, optimizer, batches * recipe.epochs)
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
+    averaged = None
+    if recipe.average:
+        averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
 
     for number in range(1, recipe.epochs + 1):
         start = time.perf_counter()
@@ -103,7 +105,7 @@ def fit(
             loss.backward()
             optimizer.step()
             scheduler.step()
-            if recipe.average:
+            if averaged:
                 averaged.update_parameters(model)
             value = loss.item()
             if not math.isfinite(value):
@@ -113,7 +115,7 @@ def fit(
             seen += len(indices)
             loss_sum += value * len(indices)
             on_batch(number, seen, len(images), value)
-        deployed: nn.Module = averaged.module if recipe.average else model
+        deployed: nn.Module = averaged.module if averaged else model
         deployed.eval()
         metrics = measure(predict(deployed, data.test.images, recipe, device), data.test.labels)
         yield Epoch(number, loss_sum / seen, metrics, time.perf_counter() - start), deployed

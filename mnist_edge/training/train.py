@@ -1,5 +1,6 @@
 """`train`: data in, the first half of a bundle out, renewed after every epoch."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,12 +27,11 @@ def train(
     A bundle that is already there stays as it is until the first epoch is finished.
 
     Raises:
-        UsageError: a value of the recipe is impossible, or `out` is a file.
+        UsageError: a value of the recipe is impossible, or `out` cannot become a folder.
         TrainingError: the loss is no longer finite.
     """
     _check(recipe)
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out}: is a file, a bundle is a folder: choose another --out")
+    _check_folder(out)
     epochs: list[Epoch] = []
     for epoch, model in fit(data, architecture, recipe, seed=seed, device=device, on_batch=on_batch):
         epochs.append(epoch)
@@ -53,3 +53,12 @@ def _check(recipe: Recipe) -> None:
     for name, holds in limits.items():
         if not holds:
             raise UsageError(f"{name.replace('_', ' ')} cannot be {getattr(recipe, name)!r}: choose another value")
+
+
+def _check_folder(out: Path) -> None:
+    # Found out now, not after an hour of training.
+    nearest = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise UsageError(f"{nearest}: is a file, a bundle is a folder: choose another --out")
+    if not os.access(nearest, os.W_OK):
+        raise UsageError(f"{nearest}: cannot be written to: choose another --out")

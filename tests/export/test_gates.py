@@ -180,10 +180,10 @@ def test_a_dead_pixel_of_mnist_is_seen_through_noise(small, tmp_path):
     with torch.no_grad():
         trained.model.hidden.weight[:, 0] += 1
     run = parity.run_module(graph.RawPixels(trained.model, trained.contract.normalization))
-    found = parity.compare(reference, {"wrong corner": run})
+    found = parity.compare(reference, {"wrong corner": run}, "file")
     assert found.max_abs_diff < 1e-6
     with pytest.raises(ParityError, match="on noise"):
-        parity.judge(found, parity.TORCHSCRIPT)
+        parity.judge(found, parity.TORCHSCRIPT, "file")
 
 
 GOOD = parity.Parity(0.0, 0.0, 0, 0, 0.99, 0.0, 1000, parity.BATCH_SIZES, ("only",))
@@ -204,9 +204,9 @@ GOOD = parity.Parity(0.0, 0.0, 0, 0, 0.99, 0.0, 1000, parity.BATCH_SIZES, ("only
     ],
 )
 def test_each_tolerance_has_an_edge(tolerance, change, words):
-    parity.judge(GOOD, tolerance)
+    parity.judge(GOOD, tolerance, "file")
     with pytest.raises(ParityError) as caught:
-        parity.judge(dataclasses.replace(GOOD, **change), tolerance)
+        parity.judge(dataclasses.replace(GOOD, **change), tolerance, "file")
     assert words in str(caught.value)
 
 
@@ -215,7 +215,7 @@ def test_the_edges_are_where_the_design_put_them():
     assert dataclasses.astuple(parity.TORCHSCRIPT) == (1e-5, 1.0, 0.0)
     assert dataclasses.astuple(parity.FLOAT32) == (1e-4, 1.0, 0.0)
     assert dataclasses.astuple(parity.INT8) == (float("inf"), 0.997, 0.002)
-    parity.judge(dataclasses.replace(GOOD, flips=3, accuracy_drop=0.002), parity.INT8)
+    parity.judge(dataclasses.replace(GOOD, flips=3, accuracy_drop=0.002), parity.INT8, "file")
 
 
 @pytest.mark.parametrize("wrong", [lambda x: x.astype(np.float64), lambda x: x[:, :-1], lambda x: x[:, None]])
@@ -224,7 +224,7 @@ def test_types_and_shapes_come_before_values(bundle_dir, small, wrong):
     reference = parity.Reference(trained, subset(small, 10, 20).test)
     run = parity.run_module(graph.RawPixels(trained.model, trained.contract.normalization))
     with pytest.raises(ParityError, match="instead of float32"):
-        parity.compare(reference, {"wrong": lambda images: wrong(run(images))})
+        parity.compare(reference, {"wrong": lambda images: wrong(run(images))}, "file")
 
 
 def edit_onnx(folder, name, change, *, update_manifest):
@@ -294,7 +294,7 @@ PLANTED = {
     "one weight, digests renewed": (
         lambda f: edit_onnx(f, "model.onnx", one_weight, update_manifest=True),
         1,
-        "model.onnx: not equal to PyTorch's: max |Δlogit|",
+        "model.onnx: does not answer as PyTorch does: max |Δlogit|",
     ),
     "NaN weight, digests renewed": (
         lambda f: edit_onnx(f, "model.onnx", nan_weight, update_manifest=True),
