@@ -1,16 +1,17 @@
 """ONNX with int8 weights, and activations quantized on the fly where that pays and harms no neighbour.
 
-onnxruntime's own ``quantize_dynamic`` was measured and left aside (onnxruntime 1.32, AVX-512 with VNNI, one thread):
+onnxruntime's own ``quantize_dynamic`` was measured and left aside (``scripts/compare_int8.py``; onnxruntime 1.32,
+AVX-512 with VNNI, one thread):
 
-* It scales activations by the whole batch's range, so that an image's logits depend on the images beside it: by 0.14 on
-  `simple-nn`, 0.07 on `cnn`. A device that batches would answer otherwise than one that does not.
-* It turns Conv into ConvInteger, which has no fast kernel: 491 µs an image against 92 in float32.
+* It scales activations by the whole batch's range, so that an image's logits depend on the images beside it: by 0.12 on
+  `simple-nn`, 0.05 on `cnn`. A device that batches would answer otherwise than one that does not.
+* It turns Conv into ConvInteger, which has no fast kernel: 492 µs an image against 92 in float32.
 
 Instead:
 
 * Linear layers become ``MatMulNBits`` with 8 bits, symmetric blocks of 64 and ``accuracy_level`` 4, which quantizes
   each row of activations by its own blocks: no dependence on the batch (0.0 measured), 0.28 of the size, and for
-  `simple-nn` 20 µs an image against 37.
+  `simple-nn` 21 µs an image against 37.
 * Convolutions keep float32 activations; their weights are stored as int8 with a scale for each output channel, behind a
   Cast and a Mul that onnxruntime folds into float32 constants when it loads the file: a third of the size, float32's
   speed. (DequantizeLinear is not folded at load; with it an image took 195 µs.)

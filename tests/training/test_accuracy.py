@@ -1,6 +1,7 @@
 """The accuracies that the README promises, on the whole of MNIST."""
 
 import dataclasses
+import statistics
 
 import pytest
 
@@ -11,13 +12,13 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    ("architecture", "accuracy"),
-    [(Architecture.SIMPLE_NN, 0.975), (Architecture.SIGMOID_NN, 0.83), (Architecture.CNN, 0.993)],
+    ("architecture", "seeds", "accuracy"),
+    [(Architecture.SIMPLE_NN, 3, 0.975), (Architecture.SIGMOID_NN, 1, 0.83), (Architecture.CNN, 1, 0.993)],
 )
-def test_accuracy_after_the_last_epoch(mnist, architecture, accuracy):
-    *_, (epoch, _) = loop.fit(mnist, architecture, RECIPES[architecture])
-    assert epoch.number == RECIPES[architecture].epochs
-    assert epoch.test.accuracy >= accuracy
+def test_mean_accuracy_after_the_last_epoch(mnist, architecture, seeds, accuracy):
+    last = [list(loop.fit(mnist, architecture, RECIPES[architecture], seed=seed))[-1][0] for seed in range(seeds)]
+    assert {epoch.number for epoch in last} == {RECIPES[architecture].epochs}
+    assert statistics.mean(epoch.test.accuracy for epoch in last) >= accuracy
 
 
 def test_sigmoid_nn_goes_on_learning(mnist):
