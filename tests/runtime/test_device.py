@@ -1,0 +1,46 @@
+"""What a device does with nothing but a copied file, on the command line."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers import fails, run_cli
+
+
+@pytest.fixture
+def device(bundle_dir, expected, tmp_path):
+    """A folder with one copied model and a few pictures."""
+    shutil.copy(bundle_dir / "model.onnx", tmp_path)
+    for index in range(5):
+        Image.fromarray(expected["images"][index]).save(tmp_path / f"{index}.png")
+    return tmp_path
+
+
+def test_predict_gives_pytorchs_labels_and_probabilities(device, expected):
+    result = run_cli("predict", *(f"{index}.png" for index in range(5)), "--model", "model.onnx", "--json", cwd=device)
+    assert result.returncode == 0, result.stderr
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    logits = expected["logits"][:5].astype(np.float64)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert [line["label"] for line in lines] == [str(label) for label in logits.argmax(axis=1)]
+    for line, row in zip(lines, probabilities, strict=True):
+        assert list(line["probabilities"].values()) == pytest.approx(row.tolist(), abs=1e-4)
+
+
+def test_selftest_and_info(device):
+    result = run_cli("selftest", "model.onnx", "--json", cwd=device)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["vectors"] >= 20
+    assert found["max_abs_diff"] <= found["tolerance"] == 1e-4
+    assert json.loads(run_cli("info", "model.onnx", "--json", cwd=device).stdout)["contract"]["version"] == 1
+
+
+def test_a_copy_that_was_cut_short(device):
+    path = device / "model.onnx"
+    path.write_bytes(path.read_bytes()[:-1])
+    fails(run_cli("selftest", "model.onnx", cwd=device), 4, "altered since its export")
+    fails(run_cli("predict", "0.png", "--model", "model.onnx", cwd=device), 4, "altered since its export")
