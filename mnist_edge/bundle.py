@@ -8,15 +8,19 @@
 ========================== ==================================================================
 """
 
+import contextlib
 import hashlib
 import json
 import os
-import tempfile
+import signal
+import threading
+import uuid
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
-from mnist_edge.contract import DIGEST_KEY
+from mnist_edge.contract import DIGEST_KEY, Contract
 from mnist_edge.errors import AlteredModelError, ModelFormatError, ModelNotFoundError
 
 ARTIFACTS: Final = Path("artifacts")
@@ -43,6 +47,11 @@ class Format(StrEnum):
         whole = self in (Format.TORCHSCRIPT, Format.ONNX)
         return f"model.{self}" if whole else f"model.{self}.onnx"
 
+    @property
+    def is_onnx(self) -> bool:
+        """Whether onnxruntime reads it."""
+        return self.file_name.endswith(".onnx")
+
 
 def sha256(data: bytes) -> str:
     """The digest of a file's content, in hex."""
@@ -68,6 +77,8 @@ def check_seal(model: bytes, name: str) -> None:
         ModelFormatError: there is no digest, so it is not a model of ours.
         AlteredModelError: the digest differs.
     """
+    if model.startswith(b"PK"):
+        raise ModelFormatError(f"{name}: a PyTorch or TorchScript file, the runtime reads .onnx: give  model.onnx")
     try:
         start = _seal_start(model)
     except ValueError:
@@ -82,32 +93,80 @@ def _seal_start(model: bytes) -> int:
     return model.index(_SEAL) + len(_SEAL)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that, whatever happens, its name holds either the old content or all of the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+class Staging:
+    """Files written beside their names in a folder, then put in place together, or not at all.
+
+    Leaving the context removes what was not committed. An interrupt waits until a commit is through; only a machine
+    that stops between two renames leaves a mixture, and then the digests tell.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._staged: dict[str, Path] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for scratch in self._staged.values():
+            scratch.unlink(missing_ok=True)
+
+    def add(self, name: str, data: bytes) -> Path:
+        """Write the future content of a file beside it; returns where."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        scratch = self._folder / f".{name}.{uuid.uuid4().hex}"
+        self._staged[name] = scratch
+        with scratch.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            if hasattr(os, "fchmod"):
-                os.fchmod(file.fileno(), 0o666 & ~_umask())  # mkstemp's files are its owner's alone
-        Path(scratch).replace(path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
+        return scratch
+
+    def commit(self, remove: Iterable[str] = ()) -> None:
+        """Give every staged file its name, then remove the files that these make obsolete."""
+        with _interrupts_held():
+            for name, scratch in self._staged.items():
+                scratch.replace(self._folder / name)
+            self._staged.clear()
+            for name in remove:
+                (self._folder / name).unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # only the main one is interrupted
+        yield
+        return
+    received: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if received:
+        raise KeyboardInterrupt
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write a value as indented JSON, atomically."""
-    write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that, whatever happens, its name holds either the old content or all of the new."""
+    with Staging(path.parent) as staging:
+        staging.add(path.name, data)
+        staging.commit()
+
+
+def as_json(value: object) -> bytes:
+    """A value as indented JSON, the way a bundle's files hold it."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def retrain(folder: Path) -> str:
+    """What to do about the first half of a bundle."""
+    return f"train again:  mnist-edge train --model … --out {folder}"
+
+
+def reexport(folder: Path) -> str:
+    """What to do about the second half of a bundle."""
+    return f"export again:  mnist-edge export {folder}"
 
 
 def read_file(path: Path, remedy: str) -> bytes:
@@ -116,8 +175,8 @@ def read_file(path: Path, remedy: str) -> bytes:
         return path.read_bytes()
     except FileNotFoundError as error:
         raise ModelNotFoundError(f"{path}: no such file: {remedy}") from error
-    except (NotADirectoryError, IsADirectoryError) as error:
-        raise ModelNotFoundError(f"{path}: not a file: {remedy}") from error
+    except OSError as error:
+        raise ModelNotFoundError(f"{path}: not a file that can be read ({error.strerror}): {remedy}") from error
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
@@ -133,7 +192,7 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
 
 def read_training(folder: Path) -> dict[str, Any]:
     """What `train` recorded, complete as far as readers lean on it. Raises ModelNotFoundError or ModelFormatError."""
-    remedy = f"train again:  mnist-edge train --out {folder}"
+    remedy = retrain(folder)
     training = read_json(folder / TRAINING, remedy)
     _require_version(training, TRAINING_VERSION, folder / TRAINING, remedy)
     shape = {
@@ -143,7 +202,8 @@ def read_training(folder: Path) -> dict[str, Any]:
         "recipe": {"normalization": dict},
         "seed": int,
         "data": {"name": str, "source": str, "sha256": dict},
-        "state_dict_sha256": str,
+        "model_sha256": str,
+        "epochs": list,
         "versions": dict,
     }
     _require_shape(training, shape, folder / TRAINING, remedy)
@@ -152,13 +212,29 @@ def read_training(folder: Path) -> dict[str, Any]:
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest, complete as far as readers lean on it. Raises ModelNotFoundError or ModelFormatError."""
-    remedy = f"export again:  mnist-edge export {folder}"
+    remedy = reexport(folder)
     manifest = read_json(folder / MANIFEST, remedy)
     _require_version(manifest, MANIFEST_VERSION, folder / MANIFEST, remedy)
-    shape = {"contract": dict, "provenance": {"state_dict_sha256": str}, "pytorch": dict, "files": dict}
+    provenance = {
+        "architecture": str,
+        "parameters": int,
+        "seed": int,
+        "data": {"name": str},
+        "model_sha256": str,
+        "trained_by": dict,
+        "exported_by": dict,
+    }
+    shape = {"contract": dict, "provenance": provenance, "pytorch": {"accuracy": float}, "files": dict}
     _require_shape(manifest, shape, folder / MANIFEST, remedy)
     for name, entry in manifest["files"].items():
-        _require_shape({name: entry}, {name: {"sha256": str, "bytes": int}}, folder / MANIFEST, remedy)
+        listed: dict[str, Any] = {"sha256": str, "bytes": int}
+        if name not in (WEIGHTS, TRAINING):
+            listed["parity"] = {"max_abs_diff": float, "flips": int, "accuracy": float}
+        _require_shape({name: entry}, {name: listed}, folder / MANIFEST, remedy)
+    try:
+        Contract.from_dict(manifest["contract"])
+    except ModelFormatError as error:
+        raise ModelFormatError(f"{folder / MANIFEST}: {error}") from error
     return manifest
 
 
@@ -183,7 +259,7 @@ def read_verified(folder: Path, name: str, manifest: dict[str, Any]) -> bytes:
         ModelNotFoundError: the file, or its entry in the manifest, is missing.
         AlteredModelError: the content's digest is not the listed one.
     """
-    remedy = f"export again:  mnist-edge export {folder}"
+    remedy = reexport(folder)
     entry = manifest["files"].get(name)
     if entry is None:
         raise ModelNotFoundError(f"{folder / MANIFEST}: lists no {name}: {remedy}")

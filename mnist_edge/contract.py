@@ -9,6 +9,7 @@ Scaling and normalisation are part of the graph, so no caller can get them wrong
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -47,6 +48,13 @@ class Normalization:
     std: float
     """Divided by after the subtraction; greater than zero."""
 
+    def __post_init__(self) -> None:
+        numbers = all(isinstance(value, (int, float)) and math.isfinite(value) for value in (self.mean, self.std))
+        if not numbers or self.std <= 0:
+            raise ModelFormatError(
+                f"normalisation by mean {self.mean!r} and std {self.std!r} is impossible: train again"
+            )
+
 
 TO_TENSOR: Final = Normalization(mean=0.0, std=1.0)
 """torchvision's ``ToTensor``: scaling to 0…1 and nothing else."""
@@ -70,6 +78,11 @@ class Contract:
 
     version: int = CONTRACT_VERSION
     """See `CONTRACT_VERSION`."""
+
+    def __post_init__(self) -> None:
+        names = all(isinstance(label, str) and label for label in self.labels)
+        if not names or len(set(self.labels)) < len(self.labels) or len(self.labels) < 2:
+            raise ModelFormatError(f"labels {self.labels!r:.80} are not two or more different names: train again")
 
     def as_dict(self) -> dict[str, Any]:
         """The contract as plain JSON values, the tensors' names, types and shapes spelled out."""

@@ -6,6 +6,7 @@ the first decoding, so that arrays can be classified without it.
 
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -60,41 +61,53 @@ def find(folder: Path) -> list[Path]:
 
 def decode(source: str | os.PathLike[str] | BinaryIO) -> NDArray[np.uint8]:
     """A picture as grey values, uint8 [height, width]; transparent parts lie on white. Raises as `read` does."""
-    from PIL import Image, UnidentifiedImageError
-
     name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else getattr(source, "name", "the image")
     try:
         data = Path(source).read_bytes() if isinstance(source, (str, os.PathLike)) else source.read()
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageFormatError(
-                    f"{name}: {image.width}×{image.height} pixels are more than {MAX_PIXELS:,}: scale the picture down"
-                )
-            return grey(image)
     except FileNotFoundError as error:
         raise ImageNotFoundError(f"{name}: no such file: check the path") from error
     except IsADirectoryError as error:
         raise ImageFormatError(f"{name}: a folder without pictures: name a picture, or a folder of them") from error
+    except (OSError, ValueError) as error:
+        raise ImageFormatError(f"{name}: cannot be read ({error}): check the path") from error
+    if not isinstance(data, bytes):
+        raise ImageFormatError(f"{name}: read() gives {type(data).__name__}, not bytes: open the file in binary mode")
+    return grey(io.BytesIO(data), name)
+
+
+def grey(source: "BinaryIO | Image.Image", name: str) -> NDArray[np.uint8]:
+    """A picture, encoded or opened by Pillow, as `decode` returns it; `name` is for the messages."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below, by our own limit
+            image = source if isinstance(source, Image.Image) else Image.open(source)
+        return _grey_values(image, name)
     except UnidentifiedImageError as error:
         raise ImageFormatError(f"{name}: not a picture that Pillow can read: convert it to PNG or JPEG") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        # What Pillow's decoders raise on damaged files is not documented; these are the ones seen.
-        if isinstance(error, ImageFormatError):
-            raise
+    except ImageFormatError:
+        raise
+    except Exception as error:  # what Pillow's decoders raise on damaged files is not documented
         raise ImageFormatError(f"{name}: cannot be decoded ({error}): save or fetch the picture again") from error
 
 
-def grey(image: "Image.Image") -> NDArray[np.uint8]:
-    """An opened Pillow image as grey values, uint8 [height, width]; transparent parts lie on white."""
-    if image.mode.startswith("I") or image.mode == "F":
-        # Pillow clips these to 0…255 when it converts them; 16 bits are scaled instead.
-        values = np.asarray(image, dtype=np.float64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ImageFormatError("pixel values beyond 16 bits: save the picture with 8 or 16 bits a channel")
-        return (values / 257).round().astype(np.uint8)
-    if image.has_transparency_data:
-        from PIL import Image
+def _grey_values(image: "Image.Image", name: str) -> NDArray[np.uint8]:
+    from PIL import Image
 
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageFormatError(
+            f"{name}: {image.width}×{image.height} pixels are more than {MAX_PIXELS:,}: scale the picture down"
+        )
+    if image.mode.startswith("I;16"):
+        # Pillow clips 16 bits to 0…255 when it converts them.
+        return (np.asarray(image).astype(np.float64) / 257).round().astype(np.uint8)
+    if image.mode in ("I", "F"):
+        values = np.asarray(image)
+        if not (values >= 0).all() or not (values <= WHITE).all():
+            raise ImageFormatError(f"{name}: {image.mode} pixels beyond 0…{WHITE}: save it with 8 or 16 bits a channel")
+        return values.round().astype(np.uint8)
+    if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     return np.asarray(image.convert("L"))
@@ -111,9 +124,14 @@ def frame(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
     Returns:
         uint8 [28, 28]; all zero where the picture has no contrast.
+
+    Raises:
+        ImageFormatError: the picture is empty.
     """
     if pixels.shape == (HEIGHT, WIDTH):
         return pixels
+    if pixels.size == 0:
+        raise ImageFormatError(f"a picture of {pixels.shape[1]}×{pixels.shape[0]} pixels is empty: give another")
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     ground = float(np.median(border))
     ink = pixels.astype(np.float64)

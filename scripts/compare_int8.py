@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import ModelProto, helper
-from onnxruntime.quantization import quantize_dynamic
 
 from mnist_edge.contract import INPUT_NAME
 from mnist_edge.export import int8_dynamic
@@ -42,6 +41,8 @@ def variants(folder: Path) -> Iterator[tuple[str, ModelProto]]:
 
 
 def quantized_by_onnxruntime(model: ModelProto, kinds: list[str] | None = None) -> ModelProto:
+    from onnxruntime.quantization import quantize_dynamic  # after ours, which switches the telemetry off
+
     with tempfile.TemporaryDirectory() as scratch:
         source, target = Path(scratch) / "float32.onnx", Path(scratch) / "int8.onnx"
         onnx.save(model, source)

@@ -118,6 +118,7 @@ def test_one_bad_image_does_not_stop_the_others(bundle_dir, digits):
 def test_predict_needs_a_usable_model_and_image(bundle_dir, tmp_path):
     fails(run_cli("predict", "nowhere.png", "--model", bundle_dir), 3, "nowhere.png: no such file")
     fails(run_cli("predict", "x.png", "--model", tmp_path / "nowhere"), 4, "no such bundle")
+    fails(run_cli("predict", "x.png"), 4, "no model was named")
     fails(run_cli("predict", tmp_path, "--model", bundle_dir), 3, "a folder without pictures")
     fails(
         run_cli("predict", "x.png", "--model", bundle_dir / "training.json"), 4, "not a model that mnist-edge exported"
@@ -127,13 +128,15 @@ def test_predict_needs_a_usable_model_and_image(bundle_dir, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["train", "--data", "nowhere"], 3, "no such file or folder"),
+        (["train", "--data", "nowhere"], 3, "no such file or folder, nor one of the known names"),
+        (["train", "--model", "simple-nn", "--momentum", "0.9"], 2, "--momentum is SGD's alone"),
+        (["train", "--out", "."], 2, "is not a bundle"),
         (["train", "--epochs", "0"], 2, "epochs cannot be 0"),
         (["train", "--lr", "nan"], 2, "lr cannot be nan"),
         (["train", "--device", "toaster"], 2, "--device cpu"),
         (["train", "--out", "file"], 2, "is a file"),
         (["export", "nowhere"], 4, "training.json: no such file"),
-        (["export", "file"], 4, "not a file"),
+        (["export", "file"], 4, "training.json"),
         (
             ["export", "--formats", "onnx,coreml"],
             2,
@@ -299,3 +302,26 @@ def test_without_torch_the_answer_is_a_command(bundle_dir, tmp_path):
     for arguments in (["train"], ["export", bundle_dir], ["verify", bundle_dir], ["evaluate", bundle_dir]):
         result = run_cli(*arguments, cwd=tmp_path, PYTHONPATH=str(tmp_path))
         fails(result, 1, "torch is not installed: run pip install 'mnist-edge[train]'")
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript"])
+def test_with_torch_but_without_an_exporter(bundle_dir, tmp_path, package):
+    (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('gone', name='{package}')")
+    for command in ("export", "verify"):
+        result = run_cli(command, bundle_dir, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+        fails(result, 1, f"{package} is not installed: run pip install 'mnist-edge[train]'")
+
+
+def test_letters_that_the_terminal_does_not_know(bundle_dir):
+    result = run_cli("info", bundle_dir, PYTHONIOENCODING="cp1252")
+    assert result.returncode == 0, result.stderr
+    assert "|\\u0394logit|" in result.stdout.decode("cp1252")
+
+
+def test_cnn_by_its_own_recipe_on_a_small_folder(mnist, tmp_path):
+    """A few hundred pictures, the default model, no options: what a newcomer with data of his own does first."""
+    data = subset(mnist, 300, 100)
+    write_images(tmp_path / "digits" / "train", data.train, names=data.labels)
+    write_images(tmp_path / "digits" / "test", data.test, names=data.labels)
+    result = json.loads(succeeds(run_cli("train", "--data", "digits", "--json", cwd=tmp_path)))
+    assert result["epochs"][-1]["test"]["accuracy"] > 0.85

@@ -21,9 +21,9 @@ ALLOWED = {
     "extras": ({"errors"}, STDLIB_ONLY),
     "images": (FOUNDATION, {"numpy", "PIL"}),
     "runtime": (FOUNDATION | {"images", "runtime"}, {"numpy", "onnxruntime", "PIL"}),
-    "training": (FOUNDATION | {"images", "training"}, {"numpy", "torch", "torchvision"}),
+    "training": (FOUNDATION | {"images", "training"}, {"numpy", "torch", "torchvision", "platformdirs"}),
     "export": (FOUNDATION | {"runtime", "training", "export"}, {"numpy", "torch", "onnx", "onnxruntime"}),
-    "cli": (FOUNDATION | {"images", "runtime", "training", "export", "cli"}, {"typer", "rich"}),
+    "cli": (FOUNDATION | {"images", "runtime", "training", "export", "cli"}, {"typer", "rich", "torch"}),
     "__init__": ({"errors", "runtime"}, STDLIB_ONLY),
     "__main__": ({"cli"}, STDLIB_ONLY),
 }
@@ -35,6 +35,8 @@ def imports(source: str) -> set[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("require", "import_module"):
+            found |= {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute here"
             if node.module == "mnist_edge":
@@ -77,7 +79,9 @@ def test_imports_go_one_way(path):
         ("training", "from mnist_edge import runtime"),
         ("bundle", "import numpy"),
         ("export", "import mnist_edge.cli"),
-        ("cli", "import torch.nn"),
+        ("cli", "import pandas"),
+        ("runtime", "require('torch', extra='train')"),
+        ("runtime", "importlib.import_module('mnist_edge.export.graph')"),
     ],
 )
 def test_a_wrong_import_is_noticed(room, source):

@@ -1,5 +1,6 @@
 """The command line: parse, one library call, print. Nothing imports it."""
 
+import io
 import sys
 from typing import Final
 
@@ -18,6 +19,9 @@ def exit_code(error: MnistEdgeError) -> int:
 
 def main() -> None:
     """Run the command line; an expected failure is one line on stderr and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal or pipe may not know every letter of a file's name
+            stream.reconfigure(errors="backslashreplace")
     try:
         from mnist_edge.cli.app import app
 

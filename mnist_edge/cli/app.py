@@ -11,9 +11,9 @@ from mnist_edge import __version__, bundle
 from mnist_edge.bundle import ARTIFACTS, Format
 from mnist_edge.cli import INTERRUPTED, complain, exit_code
 from mnist_edge.cli.display import TrainingProgress, note, print_json, print_outcomes, print_table
-from mnist_edge.errors import InputError, UsageError
+from mnist_edge.errors import DataNotFoundError, InputError, UsageError
 from mnist_edge.extras import require
-from mnist_edge.training.recipes import DEFAULT_LR, RECIPES, Architecture, OptimizerName, Recipe, Schedule
+from mnist_edge.training.recipes import DEFAULT_LR, RECIPES, Architecture, OptimizerName, Recipe, Schedule, suited
 
 if TYPE_CHECKING:
     from mnist_edge.training.datasets import Dataset
@@ -63,7 +63,7 @@ def train(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Bundle to write.  [default: artifacts/<model>]")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides the weights, the order and the distortions.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Decides weights, order and distortions.")] = 0,
     device: Annotated[str, typer.Option(help="Where PyTorch computes: cpu, cuda, mps.")] = "cpu",
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
@@ -102,9 +102,11 @@ def train(
 
     folder = ARTIFACTS / model if out is None else out
     dataset = datasets.load(data)
+    if {epochs, batch_size, lr} == {None}:
+        recipe = suited(recipe, len(dataset.train))
     note(
         f"{model} on {dataset.name}: {len(dataset.train):,} training and {len(dataset.test):,} test images, "
-        f"{len(dataset.labels)} classes, {recipe.epochs} epochs"
+        f"{len(dataset.labels)} classes, {recipe.epochs} epochs of batches of {recipe.batch_size}"
     )
     finished = 0
     with TrainingProgress(recipe.epochs) as progress:
@@ -137,6 +139,8 @@ def train(
 def _recipe(model: Architecture, **given: Any) -> Recipe:
     changes = {name: value for name, value in given.items() if value is not None}
     recipe = RECIPES[model]
+    if changes.get("momentum") and changes.get("optimizer", recipe.optimizer) is not OptimizerName.SGD:
+        raise UsageError("--momentum is SGD's alone: leave it out, or add  --optimizer sgd")
     if changes.get("optimizer", recipe.optimizer) is not recipe.optimizer and "lr" not in changes:
         # The recipe's rate was chosen for the recipe's optimizer.
         changes["lr"] = DEFAULT_LR[changes["optimizer"]]
@@ -155,7 +159,7 @@ def export(
     A file that misses its tolerance is not written.
     """
     chosen = _formats(formats)
-    require("torch", extra="train")
+    _require_exporters()
     from mnist_edge.export import pipeline
 
     outcomes: list[pipeline.Outcome] = []
@@ -173,6 +177,11 @@ def export(
         print_outcomes(outcomes)
 
 
+def _require_exporters() -> None:
+    for package in ("torch", "onnx", "onnxscript"):
+        require(package, extra="train")
+
+
 def _formats(text: str) -> list[Format]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in list(Format)]
@@ -184,18 +193,25 @@ def _formats(text: str) -> list[Format]:
 def _data_of(folder: Path, wanted: str | None) -> "Dataset":
     from mnist_edge.training import datasets
 
-    return datasets.load(wanted if wanted is not None else bundle.read_training(folder)["data"]["source"])
+    if wanted is not None:
+        return datasets.load(wanted)
+    recorded = bundle.read_training(folder)["data"]["source"]
+    try:
+        return datasets.load(recorded)
+    except DataNotFoundError as error:
+        raise DataNotFoundError(f"{error}; if the training's data have moved, name them with --data") from error
 
 
 @app.command()
 def verify(target: Bundle = DEFAULT_BUNDLE, data: Data = None, json: Json = False) -> None:
     """Prove a bundle again: digests, contract, weights, golden vectors, and parity on the whole test set."""
     manifest = bundle.read_manifest(target)
-    require("torch", extra="train")
+    _require_exporters()
     from mnist_edge.export import pipeline
 
     dataset = _data_of(target, data)
-    note(f"comparing {len(manifest['files'])} files with PyTorch on {len(dataset.test):,} images")
+    exported = [form.file_name for form in Format if form.file_name in manifest["files"]]
+    note(f"comparing {', '.join(exported)} with PyTorch on {len(dataset.test):,} images")
     outcomes = pipeline.verify(target, dataset)
     if json:
         print_json(
@@ -318,7 +334,7 @@ def info(
         ("normalization", "(pixel / 255 - {mean}) / {std}, inside the graph".format(**contract["normalization"])),
         ("architecture", f"{provenance['architecture']}, {provenance['parameters']:,} parameters"),
         ("trained on", f"{provenance['data']['name']}, seed {provenance['seed']}"),
-        ("weights", f"SHA-256 {provenance['state_dict_sha256']}"),
+        ("model", f"SHA-256 {provenance['model_sha256']}"),
         ("trained by", ", ".join(f"{package} {version}" for package, version in provenance["trained_by"].items())),
         ("exported by", ", ".join(f"{package} {version}" for package, version in provenance["exported_by"].items())),
     ):

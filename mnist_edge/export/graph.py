@@ -41,13 +41,13 @@ class Folded(nn.Module):
 def fold(model: nn.Module, normalization: Normalization) -> nn.Module:
     """The leanest module that computes what `RawPixels` does, equal but for rounding.
 
-    Batch normalisation goes into the convolution before it and the preprocessing into the first layer, both computed
-    in float64. Where a convolution pads with zeros and the background is not zero after normalisation, folding would
-    change the border: there the preprocessing stays an operation of its own.
+    Batch normalisation goes into the convolution before it in an `nn.Sequential`, and the preprocessing into the first
+    layer, both computed in float64. Where a convolution pads with zeros and the background is not zero after
+    normalisation, folding would change the border: there the preprocessing stays an operation of its own.
     """
     folded = copy.deepcopy(model).double().eval()
     _fold_batch_norm(folded)
-    first = next(layer for layer in folded.modules() if isinstance(layer, (nn.Linear, nn.Conv2d)))
+    first = _first_layer(folded)
     if isinstance(first, nn.Conv2d) and normalization.mean != 0:
         return RawPixels(folded.float(), normalization).eval()
     with torch.no_grad():
@@ -62,6 +62,21 @@ def fold(model: nn.Module, normalization: Normalization) -> nn.Module:
 def example(count: int = 2) -> Tensor:
     """Raw pixels to trace with, uint8 [count, 1, 28, 28]; two or more, or the batch axis is taken for a constant."""
     return torch.zeros(count, 1, HEIGHT, WIDTH, dtype=torch.uint8)
+
+
+def _first_layer(model: nn.Module) -> nn.Linear | nn.Conv2d:
+    # The first to be called, which need not be the first to be registered.
+    called: list[nn.Linear | nn.Conv2d] = []
+    hooks = [
+        layer.register_forward_hook(lambda layer, inputs, output: called.append(layer))
+        for layer in model.modules()
+        if isinstance(layer, (nn.Linear, nn.Conv2d))
+    ]
+    with torch.no_grad():
+        model(example().to(next(model.parameters()).dtype))
+    for hook in hooks:
+        hook.remove()
+    return called[0]
 
 
 def _fold_batch_norm(module: nn.Module) -> None:

@@ -17,7 +17,7 @@ from mnist_edge.training.datasets import Split
 from mnist_edge.training.models import normalize
 
 GOLDEN_IMAGES: Final = 20
-"""Test images among the golden vectors, at the least; a blank and a full one come on top."""
+"""Test images among the golden vectors where there are so many; a blank and a full one come on top."""
 
 
 def provenance(trained: Trained) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def provenance(trained: Trained) -> dict[str, Any]:
         "recipe": training["recipe"],
         "seed": training["seed"],
         "data": {"name": training["data"]["name"], "sha256": training["data"]["sha256"]},
-        "state_dict_sha256": training["state_dict_sha256"],
+        "model_sha256": training["model_sha256"],
         "trained_by": training["versions"],
         "exported_by": {"mnist-edge": __version__, "torch": torch.__version__, "onnx": onnx.__version__},
     }
@@ -42,7 +42,9 @@ def golden_vectors(trained: Trained, test: Split) -> Golden:
     """
     classes = len(trained.contract.labels)
     each = -(-GOLDEN_IMAGES // classes)
-    chosen = np.concatenate([np.flatnonzero(test.labels == label)[:each] for label in range(classes)])
+    first = np.concatenate([np.flatnonzero(test.labels == label)[:each] for label in range(classes)])
+    others = np.setdiff1d(np.arange(len(test)), first)
+    chosen = np.concatenate([first, others[: max(0, GOLDEN_IMAGES - len(first))]])
     blank = np.zeros_like(test.images[:1])
     images = np.concatenate([test.images[chosen], blank, blank + np.uint8(WHITE)])[:, None]
     exact = copy.deepcopy(trained.model).double()

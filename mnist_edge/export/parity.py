@@ -1,8 +1,9 @@
 """The proof: an exported file against the PyTorch model it was made from, on every test image.
 
-The reference is the trained model itself, in float32 and evaluation mode, behind the preprocessing of its training; it
-shares no code with the exported graphs. Every candidate runs at several batch sizes, and where its engine rewrites
-graphs, with and without that. Names, shapes and types come first, then values; everything is collected, then judged.
+The reference is the trained model itself, in float32 and evaluation mode, behind the preprocessing of its training. The
+ONNX graphs share no code with it; TorchScript is a trace of it. Every candidate runs at several batch sizes, and where
+its engine rewrites graphs, with and without that. Names, shapes and types come first, then values; everything is
+collected, then judged.
 """
 
 import math
@@ -25,6 +26,9 @@ BATCH_SIZES: Final = (1, 2, 7, 64)
 
 PROBES: Final = 64
 """Images of noise that are compared besides the test set: MNIST never lights some pixels, noise lights all."""
+
+GOLDEN_SLACK: Final = 0.05
+"""The most that an int8 file's golden vectors may allow, as a share of the largest golden logit."""
 
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Raw pixels, uint8 [n, 1, 28, 28], to logits, float32 [n, classes]."""
@@ -178,7 +182,8 @@ def judge(parity: Parity, tolerance: Tolerance, name: str) -> None:
             parity.flips <= allowed_flips
         ),
         f"accuracy {drop:.2f} points below PyTorch's, allowed {allowed_drop:g}": (
-            parity.accuracy_drop <= tolerance.max_accuracy_drop
+            # accuracies are counts over images: half an image is more than rounding
+            parity.accuracy_drop <= tolerance.max_accuracy_drop + 0.5 / parity.images
         ),
     }
     failures = [message for message, holds in conditions.items() if not holds]

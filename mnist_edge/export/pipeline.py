@@ -2,10 +2,11 @@
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
+
+import numpy as np
 
 from mnist_edge import bundle
 from mnist_edge.bundle import Format
@@ -14,6 +15,7 @@ from mnist_edge.export import metadata, parity
 from mnist_edge.export.parity import Parity, Reference, Run, Tolerance
 from mnist_edge.runtime import selftest
 from mnist_edge.runtime.golden import Golden
+from mnist_edge.runtime.model import Model
 from mnist_edge.runtime.model import load as load_onnx
 from mnist_edge.training import checkpoint
 from mnist_edge.training.checkpoint import Trained
@@ -61,8 +63,8 @@ def export(
 ) -> dict[str, Any]:
     """Convert a bundle's model, prove every file, and only then put the files and the manifest in place.
 
-    Each candidate is written beside its name, compared, and renamed when all have passed; after a failure the folder
-    holds what it held before.
+    Each candidate is written beside its name, read back and compared; all get their names, together with the manifest,
+    when all have passed. After a failure the folder holds what it held before.
 
     Args:
         folder: a bundle that `train` made.
@@ -84,13 +86,11 @@ def export(
     golden = metadata.golden_vectors(trained, data.test)
     outcomes: list[Outcome] = []
     entries: dict[str, Any] = {}
-    with ExitStack() as cleanup:
+    with bundle.Staging(folder) as staging:
         for form in formats:
-            candidate = folder / f"{form.file_name}.candidate"
-            cleanup.callback(candidate.unlink, missing_ok=True)
-            bundle.write_atomically(candidate, format_module(form).convert(trained, golden))
+            candidate = staging.add(form.file_name, format_module(form).convert(trained, golden))
             content = candidate.read_bytes()
-            outcome = _prove(form, content, str(folder / form.file_name), trained, reference)
+            outcome = _prove(form, content, str(folder / form.file_name), trained, reference, golden)
             outcomes.append(outcome)
             report(outcome)
             if outcome.parity is not None:
@@ -98,18 +98,16 @@ def export(
         failures = [outcome.error for outcome in outcomes if outcome.error is not None]
         if failures:
             raise failures[0] if len(failures) == 1 else ParityError("; ".join(map(str, failures)))
+        first_half = {name: _entry((folder / name).read_bytes()) for name in (bundle.WEIGHTS, bundle.TRAINING)}
         manifest = {
             "version": bundle.MANIFEST_VERSION,
             "contract": trained.contract.as_dict(),
             "provenance": metadata.provenance(trained),
             "pytorch": {"accuracy": reference.accuracy},
-            "files": {name: _entry((folder / name).read_bytes()) for name in (bundle.WEIGHTS, bundle.TRAINING)}
-            | _kept_entries(folder, trained)
-            | entries,
+            "files": first_half | _kept_entries(folder, trained) | entries,
         }
-        for form in formats:
-            (folder / f"{form.file_name}.candidate").replace(folder / form.file_name)
-    bundle.write_json(folder / bundle.MANIFEST, manifest)
+        staging.add(bundle.MANIFEST, bundle.as_json(manifest))
+        staging.commit()
     return manifest
 
 
@@ -130,13 +128,16 @@ def verify(folder: Path, data: Dataset, report: Report = lambda outcome: None) -
     if manifest["contract"] != trained.contract.as_dict():
         raise ModelFormatError(
             f"{folder / bundle.MANIFEST}: its labels or normalisation are not those of the training: "
-            f"export again:  mnist-edge export {folder}"
+            f"{bundle.reexport(folder)}"
         )
+    _require_same_origin(manifest["provenance"], trained, str(folder / bundle.MANIFEST))
     forms = [form for form in Format if form.file_name in manifest["files"]]
     if not forms:
-        raise ModelFormatError(f"{folder / bundle.MANIFEST}: lists no exported file:  mnist-edge export {folder}")
+        raise ModelFormatError(f"{folder / bundle.MANIFEST}: lists no exported file: {bundle.reexport(folder)}")
     _require_same_data(trained, data)
     reference = Reference(trained, data.test)
+    _require_recorded(manifest["pytorch"]["accuracy"], reference.accuracy, f"{folder / bundle.MANIFEST}: PyTorch's")
+    golden = metadata.golden_vectors(trained, data.test)
     outcomes = []
     for form in forms:
         try:
@@ -144,13 +145,16 @@ def verify(folder: Path, data: Dataset, report: Report = lambda outcome: None) -
         except MnistEdgeError as error:
             outcome = Outcome(form, bytes=0, parity=None, error=error)
         else:
-            outcome = _prove(form, content, str(folder / form.file_name), trained, reference)
+            outcome = _prove(form, content, str(folder / form.file_name), trained, reference, golden)
+            if outcome.parity is not None and outcome.error is None:
+                recorded = manifest["files"][form.file_name]["parity"]["accuracy"]
+                _require_recorded(recorded, outcome.parity.accuracy, f"{folder / bundle.MANIFEST}: {form.file_name}'s")
         outcomes.append(outcome)
         report(outcome)
     return outcomes
 
 
-def _prove(form: Format, content: bytes, name: str, trained: Trained, reference: Reference) -> Outcome:
+def _prove(form: Format, content: bytes, name: str, trained: Trained, reference: Reference, golden: Golden) -> Outcome:
     module = format_module(form)
     found: Parity | None = None
     error: MnistEdgeError | None = None
@@ -158,14 +162,42 @@ def _prove(form: Format, content: bytes, name: str, trained: Trained, reference:
         found = parity.compare(reference, module.variants(content, name), name)
         parity.judge(found, module.TOLERANCE, name)
         module.check_weights(content, name, trained)
-        if form.file_name.endswith(".onnx"):
-            model = load_onnx(content, name)
-            if model.contract != trained.contract:
-                raise ModelFormatError(f"{name}: its contract is not the one of the training: export it again")
-            selftest.run(model)
+        if form.is_onnx:
+            _check_metadata(load_onnx(content, name), trained, golden)
     except MnistEdgeError as problem:
         error = problem
     return Outcome(form, len(content), found, error)
+
+
+def _check_metadata(model: Model, trained: Trained, golden: Golden) -> None:
+    if model.contract != trained.contract:
+        raise ModelFormatError(f"{model.name}: its contract is not the one of the training: export it again")
+    _require_same_origin(model.provenance, trained, model.name)
+    stored = model.golden
+    same_images = np.array_equal(stored.images, golden.images)
+    if not same_images or not np.abs(stored.logits - golden.logits).max() <= parity.FLOAT32.max_abs_diff:
+        raise ModelFormatError(f"{model.name}: its golden vectors are not PyTorch's answers: export it again")
+    limit = parity.FLOAT32.max_abs_diff + parity.GOLDEN_SLACK * float(np.abs(golden.logits).max())
+    if not stored.tolerance <= limit:
+        raise ParityError(
+            f"{model.name}: its golden vectors allow {stored.tolerance:.2g}, the most is {limit:.2g}: export it again"
+        )
+    selftest.run(model)
+
+
+def _require_same_origin(provenance: dict[str, Any], trained: Trained, name: str) -> None:
+    # Who exported may differ: a bundle is verified with newer versions than it was made with.
+    expected = metadata.provenance(trained)
+    differing = [key for key, value in expected.items() if key != "exported_by" and provenance.get(key) != value]
+    if differing:
+        raise ModelFormatError(f"{name}: its provenance ({', '.join(differing)}) is not the training's: export again")
+
+
+def _require_recorded(recorded: float, measured: float, whose: str) -> None:
+    if not abs(recorded - measured) <= parity.INT8.max_accuracy_drop:
+        raise ModelFormatError(
+            f"{whose} accuracy is recorded as {100 * recorded:.2f} %, measured {100 * measured:.2f} %: export again"
+        )
 
 
 def _require_same_data(trained: Trained, data: Dataset) -> None:
@@ -196,7 +228,7 @@ def _kept_entries(folder: Path, trained: Trained) -> dict[str, Any]:
         manifest = bundle.read_manifest(folder)
     except MnistEdgeError:
         return {}
-    if manifest.get("provenance", {}).get("state_dict_sha256") != trained.training["state_dict_sha256"]:
+    if manifest["provenance"]["model_sha256"] != trained.training["model_sha256"]:
         return {}
     kept = {}
     for form in Format:

@@ -33,6 +33,9 @@ class Prediction:
     probabilities: dict[str, float]
     """The probability of every class, in the order of `Classifier.labels`."""
 
+    logits: dict[str, float]
+    """What the model itself returned for every class, in the same order."""
+
 
 class Classifier:
     """An exported model, loaded and verified, ready to answer.
@@ -102,17 +105,21 @@ class Classifier:
 
     def predict_many(self, images: Iterable[object]) -> list[Prediction]:
         """Classify pictures, each of any kind that `predict` takes; raises as it does."""
+        if isinstance(images, (str, bytes, os.PathLike)):
+            raise ImageTypeError(f"predict_many takes several pictures, not {images!r}: use predict, or give a list")
         framed = [_as_canonical(image) for image in images]
         if not framed:
             return []
-        return [self._prediction(row) for row in softmax(self.logits(np.stack(framed)))]
+        logits = self.logits(np.stack(framed))
+        return [self._prediction(*rows) for rows in zip(softmax(logits), logits, strict=True)]
 
-    def _prediction(self, probabilities: NDArray[np.float64]) -> Prediction:
+    def _prediction(self, probabilities: NDArray[np.float64], logits: NDArray[np.float32]) -> Prediction:
         best = int(probabilities.argmax())
         return Prediction(
             label=self.labels[best],
             probability=float(probabilities[best]),
             probabilities=dict(zip(self.labels, probabilities.tolist(), strict=True)),
+            logits=dict(zip(self.labels, logits.tolist(), strict=True)),
         )
 
 
@@ -126,29 +133,30 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 def _as_canonical(image: object) -> NDArray[np.uint8]:
     if isinstance(image, np.ndarray):
         if image.ndim != 2:
-            raise ImageFormatError(f"predict takes one grey image [height, width], not shape {image.shape}: {_SEVERAL}")
+            raise ImageFormatError(
+                f"a picture is a grey array [height, width], not {image.shape}: for a batch [N, 1, 28, 28] use logits"
+            )
         return pictures.frame(_as_pixels(image))
     if isinstance(image, (str, os.PathLike)) or hasattr(image, "read"):
         return pictures.read(cast("str | os.PathLike[str] | BinaryIO", image))
     if hasattr(image, "getbands"):  # Pillow's, told apart without importing Pillow
-        return pictures.frame(pictures.grey(cast("Image.Image", image)))
+        return pictures.frame(pictures.grey(cast("Image.Image", image), "the image"))
     raise ImageTypeError(
         f"cannot classify a {type(image).__name__}: give a path, a file object, a Pillow image or a uint8 array"
     )
 
 
-_SEVERAL: Final = "for a batch use logits or predict_many"
-
-
 def _as_batch(images: ArrayLike) -> NDArray[np.uint8]:
     try:
         array = np.asarray(images)
-    except (ValueError, TypeError) as error:  # ragged lists; objects that refuse to become arrays
-        raise ImageFormatError(f"images do not form an array ({error}): stack arrays of one shape") from error
+    except Exception as error:  # ragged lists; tensors and other objects that refuse to become arrays
+        reason = " ".join(str(error).split())
+        raise ImageFormatError(f"images do not form an array ({reason}): stack uint8 arrays of one shape") from error
     if array.ndim == 3 and array.shape[1:] == (HEIGHT, WIDTH):
         array = array[:, None]
     if array.ndim != 4 or array.shape[1:] != (1, HEIGHT, WIDTH):
-        _require_numbers(array)
+        if array.size:
+            _require_numbers(array)
         raise ImageFormatError(
             f"images have shape {array.shape}, expected (N, {HEIGHT}, {WIDTH}) or (N, 1, {HEIGHT}, {WIDTH}): "
             f"{_shape_advice(array.shape)}"

@@ -18,7 +18,7 @@ from mnist_edge.contract import (
     WIDTH,
     Contract,
 )
-from mnist_edge.errors import ModelFormatError, ModelNotFoundError
+from mnist_edge.errors import ModelFormatError, ModelNotFoundError, UsageError
 from mnist_edge.runtime.golden import Golden
 from mnist_edge.runtime.session import open_session
 
@@ -65,7 +65,7 @@ def open_model(source: str | os.PathLike[str] | None = None, *, threads: int | N
     if model.contract.as_dict() != manifest["contract"]:
         raise ModelFormatError(
             f"{path}: {bundle.MANIFEST} and {bundle.Format.ONNX.file_name} hold different contracts: "
-            f"export again:  mnist-edge export {path}"
+            f"{bundle.reexport(path)}"
         )
     return model
 
@@ -89,18 +89,21 @@ def load(data: bytes, name: str, *, threads: int | None = None, optimize: bool =
 
 def _locate(source: str | os.PathLike[str] | None) -> Path:
     if source is None:
-        source = DEFAULT_PRETRAINED
-        path = PRETRAINED / source
-    else:
-        path = Path(source)
-        if not path.exists() and len(path.parts) == 1:
-            path = PRETRAINED / path
-    if path.exists():
+        path = PRETRAINED / DEFAULT_PRETRAINED
+        if not path.is_dir():
+            raise ModelNotFoundError(
+                "no model was named, and none comes with this version: name a bundle or .onnx file"
+            )
         return path
-    known = sorted(folder.name for folder in PRETRAINED.glob("*")) if PRETRAINED.is_dir() else []
+    if not isinstance(source, (str, os.PathLike)):
+        raise UsageError(f"a model is a path or a name, not {source!r:.80}")
+    path = Path(source)
+    if not os.path.exists(path) and len(path.parts) == 1:  # noqa: PTH110  # Path.exists raises on over-long names
+        path = PRETRAINED / path
+    if os.path.exists(path):  # noqa: PTH110
+        return path
     raise ModelNotFoundError(
-        f"{source}: no such bundle, file or pretrained model ({', '.join(known) or 'none come with this version'}): "
-        "check the path, or make one with  mnist-edge train  and  mnist-edge export"
+        f"{source}: no such bundle, .onnx file or pretrained model: check the path, or make one with  mnist-edge train"
     )
 
 

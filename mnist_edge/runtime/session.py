@@ -3,6 +3,7 @@
 Nothing else in the runtime imports onnxruntime.
 """
 
+import operator
 import os
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,9 @@ THREADS_VARIABLE: Final = "MNIST_EDGE_THREADS"
 
 MAX_DEFAULT_THREADS: Final = 4
 """Models of this size do not gain from more; a larger pool is there for the asking."""
+
+MAX_THREADS: Final = 1024
+"""More are a slip of the hand."""
 
 _FATAL_ONLY: Final = 4
 _CGROUP: Final = Path("/sys/fs/cgroup")
@@ -65,11 +69,15 @@ _LOAD_ERRORS: Final[tuple[Any, ...]] = (
 )
 
 
-def checked_threads(threads: int) -> int:
+def checked_threads(threads: object, name: str = "threads") -> int:
     """The number itself; raises UsageError where a pool cannot have that size."""
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise UsageError(f"threads must be a whole number from 1, not {threads!r}")
-    return threads
+    if (
+        isinstance(threads, bool)
+        or not hasattr(threads, "__index__")
+        or not 1 <= operator.index(threads) <= MAX_THREADS
+    ):
+        raise UsageError(f"{name} must be a whole number within 1…{MAX_THREADS}, not {threads!r}")
+    return operator.index(threads)
 
 
 def default_threads() -> int:
@@ -78,9 +86,7 @@ def default_threads() -> int:
     onnxruntime itself counts the host's cores; it sees neither the affinity mask nor a container's CPU quota.
     """
     if asked := os.environ.get(THREADS_VARIABLE):
-        if not asked.isdecimal() or int(asked) < 1:
-            raise UsageError(f"{THREADS_VARIABLE} must be a whole number from 1, not {asked!r}")
-        return int(asked)
+        return checked_threads(int(asked) if asked.isdecimal() else asked, THREADS_VARIABLE)
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(affinity, _cgroup_quota(), MAX_DEFAULT_THREADS))
 

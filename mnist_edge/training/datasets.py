@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_edge.contract import HEIGHT, WIDTH
-from mnist_edge.errors import DataFormatError
+from mnist_edge.errors import DataError, DataFormatError, DataNotFoundError
 from mnist_edge.training import download, idx, sources
 from mnist_edge.training.sources import RawData, RawSplit
 
@@ -96,12 +96,26 @@ def load(source: str | os.PathLike[str] | None = None) -> Dataset:
         DataFormatError: it is malformed, or is not the data of that name.
     """
     wanted = os.fspath(source) if source is not None else os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT
+    try:
+        return _load(wanted)
+    except OSError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataNotFoundError(f"{wanted}: cannot be read ({error.strerror}): check the path") from error
+
+
+def _load(wanted: str) -> Dataset:
     if wanted in download.NAMES:
         dataset = _assemble(wanted, wanted, sources.read(_folder_of(wanted)))
         if wanted == DEFAULT:
             _require_canonical(dataset)
         return dataset
     path = Path(wanted).expanduser().resolve()
+    if not path.exists():
+        raise DataNotFoundError(
+            f"{wanted}: no such file or folder, nor one of the known names ({', '.join(download.NAMES)}): "
+            "give an IDX folder, an image folder or a CSV file"
+        )
     return _assemble(path.name, str(path), sources.read(path))
 
 
@@ -128,7 +142,7 @@ def _assemble(name: str, source: str, data: RawData) -> Dataset:
         raise DataFormatError(f"{data.train.where}: all images have one label: a classifier needs two classes or more")
     if len(values) > MAX_CLASSES:
         raise DataFormatError(f"{data.train.where}: {len(values)} classes: no more than {MAX_CLASSES} are supported")
-    train, test = (data.train, data.test) if data.test is not None else _hold_out(data.train)
+    train, test = (data.train, data.test) if data.test is not None else _hold_out(data.train, data.names)
     if unknown := set(test.labels.tolist()) - set(values.tolist()):
         raise DataFormatError(f"{test.where}: label {min(unknown)} does not occur in the training set")
     return Dataset(
@@ -150,6 +164,9 @@ def _check(raw: RawSplit, names: tuple[str, ...] | None) -> None:
     if raw.images.shape[1:] != (HEIGHT, WIDTH):
         height, width = raw.images.shape[1:]
         raise DataFormatError(f"{raw.where}: images of {height}×{width} pixels: scale them to {HEIGHT}×{WIDTH}")
+    for name in names or ():
+        if not name.isprintable():
+            raise DataFormatError(f"{raw.where}: the label name {name!a} cannot be printed: rename it")
     if names is not None and raw.labels.max() >= len(names):
         raise DataFormatError(
             f"{raw.where}: label {raw.labels.max()} is not within 0…{len(names) - 1}: "
@@ -157,12 +174,13 @@ def _check(raw: RawSplit, names: tuple[str, ...] | None) -> None:
         )
 
 
-def _hold_out(raw: RawSplit) -> tuple[RawSplit, RawSplit]:
+def _hold_out(raw: RawSplit, names: tuple[str, ...] | None) -> tuple[RawSplit, RawSplit]:
     rank = np.empty(len(raw.labels), dtype=np.int64)
     for value in np.unique(raw.labels):
         members = np.flatnonzero(raw.labels == value)
         if len(members) < 2:
-            raise DataFormatError(f"{raw.where}: label {value} has a single image: two are needed to train and to test")
+            label = names[value] if names else value
+            raise DataFormatError(f"{raw.where}: label {label} has a single image: two are needed to train and to test")
         rank[members] = np.arange(len(members))
     held_out = rank % HELD_OUT == 0
     train, test = (RawSplit(raw.images[mask], raw.labels[mask], raw.where) for mask in (~held_out, held_out))

@@ -1,11 +1,11 @@
 """The data sets that torchvision knows in MNIST's form, fetched once and kept as IDX folders in the user's cache."""
 
-import contextlib
 import gzip
-import shutil
 import tempfile
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from zipfile import BadZipFile
 
 from mnist_edge.bundle import write_atomically
 from mnist_edge.contract import DIGITS
@@ -40,9 +40,11 @@ def ensure(name: str) -> Path:
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             complete = Path(scratch) / name
             _fetch(name, Path(scratch) / "torchvision", complete)
-            # Another process may have been faster; then its copy is as good.
-            with contextlib.suppress(FileExistsError):
-                shutil.move(complete, folder)
+            try:
+                complete.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was faster, and its copy is as good
+                    raise
     return folder
 
 
@@ -52,7 +54,7 @@ def _fetch(name: str, root: Path, folder: Path) -> None:
     for split, (images_file, labels_file) in IDX_FILES.items():
         try:
             data = _open(datasets, name, root=root, train=split == "train", download=True)
-        except (RuntimeError, OSError) as error:  # what torchvision and urllib raise when no mirror answers
+        except (RuntimeError, OSError, HTTPException, BadZipFile) as error:  # no mirror, or a broken answer
             raise DataNotFoundError(
                 f"{name}: not in the cache and not to be downloaded ({str(error).splitlines()[0].rstrip(':')}): "
                 "connect to the network once, or give --data with a folder that holds the four IDX files"

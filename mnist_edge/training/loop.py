@@ -10,7 +10,7 @@ from typing import Any, Final, assert_never
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -26,6 +26,8 @@ EVALUATION_BATCH: Final = 1000
 
 WARM_UP: Final = 0.25
 """Share of a one-cycle training in which the learning rate rises."""
+
+_Tensors = list[Tensor] | tuple[Tensor, ...]
 
 OnBatch = Callable[[int, int, int, float], None]
 """Called after every batch with the epoch, the images seen in it, the images of an epoch, and the batch's loss."""
@@ -86,7 +88,7 @@ def fit(
     scheduler = _scheduler(recipe, optimizer, batches * recipe.epochs)
     averaged = None
     if recipe.average:
-        averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
+        averaged = AveragedModel(model, multi_avg_fn=_warmed_up_average(recipe.average), use_buffers=True)
 
     for number in range(1, recipe.epochs + 1):
         start = time.perf_counter()
@@ -118,6 +120,9 @@ def fit(
         deployed: nn.Module = averaged.module if averaged else model
         deployed.eval()
         metrics = measure(predict(deployed, data.test.images, recipe, device), data.test.labels)
+        weights = deployed.state_dict().values()
+        if not math.isfinite(metrics.loss) or not all(bool(tensor.isfinite().all()) for tensor in weights):
+            raise TrainingError(f"the weights diverged in epoch {number}: lower the learning rate ({recipe.lr:g})")
         yield Epoch(number, loss_sum / seen, metrics, time.perf_counter() - start), deployed
 
 
@@ -129,6 +134,16 @@ def predict(model: nn.Module, images: NDArray[np.uint8], recipe: Recipe, device:
             for chunk in np.array_split(images, math.ceil(len(images) / EVALUATION_BATCH))
         ]
     return torch.cat(logits).numpy()
+
+
+def _warmed_up_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
+    """An exponential moving average that forgets the first weights quickly, as TensorFlow's does with num_updates."""
+
+    def update(averages: _Tensors, weights: _Tensors, steps: Tensor | int) -> None:
+        count = int(steps)
+        get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))(averages, weights, count)
+
+    return update
 
 
 def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
@@ -170,6 +185,8 @@ def _autocast(recipe: Recipe, device: str) -> contextlib.AbstractContextManager[
 def _check_device(device: str) -> None:
     try:
         torch.zeros(1).to(device)
+        if torch.device(device).type == "meta":
+            raise RuntimeError("it does not compute")  # noqa: TRY301
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"device {device!r} cannot be used ({reason}): try  --device cpu") from error

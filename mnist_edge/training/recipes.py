@@ -1,6 +1,7 @@
 """The names of the architectures and the recipe that each is trained by. Free of torch, so that the CLI can read it."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -92,3 +93,29 @@ RECIPES: Final[dict[Architecture, Recipe]] = {
     Architecture.SIMPLE_NN: Recipe(normalization=STANDARDIZED, optimizer=OptimizerName.ADAM, lr=0.001),
     Architecture.SIGMOID_NN: Recipe(normalization=TO_TENSOR, optimizer=OptimizerName.SGD, lr=0.01),
 }
+
+
+ENOUGH_STEPS: Final = 600
+"""Optimizer steps below which a one-cycle training of `cnn` has not settled."""
+
+SMALL_BATCH: Final = 64
+"""Images a step where a data set is too small for the recipe's own batch."""
+
+
+def suited(recipe: Recipe, images: int) -> Recipe:
+    """The recipe itself, or, for a small training set, one that takes smaller steps and enough of them.
+
+    A one-cycle recipe was chosen for sixty thousand images. With a few hundred its epochs would be over after a
+    handful of steps; so the batch shrinks, the learning rate with it, and the epochs grow. The recipes with a constant
+    learning rate are kept as they are described.
+    """
+    if recipe.schedule is not Schedule.ONE_CYCLE or recipe.epochs * images // recipe.batch_size >= ENOUGH_STEPS:
+        return recipe
+    batch_size = min(SMALL_BATCH, recipe.batch_size)
+    steps = math.ceil(images / batch_size)
+    return replace(
+        recipe,
+        batch_size=batch_size,
+        lr=recipe.lr * batch_size / recipe.batch_size,
+        epochs=max(recipe.epochs, math.ceil(ENOUGH_STEPS / steps)),
+    )

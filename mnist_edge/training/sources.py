@@ -27,6 +27,13 @@ IDX_FILES: Final = {
 """MNIST's file names, images and labels of each split; each may end in ``.gz``."""
 
 
+_PIXEL_COLUMNS: Final = [[f"pixel{k}" for k in range(first, first + PIXELS)] for first in (0, 1)]
+"""Kaggle counts from 0 in one data set and from 1 in the next."""
+
+SPLIT_FOLDERS: Final = {"train": ("train", "training"), "test": ("test", "testing", "val", "valid", "validation")}
+"""What the parts of an image folder may be called, in the order of preference."""
+
+
 @dataclass(frozen=True)
 class RawSplit:
     """Images and labels as the files hold them."""
@@ -57,20 +64,18 @@ def read(path: Path) -> RawData:
     """Read the data at a path in whichever of the forms it is.
 
     Raises:
-        DataNotFoundError: nothing there, or nothing that looks like a data set.
+        DataNotFoundError: nothing there that looks like a data set.
+        OSError: it cannot be read.
         DataFormatError: a file is malformed.
     """
-    if not path.exists():
-        raise DataNotFoundError(f"{path}: no such file or folder: give an IDX folder, an image folder or a CSV file")
-    if path.is_file():
+    if not path.is_dir():
         if path.suffix.lower() != ".csv":
             raise DataFormatError(f"{path}: not a .csv file: give an IDX folder, an image folder or a CSV file")
         return RawData(train=_read_csv(path), test=None, names=None)
     if _is_idx_folder(path):
         return _read_idx_folder(path)
     if (path / "train.csv").is_file():
-        test = _read_csv(path / "test.csv") if (path / "test.csv").is_file() else None
-        return RawData(train=_read_csv(path / "train.csv"), test=test, names=None)
+        return RawData(train=_read_csv(path / "train.csv"), test=_read_test_csv(path / "test.csv"), names=None)
     if any(child.is_dir() and not child.name.startswith(".") for child in path.iterdir()):
         return _read_image_folder(path)
     raise DataNotFoundError(
@@ -87,12 +92,14 @@ def _idx_file(folder: Path, name: str) -> Path | None:
 
 
 def _read_idx_folder(folder: Path) -> RawData:
-    splits = {}
+    splits: dict[str, RawSplit] = {}
     for split, names in IDX_FILES.items():
+        if split == "test" and not any(_idx_file(folder, name) for name in names):
+            continue  # a part of the training images is held out
         paths = [_idx_file(folder, name) for name in names]
         for name, path in zip(names, paths, strict=True):
             if path is None:
-                raise DataNotFoundError(f"{folder}: has no {name} or {name}.gz: an IDX folder holds all four files")
+                raise DataNotFoundError(f"{folder}: has no {name} or {name}.gz: images and labels go together")
         image_path, label_path = paths
         assert image_path is not None
         assert label_path is not None
@@ -101,7 +108,7 @@ def _read_idx_folder(folder: Path) -> RawData:
             labels=idx.read(label_path, dimensions=1).astype(np.int64),
             where=str(label_path),
         )
-    return RawData(train=splits["train"], test=splits["test"], names=_read_names(folder / LABELS_FILE))
+    return RawData(train=splits["train"], test=splits.get("test"), names=_read_names(folder / LABELS_FILE))
 
 
 def _read_names(path: Path) -> tuple[str, ...]:
@@ -116,12 +123,20 @@ def _read_names(path: Path) -> tuple[str, ...]:
     return names
 
 
+def _read_test_csv(path: Path) -> RawSplit | None:
+    if not path.is_file():
+        return None
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        if next(csv.reader(file), []) in _PIXEL_COLUMNS:  # Kaggle keeps the labels of its test images to itself
+            return None
+    return _read_csv(path)
+
+
 def _read_csv(path: Path) -> RawSplit:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             header = next(csv.reader(file), [])
-            first = next((k for k in (0, 1) if header[1:2] == [f"pixel{k}"]), 0)
-            if header != ["label", *(f"pixel{k}" for k in range(first, first + PIXELS))]:
+            if header[:1] != ["label"] or header[1:] not in _PIXEL_COLUMNS:
                 raise DataFormatError(
                     f"{path}: its first line is not label,pixel0,…,pixel{PIXELS - 1}: not Kaggle's form of MNIST"
                 )
@@ -129,7 +144,7 @@ def _read_csv(path: Path) -> RawSplit:
             if not first_line.strip():
                 raise DataFormatError(f"{path}: holds no images below its header")
             lines = itertools.chain([first_line], file)
-            values = np.loadtxt(lines, delimiter=",", dtype=np.int64, ndmin=2, quotechar='"')
+            values = np.loadtxt(lines, delimiter=",", dtype=np.int64, ndmin=2, quotechar='"', comments=None)
     except UnicodeDecodeError as error:
         raise DataFormatError(f"{path}: is not UTF-8 text: export the CSV again") from error
     except (ValueError, csv.Error) as error:
@@ -152,13 +167,18 @@ def _require_bytes(values: NDArray[np.int64], path: Path, what: str) -> None:
 
 
 def _read_image_folder(folder: Path) -> RawData:
-    if (folder / "train").is_dir() and (folder / "test").is_dir():
-        names = _label_folders(folder / "train")
-        if extra := set(_label_folders(folder / "test")) - set(names):
-            raise DataFormatError(f"{folder / 'test'}: label {min(extra)!r} has no folder under {folder / 'train'}")
-        return RawData(_read_images(folder / "train", names), _read_images(folder / "test", names), names)
-    names = _label_folders(folder)
-    return RawData(_read_images(folder, names), None, names)
+    parts = {
+        split: next((folder / name for name in names if (folder / name).is_dir()), None)
+        for split, names in SPLIT_FOLDERS.items()
+    }
+    train, test = parts["train"] or folder, parts["test"] if parts["train"] else None
+    names = _label_folders(train)
+    if test is None:
+        return RawData(_read_images(train, names), None, names)
+    if extra := set(_label_folders(test)) - set(names):
+        raise DataFormatError(f"{test}: label {min(extra)!r} has no folder under {train}")
+    there = tuple(name for name in names if (test / name).is_dir())
+    return RawData(_read_images(train, names), _read_images(test, names, only=there), names)
 
 
 def _label_folders(folder: Path) -> tuple[str, ...]:
@@ -166,11 +186,16 @@ def _label_folders(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)))
 
 
-def _read_images(folder: Path, names: tuple[str, ...]) -> RawSplit:
+def _read_images(folder: Path, names: tuple[str, ...], only: tuple[str, ...] | None = None) -> RawSplit:
     pictures: list[NDArray[np.uint8]] = []
     labels: list[int] = []
     for label, name in enumerate(names):
-        for path in images.find(folder / name):
+        found = images.find(folder / name) if only is None or name in only else []
+        if not found and only is None:
+            raise DataFormatError(f"{folder / name}: holds no images: expected {folder / '<label>' / '*.png'}")
+        for path in found:
+            if path.parent != folder / name:
+                raise DataFormatError(f"{path}: lies deeper than {folder / '<label>' / '*.png'}: move the images up")
             try:
                 pictures.append(images.read(path))
             except ImageFormatError as error:

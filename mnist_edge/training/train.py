@@ -3,12 +3,16 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
+from mnist_edge import bundle
 from mnist_edge.errors import UsageError
 from mnist_edge.training import checkpoint
 from mnist_edge.training.datasets import Dataset
 from mnist_edge.training.loop import Epoch, OnBatch, fit
 from mnist_edge.training.recipes import Architecture, Recipe
+
+MAX_BATCH: Final = 1_000_000
 
 
 def train(
@@ -43,7 +47,7 @@ def train(
 def _check(recipe: Recipe) -> None:
     limits = {
         "epochs": recipe.epochs >= 1,
-        "batch_size": recipe.batch_size >= 1,
+        "batch_size": 1 <= recipe.batch_size <= MAX_BATCH,
         "lr": 0 < recipe.lr < float("inf"),
         "momentum": 0 <= recipe.momentum < 1,
         "weight_decay": 0 <= recipe.weight_decay < float("inf"),
@@ -60,5 +64,7 @@ def _check_folder(out: Path) -> None:
     nearest = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
     if not nearest.is_dir():
         raise UsageError(f"{nearest}: is a file, a bundle is a folder: choose another --out")
+    if out.is_dir() and any(out.iterdir()) and not (out / bundle.TRAINING).is_file():
+        raise UsageError(f"{out}: holds other files and is not a bundle: choose another --out")
     if not os.access(nearest, os.W_OK):
         raise UsageError(f"{nearest}: cannot be written to: choose another --out")

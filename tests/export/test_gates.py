@@ -1,7 +1,9 @@
 """Every gate is seen to close: what it guards is broken here, and export or verify must say so and change nothing."""
 
+import copy
 import dataclasses
 import json
+import signal
 
 import numpy as np
 import onnx
@@ -12,7 +14,7 @@ from torch import nn
 
 from mnist_edge import bundle
 from mnist_edge.bundle import Format
-from mnist_edge.contract import DIGEST_KEY
+from mnist_edge.contract import DIGEST_KEY, GOLDEN_KEY, PROVENANCE_KEY
 from mnist_edge.errors import AlteredModelError, MnistEdgeError, ModelError, ModelFormatError, ParityError
 from mnist_edge.export import graph, int8_dynamic, metadata, parity, pipeline, torchscript
 from mnist_edge.export import onnx as float32
@@ -53,7 +55,6 @@ class InExport:
             return graph.fold(model, dataclasses.replace(normalization, std=1.0))
 
         monkeypatch.setattr(float32, "fold", wrong)
-        monkeypatch.setattr(int8_dynamic, "fold", wrong)
 
     @staticmethod
     def outputs_swapped(monkeypatch):
@@ -65,7 +66,6 @@ class InExport:
             return folded
 
         monkeypatch.setattr(float32, "fold", wrong)
-        monkeypatch.setattr(int8_dynamic, "fold", wrong)
 
     @staticmethod
     def labels_swapped(monkeypatch):
@@ -87,6 +87,52 @@ class InExport:
             return folded.train()
 
         monkeypatch.setattr(float32, "fold", wrong)
+
+    @staticmethod
+    def _wrong_raw_pixels(monkeypatch, change):
+        def wrong(model, normalization):
+            return graph.RawPixels(*change(copy.deepcopy(model), normalization))
+
+        convert = torchscript.convert
+
+        def convert_wrong(trained, golden):
+            with monkeypatch.context() as patch:
+                patch.setattr(torchscript, "RawPixels", wrong)
+                return convert(trained, golden)
+
+        monkeypatch.setattr(torchscript, "convert", convert_wrong)
+
+    @staticmethod
+    def normalization_left_out_of_torchscript(monkeypatch):
+        InExport._wrong_raw_pixels(monkeypatch, lambda model, n: (model, dataclasses.replace(n, std=1.0)))
+
+    @staticmethod
+    def one_weight_changed_in_torchscript(monkeypatch):
+        def change(model, normalization):
+            with torch.no_grad():
+                model.classifier.weight.view(-1)[7] *= 1.01
+            return model, normalization
+
+        InExport._wrong_raw_pixels(monkeypatch, change)
+
+    @staticmethod
+    def dropout_in_int8(monkeypatch):
+        real = float32.build
+
+        def wrong(trained):
+            model = real(trained)
+            (last,) = [node for node in model.graph.node if node.op_type == "Gemm"]
+            ratio, training = (
+                numpy_helper.from_array(np.float32(0.5), "r"),
+                numpy_helper.from_array(np.array(True), "t"),
+            )
+            model.graph.initializer.extend([ratio, training])
+            dropout = onnx.helper.make_node("Dropout", [last.input[0], "r", "t"], ["dropped"])
+            last.input[0] = "dropped"
+            model.graph.node.insert(len(model.graph.node) - 1, dropout)
+            return model
+
+        monkeypatch.setattr(float32, "build", wrong)
 
     @staticmethod
     def wrong_golden_vectors(monkeypatch):
@@ -122,6 +168,9 @@ class InExport:
         (InExport.outputs_swapped, Format.INT8_DYNAMIC, "points below PyTorch's"),
         (InExport.labels_swapped, Format.ONNX, "its contract is not the one of the training"),
         (InExport.dropout_in_training_mode, Format.ONNX, "max |Δlogit|"),
+        (InExport.normalization_left_out_of_torchscript, Format.TORCHSCRIPT, "max |Δlogit|"),
+        (InExport.one_weight_changed_in_torchscript, Format.TORCHSCRIPT, "max |Δlogit|"),
+        (InExport.dropout_in_int8, Format.INT8_DYNAMIC, "images answered differently"),
         (InExport.wrong_golden_vectors, Format.ONNX, "on this machine its logits are"),
         (InExport.batch_axis_fixed, Format.ONNX, "its contract says"),
     ],
@@ -198,7 +247,7 @@ GOOD = parity.Parity(0.0, 0.0, 0, 0, 0.99, 0.0, 1000, parity.BATCH_SIZES, ("only
         (parity.FLOAT32, {"flips": 1}, "1 of 1000 images answered differently, allowed 0"),
         (parity.TORCHSCRIPT, {"max_abs_diff": 1.1e-5}, "allowed 1e-05"),
         (parity.INT8, {"flips": 4}, "4 of 1000 images answered differently, allowed 3"),
-        (parity.INT8, {"accuracy_drop": 0.0021}, "0.21 points below PyTorch's, allowed 0.2"),
+        (parity.INT8, {"accuracy_drop": 0.003}, "0.30 points below PyTorch's, allowed 0.2"),
         (parity.INT8, {"non_finite": 1}, "1 logits are NaN or infinite"),
         (parity.INT8, {"max_abs_diff": float("nan")}, "max |Δlogit| nan"),
     ],
@@ -277,6 +326,28 @@ def swap_manifest_labels(folder):
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
+def edit_manifest(folder, change):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def metadata_replaced(key, old, new):
+    def change(model):
+        for entry in model.metadata_props:
+            if entry.key == key:
+                assert old in entry.value
+                entry.value = entry.value.replace(old, new)
+
+    return change
+
+
+def loose_golden_vectors(model):
+    for entry in model.metadata_props:
+        if entry.key == GOLDEN_KEY:
+            entry.value = json.dumps(json.loads(entry.value) | {"tolerance": 1e9})
+
+
 PLANTED = {
     "missing manifest": (lambda f: (f / "manifest.json").unlink(), 4, "manifest.json: no such file"),
     "manifest is no JSON": (lambda f: (f / "manifest.json").write_text("{"), 4, "not JSON"),
@@ -300,6 +371,33 @@ PLANTED = {
         lambda f: edit_onnx(f, "model.onnx", nan_weight, update_manifest=True),
         1,
         "logits are NaN or infinite",
+    ),
+    "provenance of another seed in the manifest": (
+        lambda f: edit_manifest(f, lambda m: m["provenance"].update(seed=99)),
+        4,
+        "its provenance (seed) is not the training's",
+    ),
+    "a better accuracy in the manifest": (
+        lambda f: edit_manifest(f, lambda m: m["pytorch"].update(accuracy=0.9999)),
+        4,
+        "accuracy is recorded as 99.99 %",
+    ),
+    "a better accuracy of a file in the manifest": (
+        lambda f: edit_manifest(f, lambda m: m["files"]["model.onnx"]["parity"].update(accuracy=0.9999)),
+        4,
+        "model.onnx's accuracy is recorded as 99.99 %",
+    ),
+    "provenance in the file, digests renewed": (
+        lambda f: edit_onnx(
+            f, "model.onnx", metadata_replaced(PROVENANCE_KEY, '"seed":0', '"seed":7'), update_manifest=True
+        ),
+        4,
+        "its provenance (seed) is not the training's",
+    ),
+    "golden vectors that allow anything, digests renewed": (
+        lambda f: edit_onnx(f, "model.onnx", loose_golden_vectors, update_manifest=True),
+        1,
+        "its golden vectors allow 1e+09",
     ),
     "labels swapped, digests renewed": (
         lambda f: edit_onnx(f, "model.onnx", swap_labels, update_manifest=True),
@@ -374,6 +472,24 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         bundle.write_atomically(path, b"new and longer")
     assert snapshot(tmp_path) == {"model.onnx": b"old"}
+
+
+def test_an_interrupt_waits_until_a_commit_is_through(tmp_path, monkeypatch):
+    bundle.write_atomically(tmp_path / "first", b"old")
+    real = type(tmp_path).replace
+
+    def interrupted(self, target):
+        signal.raise_signal(signal.SIGINT)
+        return real(self, target)
+
+    monkeypatch.setattr(type(tmp_path), "replace", interrupted)
+    with bundle.Staging(tmp_path) as staging:
+        staging.add("first", b"new")
+        staging.add("second", b"new too")
+        with pytest.raises(KeyboardInterrupt):
+            staging.commit(remove=["nothing"])
+    assert snapshot(tmp_path) == {"first": b"new", "second": b"new too"}
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_manifest_without_exported_files(bundle_copy, small):

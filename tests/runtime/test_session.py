@@ -125,7 +125,7 @@ def test_threads_follow_affinity_and_quota(cpus, machine, threads):
 def test_threads_from_the_environment(cpus, monkeypatch):
     monkeypatch.setenv(session.THREADS_VARIABLE, "7")
     assert cpus(affinity=1) == 7
-    for wrong in ("0", "-1", "many", "1.5"):
+    for wrong in ("0", "-1", "many", "1.5", "99999999999"):
         monkeypatch.setenv(session.THREADS_VARIABLE, wrong)
         with pytest.raises(UsageError, match=session.THREADS_VARIABLE):
             session.default_threads()

@@ -195,7 +195,7 @@ def both(*changes):
 
 MALFORMED_IDX = {
     "no labels file": (lambda folder: (folder / LABELS).unlink(), "has no train-labels-idx1-ubyte"),
-    "no test images": (lambda folder: (folder / TEST_IMAGES).unlink(), "has no t10k-images-idx3-ubyte"),
+    "test labels without images": (lambda folder: (folder / TEST_IMAGES).unlink(), "has no t10k-images-idx3-ubyte"),
     "empty file": (edit(IMAGES, lambda c: b""), "starts with nothing"),
     "one byte": (edit(IMAGES, lambda c: b"\0"), "starts with 00 instead of 00000803"),
     "wrong magic": (edit(IMAGES, lambda c: b"\x89PNG" + c[4:]), "starts with 89504e47"),
@@ -260,6 +260,7 @@ MALFORMED_CSV = {
     "short line": (f"{HEADER}\n1,{ROW}\n1,{ROW[:-2]}\n", "each line is a label and 784 whole numbers"),
     "all lines short": (f"{HEADER}\n1,{ROW[:-2]}\n", "784 values instead of 785"),
     "words": (f"{HEADER}\n1,{ROW[:-1]}x\n", "whole numbers"),
+    "comment": (f"{HEADER}\n1,{ROW}\n#0,{ROW}\n", "whole numbers"),
     "fractions": (f"{HEADER}\n1,{ROW[:-1]}0.5\n", "whole numbers"),
     "nan": (f"{HEADER}\n1,{ROW[:-1]}nan\n", "whole numbers"),
     "pixel above": (f"{HEADER}\n1,{ROW}\n0,{ROW[:-1]}256\n", "line 3: pixel 256 is not within 0…255"),
@@ -279,13 +280,40 @@ def test_malformed_csv_is_refused(tmp_path, content, words):
     refused(path, words)
 
 
+@pytest.mark.parametrize("names", [("train", "val"), ("training", "testing")])
+def test_usual_names_of_the_parts(three, tmp_path, names):
+    for name, split in zip(names, (three.train, three.test), strict=True):
+        write_images(tmp_path / name, split)
+    data = datasets.load(tmp_path)
+    assert data.labels == THREE
+    assert by_label(data.test) == by_label(three.test)
+
+
+def test_idx_folder_without_a_test_part(three, tmp_path):
+    folder = write_idx(tmp_path, three)
+    for name in (TEST_IMAGES, TEST_LABELS):
+        (folder / name).unlink()
+    data = datasets.load(folder)
+    assert len(data.train) + len(data.test) == len(three.train)
+
+
+def test_kaggles_unlabelled_test_set_is_left_aside(three, tmp_path):
+    write_csv(tmp_path / "train.csv", three.train)
+    (tmp_path / "test.csv").write_text(HEADER.removeprefix("label,") + f"\n{ROW}\n")
+    data = datasets.load(tmp_path)
+    assert len(data.train) + len(data.test) == len(three.train)
+
+
 def test_malformed_folders_are_refused(three, tmp_path):
     refused(tmp_path / "nowhere", "no such file or folder")
     (tmp_path / "notes.txt").write_text("hello")
     refused(tmp_path / "notes.txt", "not a .csv file")
     refused(tmp_path, "holds no data set")
     (tmp_path / "photos" / "a").mkdir(parents=True)
-    refused(tmp_path / "photos", "hold no images")
+    refused(tmp_path / "photos", "holds no images")
+    write_images(tmp_path / "deep" / "2026", three.train)
+    refused(tmp_path / "deep", "lies deeper")
+    refused("/dev/null", "not a .csv file")
     write_images(tmp_path / "broken", three.train)
     (tmp_path / "broken" / "cross" / "bad.png").write_bytes(b"\x89PNG broken")
     refused(tmp_path / "broken", "bad.png")
@@ -319,5 +347,5 @@ def test_a_lying_header_allocates_nothing(three, tmp_path):
 
 def test_names_are_not_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataNotFoundError, match="no such file or folder"):
+    with pytest.raises(DataNotFoundError, match=r"no such file or folder, nor one of the known names \(mnist, "):
         datasets.load("minst")

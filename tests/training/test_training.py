@@ -9,12 +9,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mnist_edge.contract import STANDARDIZED, TO_TENSOR
+from mnist_edge.contract import DIGITS, STANDARDIZED, TO_TENSOR, Contract
 from mnist_edge.errors import AlteredModelError, ModelError, ModelFormatError, TrainingError, UsageError
 from mnist_edge.training import augment, checkpoint, loop, metrics
 from mnist_edge.training.models import CNN, SigmoidNN, SimpleNN, build, normalize
-from mnist_edge.training.recipes import RECIPES, Architecture, OptimizerName, Recipe, Schedule
+from mnist_edge.training.recipes import RECIPES, Architecture, OptimizerName, Recipe, Schedule, suited
 from tests.helpers import quick_recipe, subset, train
+
+CONTRACT = Contract(DIGITS, TO_TENSOR)
 
 
 def layers(model):
@@ -90,7 +92,7 @@ def test_the_loop_does_what_a_plain_pytorch_loop_does(small, architecture):
 
 def weights(small, recipe, seed):
     *_, (_, model) = loop.fit(subset(small, 1000, 100), Architecture.CNN, recipe, seed=seed)
-    return checkpoint.state_dict_digest(model.state_dict())
+    return checkpoint.model_digest(model.state_dict(), CONTRACT)
 
 
 def test_the_seed_decides_everything(small):
@@ -216,6 +218,7 @@ def test_an_interruption_leaves_the_last_finished_epoch(small, tmp_path):
         {"epochs": 0},
         {"batch_size": 0},
         {"batch_size": -64},
+        {"batch_size": 10**20},
         {"lr": 0.0},
         {"lr": -0.1},
         {"lr": float("nan")},
@@ -234,7 +237,7 @@ def test_impossible_values_are_refused_before_anything_happens(small, tmp_path, 
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta-physics"])
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta-physics", "meta"])
 def test_unusable_devices_are_refused(small, tmp_path, device):
     with pytest.raises(UsageError, match="--device cpu"):
         train(small, Architecture.CNN, RECIPES[Architecture.CNN], tmp_path / "new", device=device)
@@ -295,6 +298,29 @@ def edit_training(folder, **changes):
         (lambda folder: edit_training(folder, recipe={"normalization": {"men": 1}}), ModelFormatError, "malformed"),
         (lambda folder: edit_training(folder, data={}), ModelFormatError, "'name' is missing"),
         (lambda folder: edit_training(folder, labels=["a", "b"]), ModelFormatError, "does not fit cnn"),
+        (
+            lambda folder: edit_training(folder, labels=list("1023456789")),
+            AlteredModelError,
+            "labels and normalisation",
+        ),
+        (lambda folder: edit_training(folder, labels=list(range(10))), ModelFormatError, "different names"),
+        (
+            lambda folder: edit_training(folder, recipe={"normalization": {"mean": 0.0, "std": 1.0}}),
+            AlteredModelError,
+            "labels and normalisation",
+        ),
+        (
+            lambda folder: edit_training(folder, recipe={"normalization": {"mean": 0.0, "std": 0.0}}),
+            ModelFormatError,
+            "impossible",
+        ),
+        (
+            lambda folder: corrupt_weights(
+                folder, lambda s: s.update({"classifier.bias": s["classifier.bias"].half()})
+            ),
+            ModelFormatError,
+            "torch.float16 instead of torch.float32",
+        ),
         (lambda folder: (folder / "training.json").write_text("{"), ModelFormatError, "not JSON"),
     ],
 )
@@ -304,14 +330,48 @@ def test_a_broken_first_half_is_refused(bundle_copy, breakage, error, words):
     with pytest.raises(error) as caught:
         checkpoint.load(bundle_copy)
     assert words in str(caught.value)
-    assert "mnist-edge train" in str(caught.value)
+    assert "train again" in str(caught.value)
 
 
 def test_the_digest_of_weights_does_not_depend_on_how_they_were_saved(tmp_path):
     model = SigmoidNN()
-    digest = checkpoint.state_dict_digest(model.state_dict())
+    digest = checkpoint.model_digest(model.state_dict(), CONTRACT)
     torch.save(dict(reversed(model.state_dict().items())), tmp_path / "other-name.pt")
-    assert checkpoint.state_dict_digest(torch.load(tmp_path / "other-name.pt")) == digest
+    assert checkpoint.model_digest(torch.load(tmp_path / "other-name.pt"), CONTRACT) == digest
+    swapped = Contract(("1", "0", *DIGITS[2:]), TO_TENSOR)
+    assert checkpoint.model_digest(model.state_dict(), swapped) != digest
     with torch.no_grad():
         model.output.bias[0] += 1
-    assert checkpoint.state_dict_digest(model.state_dict()) != digest
+    assert checkpoint.model_digest(model.state_dict(), CONTRACT) != digest
+
+
+@pytest.mark.parametrize("images", [200, 2000, 10_000])
+def test_cnn_learns_from_small_sets_as_well(mnist, images):
+    data = subset(mnist, images, 1000)
+    recipe = suited(RECIPES[Architecture.CNN], images)
+    *_, (epoch, _) = loop.fit(data, Architecture.CNN, recipe)
+    assert epoch.test.accuracy > {200: 0.85, 2000: 0.96, 10_000: 0.98}[images]
+
+
+def test_recipes_that_suit_are_left_alone():
+    for architecture, recipe in RECIPES.items():
+        assert suited(recipe, 60_000) is recipe
+        if architecture is not Architecture.CNN:
+            assert suited(recipe, 100) is recipe
+
+
+def test_weights_that_diverge_in_the_last_step_are_noticed(small, tmp_path):
+    data = subset(small, train=1000, test=100)
+    train(data, Architecture.SIMPLE_NN, quick_recipe(Architecture.SIMPLE_NN), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    wild = Recipe(STANDARDIZED, OptimizerName.SGD, lr=1e38, epochs=1, batch_size=1000)
+    with pytest.raises(TrainingError, match="diverged in epoch 1"):
+        train(data, Architecture.SIMPLE_NN, wild, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_out_must_not_hold_other_things(small, tmp_path):
+    (tmp_path / "manifest.json").write_text("of a web page")
+    with pytest.raises(UsageError, match="is not a bundle"):
+        train(small, Architecture.CNN, RECIPES[Architecture.CNN], tmp_path)
+    assert (tmp_path / "manifest.json").read_text() == "of a web page"
