@@ -142,13 +142,12 @@ def verify(folder: Path, data: Dataset, report: Report = lambda outcome: None) -
     for form in forms:
         try:
             content = bundle.read_verified(folder, form.file_name, manifest)
-        except MnistEdgeError as error:
-            outcome = Outcome(form, bytes=0, parity=None, error=error)
-        else:
             outcome = _prove(form, content, str(folder / form.file_name), trained, reference, golden)
             if outcome.parity is not None and outcome.error is None:
                 recorded = manifest["files"][form.file_name]["parity"]["accuracy"]
                 _require_recorded(recorded, outcome.parity.accuracy, f"{folder / bundle.MANIFEST}: {form.file_name}'s")
+        except MnistEdgeError as error:
+            outcome = Outcome(form, bytes=0, parity=None, error=error)
         outcomes.append(outcome)
         report(outcome)
     return outcomes

@@ -173,12 +173,12 @@ def _read_image_folder(folder: Path) -> RawData:
     }
     train, test = parts["train"] or folder, parts["test"] if parts["train"] else None
     names = _label_folders(train)
-    if test is None:
-        return RawData(_read_images(train, names), None, names)
-    if extra := set(_label_folders(test)) - set(names):
+    if test and (extra := set(_label_folders(test)) - set(names)):
         raise DataFormatError(f"{test}: label {min(extra)!r} has no folder under {train}")
-    there = tuple(name for name in names if (test / name).is_dir())
-    return RawData(_read_images(train, names), _read_images(test, names, only=there), names)
+    split = _read_images(train, names)
+    if empty := set(range(len(names))) - set(split.labels.tolist()):
+        raise DataFormatError(f"{train / names[min(empty)]}: holds no images: expected {train / '<label>' / '*.png'}")
+    return RawData(split, _read_images(test, names) if test else None, names)
 
 
 def _label_folders(folder: Path) -> tuple[str, ...]:
@@ -186,14 +186,11 @@ def _label_folders(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)))
 
 
-def _read_images(folder: Path, names: tuple[str, ...], only: tuple[str, ...] | None = None) -> RawSplit:
+def _read_images(folder: Path, names: tuple[str, ...]) -> RawSplit:
     pictures: list[NDArray[np.uint8]] = []
     labels: list[int] = []
     for label, name in enumerate(names):
-        found = images.find(folder / name) if only is None or name in only else []
-        if not found and only is None:
-            raise DataFormatError(f"{folder / name}: holds no images: expected {folder / '<label>' / '*.png'}")
-        for path in found:
+        for path in images.find(folder / name):
             if path.parent != folder / name:
                 raise DataFormatError(f"{path}: lies deeper than {folder / '<label>' / '*.png'}: move the images up")
             try:
