@@ -199,6 +199,7 @@ def read_training(folder: Path) -> dict[str, Any]:
         "architecture": str,
         "parameters": int,
         "labels": list,
+        "framing": str,
         "recipe": {"normalization": dict},
         "seed": int,
         "data": {"name": str, "source": str, "sha256": dict},

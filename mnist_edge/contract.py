@@ -11,6 +11,7 @@ Scaling and normalisation are part of the graph, so no caller can get them wrong
 import json
 import math
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any, Final
 
 from mnist_edge.errors import ModelFormatError
@@ -66,6 +67,16 @@ INK_SCALED: Final = Normalization(mean=0.0, std=0.3081)
 """Unit variance, background exactly zero: a convolution's zero padding then is background, and folding is exact."""
 
 
+class Framing(StrEnum):
+    """How a picture of any size becomes the 28×28 that the model was trained on."""
+
+    MNIST = "mnist"
+    """Light ink on dark ground, cropped to the ink, fitted into 20×20, centred by its mass: as MNIST's digits were."""
+
+    WHOLE = "whole"
+    """The picture as it is, scaled as a whole: for data that were not framed by their ink."""
+
+
 @dataclass(frozen=True)
 class Contract:
     """What a runtime must know to use a model, and all it needs to know."""
@@ -75,6 +86,9 @@ class Contract:
 
     normalization: Normalization
     """Already inside the graph; told for the record."""
+
+    framing: Framing
+    """What the runtime does to pictures; arrays given to `Classifier.logits` are framed already."""
 
     version: int = CONTRACT_VERSION
     """See `CONTRACT_VERSION`."""
@@ -92,6 +106,7 @@ class Contract:
             "output": {"name": OUTPUT_NAME, "dtype": "float32", "shape": [BATCH_AXIS, len(self.labels)]},
             "labels": list(self.labels),
             "normalization": asdict(self.normalization),
+            "framing": self.framing.value,
         }
 
     @classmethod
@@ -101,17 +116,21 @@ class Contract:
         Raises:
             ModelFormatError: it was written by a newer version, or says something else than it should.
         """
+        version = data.get("version") if isinstance(data, dict) else None
+        if version != CONTRACT_VERSION:
+            raise ModelFormatError(
+                f"the model's contract has version {version!r}, this runtime reads {CONTRACT_VERSION}: "
+                "upgrade mnist-edge, or export the model again"
+            )
         try:
-            if data["version"] != CONTRACT_VERSION:
-                raise ModelFormatError(
-                    f"the model's contract has version {data['version']!r}, this runtime reads {CONTRACT_VERSION}: "
-                    "upgrade mnist-edge, or export the model again"
-                )
             contract = cls(
                 labels=tuple(data["labels"]),
                 normalization=Normalization(**data["normalization"]),
+                framing=Framing(data["framing"]),
             )
-        except (KeyError, TypeError) as error:
+        except ModelFormatError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
             raise ModelFormatError(f"the model's contract is incomplete ({error!r}): export the model again") from error
         if contract.as_dict() != data:
             raise ModelFormatError("the model's contract is not one of mnist-edge's: export the model again")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mnist_edge import __version__, bundle
 from mnist_edge.bundle import TRAINING, WEIGHTS
-from mnist_edge.contract import Contract, Normalization, to_json
+from mnist_edge.contract import Contract, Framing, Normalization, to_json
 from mnist_edge.errors import AlteredModelError, ModelFormatError
 from mnist_edge.training.datasets import Dataset
 from mnist_edge.training.loop import Epoch
@@ -44,13 +44,14 @@ def save(
     epochs: list[Epoch],
 ) -> None:
     """Write ``model.pth`` and ``training.json``; an earlier training's exported files go, for they answer as it did."""
-    contract = Contract(data.labels, recipe.normalization)
+    contract = Contract(data.labels, recipe.normalization, data.framing)
     state_dict = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     training = {
         "version": bundle.TRAINING_VERSION,
         "architecture": architecture.value,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "labels": list(data.labels),
+        "framing": contract.framing.value,
         "recipe": asdict(recipe),
         "seed": seed,
         "finished": len(epochs) == recipe.epochs,
@@ -88,7 +89,8 @@ def load(folder: Path) -> Trained:
     state_dict = _read_state_dict(path, remedy)
     try:
         architecture = Architecture(training["architecture"])
-        contract = Contract(tuple(training["labels"]), Normalization(**training["recipe"]["normalization"]))
+        normalization = Normalization(**training["recipe"]["normalization"])
+        contract = Contract(tuple(training["labels"]), normalization, Framing(training["framing"]))
     except (TypeError, ValueError) as error:
         raise ModelFormatError(f"{folder / TRAINING}: malformed ({error}): {remedy}") from error
     for name, tensor in state_dict.items():

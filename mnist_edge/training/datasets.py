@@ -16,8 +16,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_edge.contract import HEIGHT, WIDTH
+from mnist_edge.contract import HEIGHT, WIDTH, Framing
 from mnist_edge.errors import DataError, DataFormatError, DataNotFoundError
+from mnist_edge.images.framing import is_mnist_framed
 from mnist_edge.training import download, idx, sources
 from mnist_edge.training.sources import RawData, RawSplit
 
@@ -29,6 +30,9 @@ CHECKOUT_DATASETS: Final = Path(__file__).resolve().parents[2] / "artifacts" / "
 
 MAX_CLASSES: Final = 256
 """Class indices are kept as unsigned bytes, as in MNIST's own files."""
+
+FRAMED_SHARE: Final = 0.9
+"""A set of which fewer images are framed as MNIST's was not made by that method; of MNIST itself 99.99 % are."""
 
 HELD_OUT: Final = 7
 """Every seventh image of a class becomes the test set where a source has none: MNIST's own proportion."""
@@ -71,6 +75,11 @@ class Dataset:
 
     train: Split
     test: Split
+
+    @cached_property
+    def framing(self) -> Framing:
+        """How the training images were framed, found by looking at them."""
+        return Framing.MNIST if is_mnist_framed(self.train.images).mean() >= FRAMED_SHARE else Framing.WHOLE
 
     @cached_property
     def digests(self) -> dict[str, str]:

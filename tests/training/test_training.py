@@ -9,14 +9,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mnist_edge.contract import DIGITS, STANDARDIZED, TO_TENSOR, Contract
+from mnist_edge.contract import DIGITS, STANDARDIZED, TO_TENSOR, Contract, Framing
 from mnist_edge.errors import AlteredModelError, ModelError, ModelFormatError, TrainingError, UsageError
 from mnist_edge.training import augment, checkpoint, loop, metrics
 from mnist_edge.training.models import CNN, SigmoidNN, SimpleNN, build, normalize
 from mnist_edge.training.recipes import RECIPES, Architecture, OptimizerName, Recipe, Schedule, suited
 from tests.helpers import quick_recipe, subset, train
 
-CONTRACT = Contract(DIGITS, TO_TENSOR)
+CONTRACT = Contract(DIGITS, TO_TENSOR, Framing.MNIST)
 
 
 def layers(model):
@@ -338,7 +338,7 @@ def test_the_digest_of_weights_does_not_depend_on_how_they_were_saved(tmp_path):
     digest = checkpoint.model_digest(model.state_dict(), CONTRACT)
     torch.save(dict(reversed(model.state_dict().items())), tmp_path / "other-name.pt")
     assert checkpoint.model_digest(torch.load(tmp_path / "other-name.pt"), CONTRACT) == digest
-    swapped = Contract(("1", "0", *DIGITS[2:]), TO_TENSOR)
+    swapped = Contract(("1", "0", *DIGITS[2:]), TO_TENSOR, Framing.MNIST)
     assert checkpoint.model_digest(model.state_dict(), swapped) != digest
     with torch.no_grad():
         model.output.bias[0] += 1
