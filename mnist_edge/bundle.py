@@ -200,7 +200,7 @@ def read_training(folder: Path) -> dict[str, Any]:
         "parameters": int,
         "labels": list,
         "framing": str,
-        "recipe": {"normalization": dict},
+        "recipe": {"normalization": dict, "held_out": int},
         "seed": int,
         "data": {"name": str, "source": str, "sha256": dict},
         "model_sha256": str,
@@ -231,6 +231,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         listed: dict[str, Any] = {"sha256": str, "bytes": int}
         if name not in (WEIGHTS, TRAINING):
             listed["parity"] = {"max_abs_diff": float, "flips": int, "accuracy": float}
+            if entry.get("calibration"):
+                listed["calibration"] = {"temperature": float, "error": float}
         _require_shape({name: entry}, {name: listed}, folder / MANIFEST, remedy)
     try:
         Contract.from_dict(manifest["contract"])

@@ -78,6 +78,36 @@ class Framing(StrEnum):
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """What gives the logits of one exported file a meaning, found on images that were kept from its training."""
+
+    temperature: float
+    """The logits are divided by it before the softmax (Guo et al. 2017, "On Calibration of Modern Neural Networks")."""
+
+    novelty_levels: tuple[float, ...]
+    """Rising, each within 0…1: the novelties that `evidence` belongs to."""
+
+    evidence: tuple[float, ...]
+    """Falling: the evidence (`mnist_edge.runtime.answers`) that this share of the kept images surpasses."""
+
+    images: int
+    """How many were kept."""
+
+    def __post_init__(self) -> None:
+        values = (self.temperature, *self.novelty_levels, *self.evidence)
+        finite = all(isinstance(value, float) and math.isfinite(value) for value in values)
+        if (
+            not finite
+            or self.temperature <= 0
+            or not self.evidence
+            or len(self.evidence) != len(self.novelty_levels)
+            or list(self.novelty_levels) != sorted(self.novelty_levels)
+            or list(self.evidence) != sorted(self.evidence, reverse=True)
+        ):
+            raise ModelFormatError(f"calibration with temperature {self.temperature!r} is malformed: export again")
+
+
+@dataclass(frozen=True)
 class Contract:
     """What a runtime must know to use a model, and all it needs to know."""
 
@@ -89,6 +119,9 @@ class Contract:
 
     framing: Framing
     """What the runtime does to pictures; arrays given to `Classifier.logits` are framed already."""
+
+    calibration: Calibration | None = None
+    """Each exported file's own; None where no images were kept for it, and in what all files of a bundle share."""
 
     version: int = CONTRACT_VERSION
     """See `CONTRACT_VERSION`."""
@@ -107,6 +140,7 @@ class Contract:
             "labels": list(self.labels),
             "normalization": asdict(self.normalization),
             "framing": self.framing.value,
+            "calibration": _calibration_as_dict(self.calibration),
         }
 
     @classmethod
@@ -127,14 +161,28 @@ class Contract:
                 labels=tuple(data["labels"]),
                 normalization=Normalization(**data["normalization"]),
                 framing=Framing(data["framing"]),
+                calibration=_calibration_from_dict(data["calibration"]),
             )
         except ModelFormatError:
             raise
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelFormatError(f"the model's contract is incomplete ({error!r}): export the model again") from error
         if contract.as_dict() != data:
             raise ModelFormatError("the model's contract is not one of mnist-edge's: export the model again")
         return contract
+
+
+def _calibration_as_dict(calibration: Calibration | None) -> dict[str, Any] | None:
+    if calibration is None:
+        return None
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(calibration).items()}
+
+
+def _calibration_from_dict(data: Any) -> Calibration | None:
+    if data is None:
+        return None
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    return Calibration(**values)
 
 
 def to_json(value: object) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from mnist_edge import __version__
 from mnist_edge.bundle import UNSEALED, seal
-from mnist_edge.contract import CONTRACT_KEY, DIGEST_KEY, GOLDEN_KEY, PROVENANCE_KEY, WHITE, to_json
+from mnist_edge.contract import CONTRACT_KEY, DIGEST_KEY, GOLDEN_KEY, PROVENANCE_KEY, WHITE, Contract, to_json
 from mnist_edge.export.parity import FLOAT32
 from mnist_edge.runtime.golden import Golden
 from mnist_edge.training.checkpoint import Trained
@@ -51,6 +51,17 @@ def golden_vectors(trained: Trained, test: Split) -> Golden:
     with torch.inference_mode():
         logits = exact(normalize(torch.tensor(images).double(), trained.contract.normalization))
     return Golden(images=images, logits=logits.float().numpy(), tolerance=FLOAT32.max_abs_diff)
+
+
+def calibrate(data: bytes, contract: Contract) -> bytes:
+    """A stamped file with another contract: the one that has the file's calibration."""
+    model = onnx.load_from_string(data)
+    for entry in model.metadata_props:
+        if entry.key == CONTRACT_KEY:
+            entry.value = to_json(contract.as_dict())
+        elif entry.key == DIGEST_KEY:
+            entry.value = UNSEALED
+    return seal(model.SerializeToString(deterministic=True))
 
 
 def stamp(model: onnx.ModelProto, trained: Trained, golden: Golden) -> bytes:

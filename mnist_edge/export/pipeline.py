@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -11,7 +11,8 @@ import numpy as np
 from mnist_edge import bundle
 from mnist_edge.bundle import Format
 from mnist_edge.errors import DataFormatError, MnistEdgeError, ModelFormatError, ParityError
-from mnist_edge.export import metadata, parity
+from mnist_edge.export import calibration, metadata, parity
+from mnist_edge.export.calibration import Calibrated
 from mnist_edge.export.parity import Parity, Reference, Run, Tolerance
 from mnist_edge.runtime import selftest
 from mnist_edge.runtime.golden import Golden
@@ -45,6 +46,9 @@ class Outcome:
     bytes: int
     parity: Parity | None
     """None where the comparison did not come to an end."""
+
+    calibrated: Calibrated | None
+    """None where no images were kept from the training, or the comparison failed."""
 
     error: MnistEdgeError | None
     """None where the file passed."""
@@ -82,19 +86,23 @@ def export(
     """
     trained = checkpoint.load(folder)
     _require_same_data(trained, data)
-    reference = Reference(trained, data.test)
-    golden = metadata.golden_vectors(trained, data.test)
+    against = _Against(trained, data)
     outcomes: list[Outcome] = []
     entries: dict[str, Any] = {}
     with bundle.Staging(folder) as staging:
         for form in formats:
-            candidate = staging.add(form.file_name, format_module(form).convert(trained, golden))
+            name = str(folder / form.file_name)
+            candidate = staging.add(form.file_name, _convert(form, name, against))
             content = candidate.read_bytes()
-            outcome = _prove(form, content, str(folder / form.file_name), trained, reference, golden)
+            outcome = _prove(form, content, name, against)
             outcomes.append(outcome)
             report(outcome)
             if outcome.parity is not None:
-                entries[form.file_name] = _entry(content) | {"format": form.value, "parity": outcome.parity.as_dict()}
+                entries[form.file_name] = _entry(content) | {
+                    "format": form.value,
+                    "parity": outcome.parity.as_dict(),
+                    "calibration": outcome.calibrated.as_dict() if outcome.calibrated else None,
+                }
         failures = [outcome.error for outcome in outcomes if outcome.error is not None]
         if failures:
             raise failures[0] if len(failures) == 1 else ParityError("; ".join(map(str, failures)))
@@ -103,7 +111,7 @@ def export(
             "version": bundle.MANIFEST_VERSION,
             "contract": trained.contract.as_dict(),
             "provenance": metadata.provenance(trained),
-            "pytorch": {"accuracy": reference.accuracy},
+            "pytorch": {"accuracy": against.reference.accuracy},
             "files": first_half | _kept_entries(folder, trained) | entries,
         }
         staging.add(bundle.MANIFEST, bundle.as_json(manifest))
@@ -135,41 +143,73 @@ def verify(folder: Path, data: Dataset, report: Report = lambda outcome: None) -
     if not forms:
         raise ModelFormatError(f"{folder / bundle.MANIFEST}: lists no exported file: {bundle.reexport(folder)}")
     _require_same_data(trained, data)
-    reference = Reference(trained, data.test)
-    _require_recorded(manifest["pytorch"]["accuracy"], reference.accuracy, f"{folder / bundle.MANIFEST}: PyTorch's")
-    golden = metadata.golden_vectors(trained, data.test)
+    against = _Against(trained, data)
+    recorded, measured = manifest["pytorch"]["accuracy"], against.reference.accuracy
+    _require_recorded(recorded, measured, f"{folder / bundle.MANIFEST}: PyTorch's")
     outcomes = []
     for form in forms:
         try:
             content = bundle.read_verified(folder, form.file_name, manifest)
-            outcome = _prove(form, content, str(folder / form.file_name), trained, reference, golden)
+            outcome = _prove(form, content, str(folder / form.file_name), against)
             if outcome.parity is not None and outcome.error is None:
                 recorded = manifest["files"][form.file_name]["parity"]["accuracy"]
                 _require_recorded(recorded, outcome.parity.accuracy, f"{folder / bundle.MANIFEST}: {form.file_name}'s")
         except MnistEdgeError as error:
-            outcome = Outcome(form, bytes=0, parity=None, error=error)
+            outcome = Outcome(form, bytes=0, parity=None, calibrated=None, error=error)
         outcomes.append(outcome)
         report(outcome)
     return outcomes
 
 
-def _prove(form: Format, content: bytes, name: str, trained: Trained, reference: Reference, golden: Golden) -> Outcome:
+class _Against:
+    """What every file of a bundle is held against."""
+
+    def __init__(self, trained: Trained, data: Dataset) -> None:
+        self.trained = trained
+        self.test = data.test
+        self.reference = Reference(trained, data.test)
+        self.golden = metadata.golden_vectors(trained, data.test)
+        _, self.kept = data.train.hold_out(trained.training["recipe"]["held_out"])
+
+
+def _convert(form: Format, name: str, against: _Against) -> bytes:
+    module = format_module(form)
+    content = module.convert(against.trained, against.golden)
+    if not form.is_onnx:
+        return content
+    found = calibration.fit(_as_used(module, content, name), against.kept)
+    return metadata.calibrate(content, replace(against.trained.contract, calibration=found))
+
+
+def _as_used(module: FormatModule, content: bytes, name: str) -> Run:
+    # A format's first variant is the one that its users run.
+    return next(iter(module.variants(content, name).values()))
+
+
+def _prove(form: Format, content: bytes, name: str, against: _Against) -> Outcome:
     module = format_module(form)
     found: Parity | None = None
+    calibrated: Calibrated | None = None
     error: MnistEdgeError | None = None
     try:
-        found = parity.compare(reference, module.variants(content, name), name)
+        found = parity.compare(against.reference, module.variants(content, name), name)
         parity.judge(found, module.TOLERANCE, name)
-        module.check_weights(content, name, trained)
+        module.check_weights(content, name, against.trained)
+        run = _as_used(module, content, name)
+        fitted = calibration.fit(run, against.kept)
         if form.is_onnx:
-            _check_metadata(load_onnx(content, name), trained, golden)
+            model = load_onnx(content, name)
+            _check_metadata(model, against.trained, against.golden)
+            calibration.check(model.contract.calibration, fitted, name)
+        if fitted is not None:
+            calibrated = calibration.judge(run, fitted, against.test)
     except MnistEdgeError as problem:
         error = problem
-    return Outcome(form, len(content), found, error)
+    return Outcome(form, len(content), found, calibrated, error)
 
 
 def _check_metadata(model: Model, trained: Trained, golden: Golden) -> None:
-    if model.contract != trained.contract:
+    if replace(model.contract, calibration=None) != trained.contract:
         raise ModelFormatError(f"{model.name}: its contract is not the one of the training: export it again")
     _require_same_origin(model.provenance, trained, model.name)
     stored = model.golden

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_edge.contract import HEIGHT, WHITE, WIDTH
+from mnist_edge.contract import HEIGHT, WHITE, WIDTH, Framing
 from mnist_edge.errors import ImageFormatError, ImageNotFoundError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ INK_THRESHOLD: Final = 0.25
 """Share of the picture's contrast above which a pixel counts as ink when the digit's box is sought."""
 
 
-def read(source: str | os.PathLike[str] | BinaryIO) -> NDArray[np.uint8]:
+def read(source: str | os.PathLike[str] | BinaryIO, framing: Framing = Framing.MNIST) -> NDArray[np.uint8]:
     """Decode a picture and bring it to the canonical form.
 
     Args:
@@ -45,7 +45,7 @@ def read(source: str | os.PathLike[str] | BinaryIO) -> NDArray[np.uint8]:
         ImageNotFoundError: no file at that path.
         ImageFormatError: not a picture that Pillow reads, damaged, empty, or larger than `MAX_PIXELS`.
     """
-    return frame(decode(source))
+    return frame(decode(source), framing)
 
 
 def find(folder: Path) -> list[Path]:
@@ -113,7 +113,7 @@ def _grey_values(image: "Image.Image", name: str) -> NDArray[np.uint8]:
     return np.asarray(image.convert("L"))
 
 
-def frame(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def frame(pixels: NDArray[np.uint8], framing: Framing = Framing.MNIST) -> NDArray[np.uint8]:
     """Grey values of any size brought to the canonical form.
 
     A 28×28 array is taken for canonical already. Anything else is turned to light ink on dark ground (the ground is the

@@ -1,7 +1,8 @@
 """`Classifier`: raw pixels in, logits or a named class out."""
 
+import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
@@ -9,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mnist_edge import images as pictures
-from mnist_edge.contract import HEIGHT, INPUT_NAME, OUTPUT_NAME, WHITE, WIDTH, Contract
-from mnist_edge.errors import ImageFormatError, ImageTypeError
+from mnist_edge.contract import HEIGHT, INPUT_NAME, OUTPUT_NAME, WHITE, WIDTH, Contract, Framing
+from mnist_edge.errors import ImageFormatError, ImageTypeError, InputError, UsageError
+from mnist_edge.runtime.answers import novelty, softmax
 from mnist_edge.runtime.model import open_model
 
 if TYPE_CHECKING:
@@ -22,13 +24,16 @@ CHUNK: Final = 256
 
 @dataclass(frozen=True)
 class Prediction:
-    """The class an image most likely belongs to."""
+    """The class an image most likely belongs to, or none."""
 
-    label: str
-    """Name of the most probable class."""
+    label: str | None
+    """Name of the most probable class; None where the picture is blank, or is less probable or more novel than asked for."""
 
     probability: float
-    """Its probability, 0…1."""
+    """Of the most probable class, 0…1, calibrated where the file is."""
+
+    novelty: float | None
+    """The not-a-digit score: the share of real images that look less strange, 0…1; None where the file cannot tell."""
 
     probabilities: dict[str, float]
     """The probability of every class, in the order of `Classifier.labels`."""
@@ -89,58 +94,105 @@ class Classifier:
             case _:
                 return np.concatenate(chunks)
 
-    def predict(self, image: object) -> Prediction:
+    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The softmax of `logits`, float64 [N, classes], at the temperature that was found for this file."""
+        calibration = self.contract.calibration
+        return softmax(logits, calibration.temperature if calibration else 1.0)
+
+    def see(self, image: object) -> NDArray[np.uint8]:
+        """What the model is shown of a picture, uint8 [28, 28]; takes and raises what `predict` does."""
+        return _as_canonical(image, self.contract.framing)
+
+    def predict(self, image: object, *, min_probability: float = 0.0, max_novelty: float = 1.0) -> Prediction:
         """Classify one picture.
 
         Args:
-            image: a path, a binary file object, a Pillow image, or a uint8 array [height, width]. A picture of 28×28
-                is taken as it is (0 = background); any other is framed as MNIST's were.
+            image: a path, a binary file object, a Pillow image, or a uint8 array [height, width]. It is framed as the
+                training images were; a picture that already is stays as it is.
+            min_probability: a less probable class is not named.
+            max_novelty: nor is the class of a picture that is more novel, where the file can tell.
 
         Raises:
             ImageNotFoundError: no file at that path.
             ImageFormatError: it cannot be decoded, or is an array of another shape.
             ImageTypeError: neither of the above kinds.
+            UsageError: a limit is not within 0…1.
         """
-        return self.predict_many([image])[0]
+        return self.predict_many([image], min_probability=min_probability, max_novelty=max_novelty)[0]
 
-    def predict_many(self, images: Iterable[object]) -> list[Prediction]:
+    def predict_many(
+        self, images: Iterable[object], *, min_probability: float = 0.0, max_novelty: float = 1.0
+    ) -> list[Prediction]:
         """Classify pictures, each of any kind that `predict` takes; raises as it does."""
+        answers = list(self.predict_each(images, min_probability=min_probability, max_novelty=max_novelty))
+        for answer in answers:
+            if isinstance(answer, InputError):
+                raise answer
+        return cast("list[Prediction]", answers)
+
+    def predict_each(
+        self, images: Iterable[object], *, min_probability: float = 0.0, max_novelty: float = 1.0
+    ) -> Iterator[Prediction | InputError]:
+        """Classify pictures one after another, in their order, a chunk of them at a time in memory.
+
+        A picture that cannot be used yields the error that `predict` would raise, and does not stop the others.
+
+        Raises:
+            ImageTypeError: `images` is a single picture.
+            UsageError: a limit is not within 0…1.
+        """
         if isinstance(images, (str, bytes, os.PathLike)):
-            raise ImageTypeError(f"predict_many takes several pictures, not {images!r}: use predict, or give a list")
-        framed = [_as_canonical(image) for image in images]
-        if not framed:
-            return []
-        logits = self.logits(np.stack(framed))
-        return [self._prediction(*rows) for rows in zip(softmax(logits), logits, strict=True)]
+            raise ImageTypeError(f"several pictures are expected, not {images!r}: use predict, or give a list")
+        for name, limit in (("min_probability", min_probability), ("max_novelty", max_novelty)):
+            if not 0 <= limit <= 1:
+                raise UsageError(f"{name} must be within 0…1, not {limit!r}")
+        return self._predict_each(iter(images), min_probability, max_novelty)
 
-    def _prediction(self, probabilities: NDArray[np.float64], logits: NDArray[np.float32]) -> Prediction:
-        best = int(probabilities.argmax())
-        return Prediction(
-            label=self.labels[best],
-            probability=float(probabilities[best]),
-            probabilities=dict(zip(self.labels, probabilities.tolist(), strict=True)),
-            logits=dict(zip(self.labels, logits.tolist(), strict=True)),
-        )
+    def _predict_each(
+        self, images: Iterator[object], min_probability: float, max_novelty: float
+    ) -> Iterator[Prediction | InputError]:
+        while chunk := list(itertools.islice(images, CHUNK)):
+            framed = [self._see_or_error(image) for image in chunk]
+            usable = [image for image in framed if not isinstance(image, InputError)]
+            predictions = iter(self._answer(np.stack(usable), min_probability, max_novelty) if usable else ())
+            yield from (image if isinstance(image, InputError) else next(predictions) for image in framed)
+
+    def _see_or_error(self, image: object) -> NDArray[np.uint8] | InputError:
+        try:
+            return self.see(image)
+        except InputError as error:
+            return error
+
+    def _answer(self, images: NDArray[np.uint8], min_probability: float, max_novelty: float) -> Iterator[Prediction]:
+        logits = self.logits(images)
+        probabilities = self.probabilities(logits)
+        calibration = self.contract.calibration
+        strangeness = novelty(logits, calibration).tolist() if calibration else [None] * len(images)
+        best = probabilities.argmax(axis=1).tolist()
+        inked = images.any(axis=(1, 2)).tolist()
+        rows = zip(best, inked, strangeness, probabilities.tolist(), logits.tolist(), strict=True)
+        for index, ink, strange, shares, values in rows:
+            refused = not ink or shares[index] < min_probability or (strange is not None and strange > max_novelty)
+            yield Prediction(
+                label=None if refused else self.labels[index],
+                probability=shares[index],
+                novelty=strange,
+                probabilities=dict(zip(self.labels, shares, strict=True)),
+                logits=dict(zip(self.labels, values, strict=True)),
+            )
 
 
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities, float64 [N, classes], each row summing to one."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    probabilities: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
-    return probabilities
-
-
-def _as_canonical(image: object) -> NDArray[np.uint8]:
+def _as_canonical(image: object, framing: Framing) -> NDArray[np.uint8]:
     if isinstance(image, np.ndarray):
         if image.ndim != 2:
             raise ImageFormatError(
                 f"a picture is a grey array [height, width], not {image.shape}: for a batch [N, 1, 28, 28] use logits"
             )
-        return pictures.frame(_as_pixels(image))
+        return pictures.frame(_as_pixels(image), framing)
     if isinstance(image, (str, os.PathLike)) or hasattr(image, "read"):
-        return pictures.read(cast("str | os.PathLike[str] | BinaryIO", image))
+        return pictures.read(cast("str | os.PathLike[str] | BinaryIO", image), framing)
     if hasattr(image, "getbands"):  # Pillow's, told apart without importing Pillow
-        return pictures.frame(pictures.grey(cast("Image.Image", image), "the image"))
+        return pictures.frame(pictures.grey(cast("Image.Image", image), "the image"), framing)
     raise ImageTypeError(
         f"cannot classify a {type(image).__name__}: give a path, a file object, a Pillow image or a uint8 array"
     )

@@ -34,6 +34,9 @@ MAX_CLASSES: Final = 256
 FRAMED_SHARE: Final = 0.9
 """A set of which fewer images are framed as MNIST's was not made by that method; of MNIST itself 99.99 % are."""
 
+MIN_KEPT: Final = 500
+"""A temperature found on fewer images says little, and a small training set needs all of them."""
+
 HELD_OUT: Final = 7
 """Every seventh image of a class becomes the test set where a source has none: MNIST's own proportion."""
 
@@ -58,6 +61,13 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def hold_out(self, every: int) -> tuple["Split", "Split"]:
+        """The images to train on, and one of so many that is kept for calibration: none of fewer than `MIN_KEPT`."""
+        kept = np.zeros(len(self), dtype=bool)
+        if every and len(self) // every >= MIN_KEPT:
+            kept[every - 1 :: every] = True
+        return Split(self.images[~kept], self.labels[~kept]), Split(self.images[kept], self.labels[kept])
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
 """Figures that judge logits against labels, in numpy, the same for every form of a model."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+CALIBRATION_BINS: Final = 15
+"""As in Guo et al. 2017."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,36 @@ def measure(logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> Metrics:
     log_sum = peak + np.log(np.exp(exact - peak[:, None]).sum(axis=1))
     loss = log_sum - exact[np.arange(len(labels)), labels]
     return Metrics(loss=float(loss.mean()), correct=int((logits.argmax(axis=1) == labels).sum()), total=len(labels))
+
+
+def calibration_error(probabilities: NDArray[np.float64], labels: NDArray[np.uint8]) -> float:
+    """Expected calibration error: how far the answers' probabilities are from their accuracy, 0…1.
+
+    Equal-width bins over the largest probability, weighted by the images in them (Guo et al. 2017).
+
+    Args:
+        probabilities: [n, classes].
+        labels: [n], class indices.
+    """
+    confidence = probabilities.max(axis=1)
+    surplus = confidence - (probabilities.argmax(axis=1) == labels)
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+    return float(np.abs(np.bincount(bins, weights=surplus, minlength=CALIBRATION_BINS)).sum() / len(labels))
+
+
+def coverage_at(accuracy: float, probabilities: NDArray[np.float64], labels: NDArray[np.uint8]) -> tuple[float, float]:
+    """The largest share of images that can be answered with an accuracy, the least probable answers left out first.
+
+    Returns:
+        The share, 0…1, and the least probability among the answers; 0 and 1 where not even the surest are right.
+    """
+    confidence = probabilities.max(axis=1)
+    order = np.argsort(-confidence, kind="stable")
+    right = (probabilities.argmax(axis=1) == labels)[order]
+    reached = np.flatnonzero(np.cumsum(right) / np.arange(1, len(right) + 1) >= accuracy)
+    if len(reached) == 0:
+        return 0.0, 1.0
+    return (int(reached[-1]) + 1) / len(right), float(confidence[order[reached[-1]]])
 
 
 def confusion_matrix(logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> NDArray[np.int64]:

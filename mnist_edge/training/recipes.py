@@ -68,6 +68,9 @@ class Recipe:
     average: float = 0.0
     """Decay a step of the exponential moving average of the weights; zero keeps the last weights themselves."""
 
+    held_out: int = 0
+    """One training image of so many is kept from the training, to calibrate the exported files by; 0 keeps none."""
+
     autocast: bool = False
     """Whether forward and backward run in bfloat16 where the processor has instructions for it."""
 
@@ -88,6 +91,7 @@ RECIPES: Final[dict[Architecture, Recipe]] = {
         label_smoothing=0.1,
         augment=True,
         average=0.99,
+        held_out=12,
         autocast=True,
     ),
     Architecture.SIMPLE_NN: Recipe(normalization=STANDARDIZED, optimizer=OptimizerName.ADAM, lr=0.001),

@@ -53,6 +53,7 @@ def _check(recipe: Recipe) -> None:
         "weight_decay": 0 <= recipe.weight_decay < float("inf"),
         "label_smoothing": 0 <= recipe.label_smoothing < 1,
         "average": 0 <= recipe.average < 1,
+        "held_out": recipe.held_out == 0 or recipe.held_out > 1,
     }
     for name, holds in limits.items():
         if not holds:
