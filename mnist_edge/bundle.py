@@ -231,7 +231,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         listed: dict[str, Any] = {"sha256": str, "bytes": int}
         if name not in (WEIGHTS, TRAINING):
             listed["parity"] = {"max_abs_diff": float, "flips": int, "accuracy": float}
-            if entry.get("calibration"):
+            if entry.get("calibration", "missing") is not None:
                 listed["calibration"] = {"temperature": float, "error": float}
         _require_shape({name: entry}, {name: listed}, folder / MANIFEST, remedy)
     try:

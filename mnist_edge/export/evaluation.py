@@ -1,8 +1,8 @@
 """Loss, accuracy, confusion and per-class figures of any form of a model. An ``.onnx`` file needs no torch."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,27 @@ from mnist_edge import bundle
 from mnist_edge.bundle import Format
 from mnist_edge.errors import DataFormatError, ModelFormatError, ModelNotFoundError
 from mnist_edge.extras import require
+from mnist_edge.runtime.answers import softmax
 from mnist_edge.training import metrics
 from mnist_edge.training.datasets import Split
 from mnist_edge.training.metrics import Metrics
+
+ACCURACIES: Final = (0.995, 0.998, 0.999)
+"""For which the coverage is reported."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many images can be answered with an accuracy when the least probable answers are withheld."""
+
+    accuracy: float
+    """The least share of right ones among the answers."""
+
+    share: float
+    """Of all images, 0…1, that are answered."""
+
+    min_probability: float
+    """Below which answers are withheld."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +44,15 @@ class Evaluation:
     confusion: NDArray[np.int64]
     """[classes, classes], rows the truth, columns the answer."""
 
+    temperature: float
+    """The file's own; 1 where it is not calibrated."""
+
+    calibration_error: float
+    """Expected calibration error at that temperature, 0…1."""
+
+    coverage: tuple[Coverage, ...]
+    """For each of `ACCURACIES`, what can be answered that surely."""
+
     def as_dict(self) -> dict[str, Any]:
         """The figures as JSON values."""
         per_class = dict(zip(self.labels, metrics.per_class(self.confusion), strict=True))
@@ -33,6 +60,9 @@ class Evaluation:
             "labels": list(self.labels),
             "confusion": self.confusion.tolist(),
             "per_class": per_class,
+            "temperature": self.temperature,
+            "calibration_error": self.calibration_error,
+            "coverage": [asdict(coverage) for coverage in self.coverage],
         }
 
 
@@ -50,23 +80,34 @@ def evaluate(target: Path, labels: tuple[str, ...], test: Split) -> Evaluation:
         MissingExtraError: that form of it needs torch, which is not installed.
     """
     if target.suffix == ".onnx":
-        own, logits = _by_onnxruntime(target, test)
+        own, logits, temperature = _by_onnxruntime(target, test)
     else:
         require("torch", extra="train")
-        own, logits = _by_torch(target, test)
+        own, logits, temperature = _by_torch(target, test)
     if own != labels:
         raise DataFormatError(f"the data's labels {labels} are not the model's {own}: give its own data with --data")
-    return Evaluation(metrics.measure(logits, test.labels), labels, metrics.confusion_matrix(logits, test.labels))
+    probabilities = softmax(logits, temperature)
+    return Evaluation(
+        metrics.measure(logits, test.labels),
+        labels,
+        metrics.confusion_matrix(logits, test.labels),
+        temperature,
+        metrics.calibration_error(probabilities, test.labels),
+        tuple(
+            Coverage(accuracy, *metrics.coverage_at(accuracy, probabilities, test.labels)) for accuracy in ACCURACIES
+        ),
+    )
 
 
-def _by_onnxruntime(target: Path, test: Split) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+def _by_onnxruntime(target: Path, test: Split) -> tuple[tuple[str, ...], NDArray[np.float32], float]:
     from mnist_edge.runtime.classifier import Classifier
 
     classifier = Classifier(target)
-    return classifier.labels, classifier.logits(test.images)
+    calibration = classifier.contract.calibration
+    return classifier.labels, classifier.logits(test.images), calibration.temperature if calibration else 1.0
 
 
-def _by_torch(target: Path, test: Split) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+def _by_torch(target: Path, test: Split) -> tuple[tuple[str, ...], NDArray[np.float32], float]:
     from mnist_edge.export import parity, torchscript
     from mnist_edge.export.graph import RawPixels
     from mnist_edge.training import checkpoint
@@ -76,11 +117,14 @@ def _by_torch(target: Path, test: Split) -> tuple[tuple[str, ...], NDArray[np.fl
         raise ModelNotFoundError(f"{target}: no such bundle or file: check the path")
     folder = target if target.is_dir() else target.parent
     trained = checkpoint.load(folder)
+    temperature = 1.0
     if target.name == Format.TORCHSCRIPT.file_name:
-        data = bundle.read_verified(folder, target.name, bundle.read_manifest(folder))
+        manifest = bundle.read_manifest(folder)
+        data = bundle.read_verified(folder, target.name, manifest)
+        temperature = (manifest["files"][target.name]["calibration"] or {"temperature": temperature})["temperature"]
         (run,) = torchscript.variants(data, str(target)).values()
     elif target.is_dir() or target.name == bundle.WEIGHTS:
         run = parity.run_module(RawPixels(trained.model, trained.contract.normalization).eval())
     else:
         raise ModelFormatError(f"{target}: give a bundle, its {bundle.WEIGHTS}, or an exported file")
-    return trained.contract.labels, parity.in_batches(run, test.images[:, None], EVALUATION_BATCH)
+    return trained.contract.labels, parity.in_batches(run, test.images[:, None], EVALUATION_BATCH), temperature

@@ -27,7 +27,7 @@ class Prediction:
     """The class an image most likely belongs to, or none."""
 
     label: str | None
-    """Name of the most probable class; None where the picture is blank, or is less probable or more novel than asked for."""
+    """Name of the most probable class; None for a blank picture, or beyond the limits that were asked for."""
 
     probability: float
     """Of the most probable class, 0…1, calibrated where the file is."""
@@ -169,7 +169,7 @@ class Classifier:
         calibration = self.contract.calibration
         strangeness = novelty(logits, calibration).tolist() if calibration else [None] * len(images)
         best = probabilities.argmax(axis=1).tolist()
-        inked = images.any(axis=(1, 2)).tolist()
+        inked = [bool(image.any()) for image in images]
         rows = zip(best, inked, strangeness, probabilities.tolist(), logits.tolist(), strict=True)
         for index, ink, strange, shares, values in rows:
             refused = not ink or shares[index] < min_probability or (strange is not None and strange > max_novelty)
