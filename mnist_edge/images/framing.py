@@ -1,11 +1,20 @@
-"""Recognising pictures that are framed as MNIST's digits are."""
+"""From grey values of any size to the canonical 28×28, framed as MNIST's digits are (LeCun et al. 1998).
+
+The digit is sought in a reduced picture, cut out of the full one with some ground around it, and separated from that
+ground again where it is seen best. Then, in one resampling, it is scaled so that its longer side is 20 pixels and
+shifted so that its centre of mass is MNIST's; its strokes are brought to the weight that MNIST's have.
+"""
 
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_edge.contract import HEIGHT, WHITE, WIDTH
+from mnist_edge.contract import HEIGHT, WHITE, WIDTH, Framing
+from mnist_edge.errors import ImageFormatError
+from mnist_edge.images.arrays import Array, blur, erode, grow, halo, resample, shrink
+from mnist_edge.images.cleaning import digit
+from mnist_edge.images.ink import SOLID, Ink, find_ink
 
 INK: Final = 0.25 * WHITE
 """Pixels above are ink when a digit's box is sought."""
@@ -15,6 +24,31 @@ OFF_CENTRE: Final = 1.0
 
 LONGER_SIDE: Final = (16, 21)
 """Of the ink's box, in pixels. In MNIST 20, less what is fainter than `INK`."""
+
+INK_BOX: Final = 20
+"""The longer side of the ink after framing, as in MNIST."""
+
+OVERVIEW: Final = 512
+"""The longer side of the picture in which the digit is sought: of a 4000×3000 photograph every eighth pixel."""
+
+DETAIL: Final = 192
+"""The longer side of the cut-out in which ink and ground are told apart."""
+
+SMALLEST: Final = 64
+"""Smaller pictures are enlarged, smoothly, before anything is measured in them."""
+
+MARGIN: Final = 0.4
+"""Ground around the digit in the cut-out, as a share of the digit's longer side."""
+
+FINE: Final = 4
+"""Strokes are thickened and thinned on a canvas that many times as fine as the result."""
+
+STROKES: Final = (2.1, 3.2)
+"""The width of strokes to which thinner and thicker ones are brought, in pixels of the result: in MNIST's training set
+the middle half has 2.1…2.9, measured as `_stroke_width` does."""
+
+CONTRAST: Final = (0.15, 0.65)
+"""Shares of the full level at which ink begins and is solid: blurred edges become as steep as MNIST's."""
 
 
 def is_mnist_framed(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -39,3 +73,144 @@ def is_mnist_framed(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def _extent(lit: Any) -> Any:
     # From the first to the last lit index of each row, both included; nonsense where none is lit.
     return lit.shape[1] - lit[:, ::-1].argmax(axis=1) - lit.argmax(axis=1)
+
+
+def frame(pixels: NDArray[np.uint8], framing: Framing = Framing.MNIST) -> NDArray[np.uint8]:
+    """Grey values of any size brought to the canonical form.
+
+    Args:
+        pixels: uint8 [height, width]: one digit, dark on light or light on dark.
+        framing: what the model was trained on.
+
+    Returns:
+        uint8 [28, 28], 0 = background, 255 = full ink. All zero where no ink stands out from the ground. A picture that
+        already is framed as asked for comes back itself.
+
+    Raises:
+        ImageFormatError: the picture is empty.
+    """
+    if pixels.size == 0:
+        raise ImageFormatError(f"a picture of {pixels.shape[1]}×{pixels.shape[0]} pixels is empty: give another")
+    if framing is Framing.WHOLE:
+        return pixels if pixels.shape == (HEIGHT, WIDTH) else _whole(pixels)
+    if pixels.shape == (HEIGHT, WIDTH) and is_mnist_framed(pixels[None])[0]:
+        return pixels
+    ink = extract(pixels)
+    return np.zeros((HEIGHT, WIDTH), dtype=np.uint8) if ink is None else place(ink)
+
+
+def _whole(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    ground = float(np.median(border))
+    height, width = pixels.shape
+    step = max(height / HEIGHT, width / WIDTH)
+    origin = (height / 2 - step * HEIGHT / 2, width / 2 - step * WIDTH / 2)
+    fitted = resample(pixels.astype(np.float32) - ground, (HEIGHT, WIDTH), step, origin)
+    return (fitted + ground).round().clip(0, WHITE).astype(np.uint8)
+
+
+def extract(pixels: NDArray[np.uint8]) -> Array | None:
+    """The ink of the digit in a picture, cut out.
+
+    Args:
+        pixels: uint8 [height, width].
+
+    Returns:
+        float32 [h, w], 0 = ground, 1 = solid ink; None where there is none.
+    """
+    small, factor = shrink(pixels, OVERVIEW)
+    ink, strokes = _strokes(_enlarged(small), None)
+    if not strokes.any():
+        return None
+    if factor > 1:
+        left, top, right, bottom = (factor * edge for edge in _box(strokes))
+        margin = int(MARGIN * max(right - left, bottom - top)) + 2 * factor
+        pixels = pixels[max(0, top - margin) : bottom + margin, max(0, left - margin) : right + margin]
+        small, _ = shrink(pixels, DETAIL)
+        ink, strokes = _strokes(_enlarged(small), ink.dark)
+        if not strokes.any():
+            return None
+    return _alone(ink, strokes)
+
+
+def _enlarged(picture: Array) -> Array:
+    height, width = picture.shape
+    times = -(-SMALLEST // max(height, width))
+    if times == 1:
+        return picture
+    padded = np.pad(picture, 1, mode="edge")
+    return resample(padded, (height * times, width * times), 1 / times, (1.0, 1.0))
+
+
+def _strokes(picture: Array, dark: bool | None) -> tuple[Ink, NDArray[np.bool_]]:
+    ink = find_ink(blur(picture, 1) if min(picture.shape) > SMALLEST else picture, dark)
+    return ink, digit(ink.mask, ink.values)
+
+
+def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _alone(ink: Ink, strokes: NDArray[np.bool_]) -> Array:
+    """The ink of these strokes and their soft edges, 1 where it is solid."""
+    around = grow(strokes.astype(np.float32), 2)
+    solid = float(np.percentile(ink.values[strokes], 75))
+    low, high = CONTRAST
+    values = ((ink.values / solid - low) / (high - low)).clip(0, 1) * around
+    left, top, right, bottom = _box(values > 0)
+    return values[top:bottom, left:right]
+
+
+def place(ink: Array) -> NDArray[np.uint8]:
+    """One digit's ink in MNIST's place.
+
+    Args:
+        ink: float32 [height, width], 0 = ground, 1 = solid.
+
+    Returns:
+        uint8 [28, 28]: the longer side of the ink 20, its centre of mass at index 14.0 on both axes unless it would
+        leave the image.
+    """
+    fine = _placed(ink, INK_BOX)
+    width = _stroke_width(fine)
+    change = float(np.clip(width, *STROKES)) - width
+    if abs(change) > 0.1:
+        fine = _weighted(_placed(ink, INK_BOX - change), change)
+        fine = _placed(fine, INK_BOX)
+    small = fine.reshape(HEIGHT, FINE, WIDTH, FINE).mean(axis=(1, 3))
+    return (WHITE * small).round().clip(0, WHITE).astype(np.uint8)
+
+
+def _placed(ink: Array, longer: float) -> Array:
+    """On the fine canvas, the longer side of the ink's box as asked for, in pixels of the result."""
+    left, top, right, bottom = _box(ink > 0.5)
+    step = max(right - left, bottom - top) / (FINE * longer)
+    rows, columns = ink.sum(axis=1), ink.sum(axis=0)
+    mass = float(rows.sum())
+    y = float(rows @ (np.arange(len(rows)) + 0.5)) / mass
+    x = float(columns @ (np.arange(len(columns)) + 0.5)) / mass
+    # Index 14.0 is the pixel's centre, half a pixel further: 14.5 from the border.
+    origin = (
+        _inside(y - (HEIGHT / 2 + 0.5) * FINE * step, top, bottom, HEIGHT * FINE * step),
+        _inside(x - (WIDTH / 2 + 0.5) * FINE * step, left, right, WIDTH * FINE * step),
+    )
+    return resample(ink, (HEIGHT * FINE, WIDTH * FINE), step, origin)
+
+
+def _inside(origin: float, first: int, last: int, extent: float) -> float:
+    return min(max(origin, last - extent), float(first))
+
+
+def _stroke_width(fine: Array) -> float:
+    """Twice the area by the perimeter, which is the total variation: the width of a long stroke, in result's pixels."""
+    padded = np.pad(fine, 1)
+    down = np.diff(padded, axis=0)[:, 1:]
+    across = np.diff(padded, axis=1)[1:]
+    return 2 * float(fine.sum()) / max(float(np.hypot(down, across).sum()), 1e-6) / FINE
+
+
+def _weighted(fine: Array, change: float) -> Array:
+    """Strokes wider by that much, or narrower, in the result's pixels."""
+    radius = abs(change) / 2 * FINE
+    return halo(fine, radius) if change > 0 else 1 - halo(1 - fine, radius)

@@ -1,0 +1,120 @@
+"""The few filters that the rest is built from, on float32 [height, width]."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+_EXTREMES: Final = {np.maximum: -np.inf, np.minimum: np.inf}
+
+
+def shrink(pixels: NDArray[np.uint8], longest: int) -> tuple[Array, int]:
+    """Reduce by a whole factor, each pixel the mean of a block, so that no side exceeds `longest`.
+
+    Args:
+        pixels: uint8 [height, width].
+        longest: of the result's sides.
+
+    Returns:
+        float32 [⌈height / factor⌉, ⌈width / factor⌉], and the factor.
+    """
+    height, width = pixels.shape
+    factor = -(-max(height, width) // longest)
+    if factor == 1:
+        return pixels.astype(np.float32), 1
+    missing = (-height % factor, -width % factor)
+    if any(missing):
+        pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1])), mode="edge")
+    # Sums of slices: many times faster than the mean of a reshaped array.
+    rows = sum((pixels[k::factor].astype(np.uint32) for k in range(1, factor)), pixels[::factor].astype(np.uint32))
+    total = sum((rows[:, k::factor] for k in range(1, factor)), rows[:, ::factor])
+    return (total / factor**2).astype(np.float32), factor
+
+
+def resample(values: Array, shape: tuple[int, int], step: float, origin: tuple[float, float]) -> Array:
+    """Scale and shift in one pass: the mean over each new pixel's area when reducing, bilinear when enlarging.
+
+    Args:
+        values: [height, width]; zero outside.
+        shape: of the result.
+        step: pixels of `values` per pixel of the result.
+        origin: where the result's top left corner lies in `values`: y, x, a pixel's centre being at + 0.5.
+
+    Returns:
+        float32, of that shape.
+    """
+    rows = _weights(values.shape[0], shape[0], step, origin[0])
+    columns = _weights(values.shape[1], shape[1], step, origin[1])
+    return rows @ values @ columns.T
+
+
+def _weights(size: int, count: int, step: float, origin: float) -> Array:
+    # The overlap of a window of at least one pixel with each pixel; of exactly one it is linear interpolation.
+    centres = origin + (np.arange(count) + 0.5) * step
+    width = max(step, 1.0)
+    edges = np.arange(size)
+    low = np.maximum(edges, centres[:, None] - width / 2)
+    high = np.minimum(edges + 1, centres[:, None] + width / 2)
+    return ((high - low).clip(0) / width).astype(np.float32)
+
+
+def blur(values: Array, radius: int) -> Array:
+    """The mean over a square of side 2 · radius + 1, the edge repeated outside."""
+    for axis in (0, 1):
+        padding = [(0, 0), (0, 0)]
+        padding[axis] = (radius + 1, radius)
+        sums = np.pad(values, padding, mode="edge").cumsum(axis=axis, dtype=np.float64)
+        size = values.shape[axis]
+        upper = sums.take(range(2 * radius + 1, 2 * radius + 1 + size), axis)
+        values = ((upper - sums.take(range(size), axis)) / (2 * radius + 1)).astype(np.float32)
+    return values
+
+
+def grow(values: Array, radius: int) -> Array:
+    """The maximum over a square of side 2 · radius + 1, nothing being outside."""
+    return _extreme(values, radius, np.maximum)
+
+
+def erode(values: Array, radius: int) -> Array:
+    """The minimum over a square of side 2 · radius + 1, nothing being outside."""
+    return _extreme(values, radius, np.minimum)
+
+
+def _extreme(values: Array, radius: int, pick: np.ufunc) -> Array:
+    for _ in range(2):
+        window = 2 * radius + 1
+        padding = ((radius, radius), (0, 0))
+        best = np.pad(values, padding, constant_values=_EXTREMES[pick])
+        reach = 1
+        while 2 * reach <= window:  # windows of 2, 4, 8 …: the logarithm of the size in passes
+            best = pick(best[:-reach], best[reach:])
+            reach *= 2
+        if rest := window - reach:
+            best = pick(best[:-rest], best[rest:])
+        values = best.T
+    return values
+
+
+def halo(values: Array, radius: float) -> Array:
+    """The maximum over a disc; its rim counts by how far the disc reaches into it.
+
+    Args:
+        values: 0…1.
+        radius: in pixels.
+
+    Returns:
+        float32, of the same shape.
+    """
+    reach = int(np.ceil(radius))
+    padded = np.pad(values, reach)
+    height, width = values.shape
+    best = values.copy()
+    for y in range(-reach, reach + 1):
+        for x in range(-reach, reach + 1):
+            weight = min(1.0, radius + 1 - float(np.hypot(x, y)))
+            if weight > 0 and (x or y):
+                shifted = padded[reach + y : reach + y + height, reach + x : reach + x + width]
+                np.maximum(best, shifted * np.float32(weight), out=best)
+    return best

@@ -1,0 +1,133 @@
+"""Which strokes belong to a digit, and which to the paper: frames, ruled lines and specks are taken out."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_edge.images.components import Components, label
+
+Mask = NDArray[np.bool_]
+
+LONG: Final = 0.8
+"""A line of the paper crosses at least that share of the picture."""
+
+THIN: Final = 0.06
+"""And is at most that share of it thick."""
+
+EDGE: Final = 0.12
+"""What lies entirely within that share of a box's sides is its outline."""
+
+SPECK: Final = 0.03
+"""Of the main component's ink: what has less is dirt, wherever it lies."""
+
+PIECE: Final = 0.1
+"""Of the main component's ink: what has more and is near belongs to the digit; less must be nearer."""
+
+NEAR: Final = 0.5
+"""Of the main component's longer side: how far away pieces of a digit may lie; lesser ones a third of that."""
+
+SHARE: Final = 0.25
+"""Of all ink that the digit must hold; in pure noise no component does."""
+
+
+def without_lines(mask: Mask) -> Mask:
+    """The mask without ruled lines and frames, where they cross it from side to side; strokes over them stay whole.
+
+    One line alone may be the bar of a seven or a one: lines come in twos at least.
+    """
+    across, down = _lines(mask), _lines(mask.T).T
+    if _count(across) + _count(down.T) < 2:
+        return mask
+    return mask & ~across & ~down
+
+
+def _lines(mask: Mask) -> Mask:
+    """The pixels of thin lines along the rows, which may be slightly slanted."""
+    height, width = mask.shape
+    thick = max(2, int(THIN * height))
+    thin = mask & ~_tall(mask, thick + 1)
+    covered = np.zeros_like(mask)
+    slack = max(1, height // 100)
+    for top in range(height - slack):
+        band = thin[top : top + slack + 1]
+        if band.any(axis=0).mean() >= LONG:
+            covered[top : top + slack + 1] |= band
+    return covered
+
+
+def _tall(mask: Mask, length: int) -> Mask:
+    """The pixels that belong to a vertical run of at least that length."""
+    if length > len(mask):
+        return np.zeros_like(mask)
+    total = np.pad(mask, ((1, 0), (0, 0))).cumsum(axis=0)
+    full = (total[length:] - total[:-length]) == length
+    padded = np.pad(full, ((length, length), (0, 0))).cumsum(axis=0)
+    return (padded[length : length + len(mask)] - padded[: len(mask)]) > 0
+
+
+def _count(lines: Mask) -> int:
+    rows = np.pad(lines.any(axis=1), 1).astype(np.int8)
+    return int((np.diff(rows) == 1).sum())
+
+
+def outlines(found: Components) -> NDArray[np.bool_]:
+    """Which components are the outline of a rectangle, or lie along the picture's border: bool [n]."""
+    height, width = found.labels.shape
+    return np.array([_is_outline(found, number, height, width) for number in range(len(found))], dtype=bool)
+
+
+def _is_outline(found: Components, number: int, height: int, width: int) -> bool:
+    left, top, right, bottom = found.boxes[number]
+    wide, high = right - left, bottom - top
+    if max(wide / width, high / height) < 0.25:
+        return False
+    part = found.labels[top:bottom, left:right] == number
+    inner = found.labels[int(EDGE * height) : height - int(EDGE * height), int(EDGE * width) : width - int(EDGE * width)]
+    hugs = not (inner == number).any()
+    if hugs and max(wide / width, high / height) > 0.5:
+        return True
+    y, x = max(1, int(EDGE * high)), max(1, int(EDGE * wide))
+    hollow = part[y : high - y, x : wide - x].mean() < 0.02 if high > 2 * y and wide > 2 * x else False
+    corners = [part[:y, :x], part[:y, -x:], part[-y:, :x], part[-y:, -x:]]
+    return bool(hollow and sum(corner.any() for corner in corners) >= 3)
+
+
+def digit(mask: Mask, ink: NDArray[np.float32]) -> Mask:
+    """The strokes of the one digit in a picture.
+
+    Args:
+        mask: bool [height, width], what counts as a stroke.
+        ink: [height, width], how much ink.
+
+    Returns:
+        A part of the mask; empty where nothing stands out.
+    """
+    found = label(without_lines(mask))
+    if len(found):
+        found = _without(found, outlines(found))
+    if not len(found):
+        found = label(mask)
+    if not len(found):
+        return mask
+    sums = found.sums(ink)
+    main = int(sums.argmax())
+    chosen = belongs(found.boxes, sums, main)
+    if sums[chosen].sum() < SHARE * sums.sum():
+        return np.zeros_like(mask)
+    return found.mask(chosen)
+
+
+def _without(found: Components, unwanted: NDArray[np.bool_]) -> Components:
+    return label(found.mask(~unwanted)) if unwanted.any() and not unwanted.all() else found
+
+
+def belongs(boxes: NDArray[np.int64], sums: NDArray[np.float64], main: int) -> NDArray[np.bool_]:
+    """Which components are pieces of the same digit as the main one: bool [n]."""
+    left, top, right, bottom = boxes[main]
+    aside = np.maximum(np.maximum(left - boxes[:, 2], boxes[:, 0] - right), 0)
+    above = np.maximum(np.maximum(top - boxes[:, 3], boxes[:, 1] - bottom), 0)
+    distance = np.maximum(aside, above) / max(right - left, bottom - top)
+    share = sums / sums[main]
+    pieces: NDArray[np.bool_] = ((share >= PIECE) & (distance <= NEAR)) | ((share >= SPECK) & (distance <= NEAR / 3))
+    return pieces

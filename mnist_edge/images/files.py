@@ -1,0 +1,185 @@
+"""From a file, or a Pillow image of whatever mode, to grey values. The only module here that needs Pillow."""
+
+import io
+import os
+import struct
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_edge.contract import WHITE
+from mnist_edge.errors import ImageFormatError, ImageNotFoundError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".tif", ".tiff", ".webp"})
+"""File names with one of these endings, in lower case, are taken for images when a folder is read."""
+
+MAX_PIXELS: Final = 64_000_000
+"""Larger pictures are refused before they are decoded; a 48-megapixel photograph passes."""
+
+DEEP: Final = 65535
+"""The largest value of 16 bits."""
+
+SHALLOW: Final = 0.25
+"""A 16-bit picture that uses less of its range than this is stretched: 12-bit cameras and scanners store such files."""
+
+HIDDEN: Final = 0.25
+"""Transparent pictures lie on white, unless that leaves less contrast than this share of what black would give."""
+
+COLOUR_GAIN: Final = 2.5
+"""A colour channel replaces the luminance when it has that many times its contrast: red ink on green, yellow on white."""
+
+SAMPLES: Final = 4096
+"""About as many pixels of a colour picture are looked at to choose its grey."""
+
+_PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+_ORIENTATION: Final = 0x0112
+
+
+def find(folder: Path) -> list[Path]:
+    """All image files below a folder, hidden ones left out, in the order of their paths."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def decode(source: str | os.PathLike[str] | BinaryIO) -> NDArray[np.uint8]:
+    """A picture as grey values, upright as its EXIF data say.
+
+    Args:
+        source: a path, or a binary file object at its start.
+
+    Returns:
+        uint8 [height, width]. Deeper pictures are scaled to 8 bits, transparent ones laid on the ground that shows
+        their ink; of several frames or pages the first counts.
+
+    Raises:
+        ImageNotFoundError: no file at that path.
+        ImageFormatError: not a picture that Pillow reads, damaged, cut short, or larger than `MAX_PIXELS`.
+    """
+    name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else getattr(source, "name", "the image")
+    try:
+        data = Path(source).read_bytes() if isinstance(source, (str, os.PathLike)) else source.read()
+    except FileNotFoundError as error:
+        raise ImageNotFoundError(f"{name}: no such file: check the path") from error
+    except IsADirectoryError as error:
+        raise ImageFormatError(f"{name}: a folder without pictures: name a picture, or a folder of them") from error
+    except (OSError, ValueError) as error:
+        raise ImageFormatError(f"{name}: cannot be read ({error}): check the path") from error
+    if not isinstance(data, bytes):
+        raise ImageFormatError(f"{name}: read() gives {type(data).__name__}, not bytes: open the file in binary mode")
+    if data.startswith(_PNG_SIGNATURE) and not _is_whole_png(data):
+        raise ImageFormatError(f"{name}: cannot be decoded (the PNG is cut short): save or fetch the picture again")
+    return grey(io.BytesIO(data), name)
+
+
+def _is_whole_png(data: bytes) -> bool:
+    # Pillow fills what is missing of a PNG with zeros, or stops at the first broken chunk, without a word.
+    position = len(_PNG_SIGNATURE)
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        position += 12 + length
+        if kind == b"IEND":
+            return position <= len(data)
+    return False
+
+
+def grey(source: "BinaryIO | Image.Image", name: str) -> NDArray[np.uint8]:
+    """A picture, encoded or opened by Pillow, as `decode` returns it; `name` is for the messages."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below, by our own limit
+            image = source if isinstance(source, Image.Image) else Image.open(source)
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageFormatError(
+                    f"{name}: {image.width}×{image.height} pixels are more than {MAX_PIXELS:,}: scale the picture down"
+                )
+            return _grey_values(_upright(image), name)
+    except UnidentifiedImageError as error:
+        raise ImageFormatError(f"{name}: not a picture that Pillow can read: convert it to PNG or JPEG") from error
+    except ImageFormatError:
+        raise
+    except Exception as error:  # what Pillow's decoders raise on damaged files is not documented
+        raise ImageFormatError(f"{name}: cannot be decoded ({error}): save or fetch the picture again") from error
+
+
+def _upright(image: "Image.Image") -> "Image.Image":
+    image.load()  # a PNG may tell its orientation after its pixels
+    if image.getexif().get(_ORIENTATION, 1) == 1:
+        return image
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(image)
+
+
+def _grey_values(image: "Image.Image", name: str) -> NDArray[np.uint8]:
+    if image.mode == "L" and "transparency" not in image.info:
+        return np.asarray(image)
+    if image.mode[0] in "IF":
+        return _from_deep(np.asarray(image), image.mode, name)
+    if image.mode == "LAB":
+        return np.asarray(image.getchannel(0))
+    if image.has_transparency_data:
+        return _from_transparent(np.asarray(image.convert("RGBA")))
+    if image.mode in ("1", "L"):
+        return np.asarray(image.convert("L"))
+    return _from_colour(np.asarray(image.convert("RGB")))
+
+
+def _from_deep(values: NDArray[Any], mode: str, name: str) -> NDArray[np.uint8]:
+    # Pillow itself clips what is beyond 8 bits.
+    if values.size == 0:
+        return np.zeros(values.shape, dtype=np.uint8)
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= DEEP):
+        raise ImageFormatError(f"{name}: {mode} pixels beyond 0…{DEEP}: save it with 8 or 16 bits a channel")
+    if mode == "F" and high <= 1:
+        low, high = 0.0, 1.0
+    elif not mode.startswith("I;16") and high <= WHITE:
+        low, high = 0.0, WHITE
+    elif high - low >= SHALLOW * DEEP:
+        low, high = 0.0, DEEP
+    return ((values.astype(np.float32) - low) * (WHITE / max(high - low, 1))).round().astype(np.uint8)
+
+
+def _from_transparent(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    alpha = rgba[..., 3:].astype(np.float32) / WHITE
+    if rgba.size == 0 or alpha.min() == alpha.max():
+        return _from_colour(rgba[..., :3])
+    over_black = (rgba[..., :3] * alpha).round().astype(np.uint8)
+    over_white = (rgba[..., :3] * alpha + WHITE * (1 - alpha)).round().astype(np.uint8)
+    visible = _contrast(_luminance(over_white)) >= HIDDEN * _contrast(_luminance(over_black))
+    return _from_colour(over_white if visible else over_black)
+
+
+def _contrast(values: NDArray[Any]) -> float:
+    return float(abs(values - float(np.median(values))).mean())
+
+
+def _luminance(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    # ITU-R 601-2, the weights of Pillow's and everyone's grey.
+    weights = np.array([19595, 38470, 7471], dtype=np.uint32)
+    return ((rgb @ weights + 0x8000) >> 16).astype(np.uint8)
+
+
+def _from_colour(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The luminance, or the channel in which ink that has the ground's luminance is to be seen."""
+    step = max(1, int((rgb.size / 3 / SAMPLES) ** 0.5))
+    sample = rgb[::step, ::step]
+    luminance = _contrast(_luminance(sample)) if sample.size else 0.0
+    contrasts = [_contrast(sample[..., channel]) if sample.size else 0.0 for channel in range(3)]
+    best = int(np.argmax(contrasts))
+    if contrasts[best] > COLOUR_GAIN * max(luminance, 1):
+        return np.ascontiguousarray(rgb[..., best])
+    return _luminance(rgb)

@@ -1,0 +1,158 @@
+"""What is ink and what is ground: polarity, lighting and noise are found, not assumed.
+
+The ground under dark ink is a grey-scale closing of the picture (Serra 1982): strokes narrower than the window vanish,
+ramps and the edge of a shadow stay. Under light ink it is an opening. Of the two, the picture is taken to be the one
+that needs less explaining: little ink, on a smooth ground, and not at the border.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from mnist_edge.images.arrays import Array, blur, erode, grow, resample
+
+VIEW: Final = 96
+"""The longer side of the reduced picture in which polarity is decided."""
+
+WINDOW: Final = 0.25
+"""Half of the closing's window, as a share of the shorter side: strokes may be almost half as wide as the picture."""
+
+ROUGHNESS: Final = 6.0
+"""What a unit of the ground's total variation costs against a unit of ink, in pixels of `VIEW`: strokes are narrower."""
+
+BORDER: Final = 0.5
+"""What ink at the border costs on top of its area."""
+
+FLATTENED: Final = 0.5
+"""A gradient is taken out first where that at least halves the picture's spread."""
+
+FAINTEST: Final = 6.0
+"""Contrast below which nothing counts as ink, in grey values."""
+
+SIGNIFICANT: Final = 5.0
+"""Ink must exceed that many standard deviations of the ground's noise."""
+
+SOLID: Final = 0.4
+"""Share of the full contrast above which a pixel belongs to a stroke."""
+
+
+@dataclass(frozen=True)
+class Ink:
+    """How much of a picture is ink, pixel by pixel."""
+
+    values: Array
+    """float32 [height, width], 0 = ground; `full` is the ink's own level."""
+
+    full: float
+    """The level of solid ink; 0 where there is none."""
+
+    dark: bool
+    """Whether the ink is darker than the ground."""
+
+    @property
+    def mask(self) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
+        """Pixels of strokes: bool [height, width]."""
+        return self.values > max(SOLID * self.full, 1e-6)
+
+
+def find_ink(picture: Array, dark: bool | None = None) -> Ink:
+    """Separate ink from ground.
+
+    Args:
+        picture: grey values [height, width], light or dark ink, evenly lit or not.
+        dark: whether the ink is darker than the ground; None to find out.
+
+    Returns:
+        The ink, with the ground and its noise taken off.
+    """
+    flat = picture - _gradient(picture)
+    if dark is None:
+        dark = _is_dark(flat)
+    upright = -flat if dark else flat
+    values = _above_ground(upright)
+    if dark:
+        # In a shadow ink loses contrast as the paper loses light.
+        ground = (picture + values).clip(1)
+        values = values * (float(np.median(picture)) / ground).clip(0.5, 2)
+    noise = _noise(values)
+    values = (values - noise).clip(0)
+    full = _full(values)
+    if full < max(FAINTEST, (SIGNIFICANT - 1) * noise):
+        return Ink(np.zeros_like(values), 0.0, dark)
+    return Ink(values, full, dark)
+
+
+def _gradient(picture: Array) -> Array:
+    """A quadratic surface through the ground, or its median where a surface fits no better (Cauchy's weights)."""
+    height, width = picture.shape
+    step = max(1.0, max(height, width) / 48)
+    small = resample(picture, (max(1, int(height / step)), max(1, int(width / step))), step, (0.0, 0.0))
+    flat = float(np.median(small))
+    terms = _quadratic(*small.shape)
+    target = small.ravel()
+    weights = np.ones_like(target)
+    coefficients = np.zeros(6)
+    spread = 1.0
+    for _ in range(8):
+        weighted = terms * weights[:, None]
+        coefficients = np.linalg.lstsq(weighted.T @ terms + 1e-4 * np.eye(6), weighted.T @ target, rcond=None)[0]
+        residual = abs(target - terms @ coefficients)
+        spread = max(float(np.median(residual)), 0.5)
+        weights = 1 / (1 + (residual / (2 * spread)) ** 2)
+    if spread > FLATTENED * float(np.median(abs(target - flat))):
+        return np.full_like(picture, flat)
+    return (_quadratic(height, width) @ coefficients).reshape(height, width).astype(np.float32)
+
+
+def _quadratic(height: int, width: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1).reshape(-1, 6)
+
+
+def _is_dark(flat: Array) -> bool:
+    height, width = flat.shape
+    step = max(1.0, max(height, width) / VIEW)
+    small = resample(flat, (max(1, int(height / step)), max(1, int(width / step))), step, (0.0, 0.0))
+    return _cost(-small) < _cost(small)
+
+
+def _cost(picture: Array) -> float:
+    """How much there is to explain if the ink is light."""
+    smooth = blur(picture, 1)
+    ground = _opened(smooth)
+    ink = abs(picture - ground)
+    border = np.concatenate([ink[0], ink[-1], ink[:, 0], ink[:, -1]])
+    variation = abs(np.diff(ground, axis=0)).sum() + abs(np.diff(ground, axis=1)).sum()
+    return float(ink.mean() + ROUGHNESS * variation / ink.size + BORDER * border.mean())
+
+
+def _opened(picture: Array) -> Array:
+    radius = max(1, int(WINDOW * min(picture.shape)))
+    return grow(erode(picture, radius), radius)
+
+
+def _above_ground(picture: Array) -> Array:
+    """Light ink above its ground: opened first, then the mean of what is no ink nearby."""
+    ground = _opened(blur(picture, 1))
+    rise = picture - ground
+    paper = (rise <= max(SOLID * 0.5 * _full(rise), float(np.median(rise)))).astype(np.float32)
+    paper = erode(paper, 1)
+    radius = max(2, int(0.5 * WINDOW * min(picture.shape)))
+    share = blur(paper, radius)
+    near = blur(paper * picture, radius) / np.maximum(share, 1e-6)
+    return picture - np.where(share > 0.02, near, ground).astype(np.float32)
+
+
+def _noise(values: Array) -> float:
+    """The standard deviation of the ground, by the median of what lies below it (ink lies only above)."""
+    below = values[values < 0]
+    return 1.4826 * float(np.median(-below)) if below.size else 0.0
+
+
+def _full(values: Array) -> float:
+    """The level of solid ink: that of the strongest pixels, not of a few hot ones."""
+    count = max(4, values.size // 10_000)
+    if values.size <= count:
+        return float(values.max())
+    return float(np.partition(values.ravel(), -count)[-count])
