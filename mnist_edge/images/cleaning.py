@@ -83,7 +83,9 @@ def _is_outline(found: Components, number: int, height: int, width: int) -> bool
     if max(wide / width, high / height) < 0.25:
         return False
     part = found.labels[top:bottom, left:right] == number
-    inner = found.labels[int(EDGE * height) : height - int(EDGE * height), int(EDGE * width) : width - int(EDGE * width)]
+    inner = found.labels[
+        int(EDGE * height) : height - int(EDGE * height), int(EDGE * width) : width - int(EDGE * width)
+    ]
     hugs = not (inner == number).any()
     if hugs and max(wide / width, high / height) > 0.5:
         return True

@@ -1,0 +1,161 @@
+"""Temperatures, and the images that are kept from the training to find them."""
+
+import dataclasses
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from mnist_edge import bundle
+from mnist_edge.contract import CONTRACT_KEY, Contract
+from mnist_edge.errors import ModelFormatError
+from mnist_edge.export import calibration, metadata
+from mnist_edge.training import metrics
+from mnist_edge.training.datasets import Split
+from mnist_edge.training.loop import fit
+from mnist_edge.training.recipes import Architecture
+from tests.helpers import fails, quick_recipe, run_cli, subset
+
+
+@pytest.fixture(scope="module")
+def guesses():
+    """Logits that are three times too bold, and labels drawn from what they should have said."""
+    rng = np.random.default_rng(seed=0)
+    honest = torch.tensor(rng.normal(0, 2, (4000, 10)))
+    labels = torch.multinomial(honest.softmax(dim=1), 1, generator=torch.Generator().manual_seed(0))[:, 0]
+    return (3 * honest).float().numpy(), labels.numpy().astype(np.uint8)
+
+
+def test_the_temperature_is_the_one_of_the_least_cross_entropy(guesses):
+    logits, labels = guesses
+    found = calibration.temperature(logits, labels)
+    assert found == pytest.approx(3, rel=0.05)
+
+    def loss(temperature):
+        scaled = torch.tensor(logits).double() / temperature
+        return float(torch.nn.functional.cross_entropy(scaled, torch.tensor(labels).long()))
+
+    assert loss(found) < min(loss(found * 1.001), loss(found / 1.001))
+
+
+def test_the_calibration_error_by_hand():
+    probabilities = np.array([[0.9, 0.1], [0.91, 0.09], [0.6, 0.4], [0.3, 0.7]])
+    labels = np.array([0, 1, 0, 1], dtype=np.uint8)
+    # Of fifteen bins 0.9 and 0.91 share one (one of two right), 0.6 and 0.7 have one each (both right).
+    assert metrics.calibration_error(probabilities, labels) == pytest.approx((abs(1.81 - 1) + 0.4 + 0.3) / 4)
+
+
+def test_a_better_temperature_lowers_the_calibration_error(guesses):
+    logits, labels = guesses
+    errors = {
+        temperature: metrics.calibration_error(
+            torch.softmax(torch.tensor(logits).double() / temperature, dim=1).numpy(), labels
+        )
+        for temperature in (1, 3)
+    }
+    assert errors[3] < 0.03
+    assert errors[1] > 0.2
+
+
+def test_coverage_by_hand():
+    sure_first = np.array([0.99, 0.9, 0.8, 0.7, 0.6])
+    probabilities = np.stack([sure_first, 1 - sure_first], axis=1)
+    labels = np.array([0, 0, 1, 0, 1], dtype=np.uint8)
+    assert metrics.coverage_at(1.0, probabilities, labels) == (0.4, 0.9)
+    assert metrics.coverage_at(0.75, probabilities, labels) == (0.8, 0.7)
+    assert metrics.coverage_at(0.5, probabilities, labels) == (1.0, 0.6)
+    assert metrics.coverage_at(0.5, probabilities[:1], 1 - labels[:1]) == (0.0, 1.0)
+
+
+def test_one_image_of_so_many_is_kept(mnist):
+    train, kept = mnist.train.hold_out(12)
+    assert (len(train), len(kept)) == (55_000, 5_000)
+    np.testing.assert_array_equal(kept.images[0], mnist.train.images[11])
+    np.testing.assert_array_equal(train.images[11], mnist.train.images[12])
+    assert set(kept.labels.tolist()) == set(range(10))
+
+
+@pytest.mark.parametrize(("every", "images"), [(0, 60_000), (12, 5_999)])
+def test_nothing_is_kept_where_none_is_wanted_or_little_is_there(mnist, every, images):
+    split = Split(mnist.train.images[:images], mnist.train.labels[:images])
+    train, kept = split.hold_out(every)
+    assert (len(train), len(kept)) == (images, 0)
+
+
+def test_the_training_does_not_see_what_is_kept(mnist):
+    data = subset(mnist, train=6_000, test=100)
+    images = data.train.images.copy()
+    images[11::12] = 255 - images[11::12]
+    other = dataclasses.replace(data, train=Split(images, data.train.labels))
+    recipe = dataclasses.replace(quick_recipe(Architecture.CNN), epochs=1)
+    weights = []
+    for each in (data, other):
+        ((_, model),) = fit(each, Architecture.CNN, recipe)
+        weights.append(model.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    # The images that are not kept do count.
+    ((_, model),) = fit(other, Architecture.CNN, dataclasses.replace(recipe, held_out=0))
+    assert not torch.equal(model.state_dict()["classifier.weight"], weights[0]["classifier.weight"])
+
+
+def test_every_file_has_its_own_calibration(bundle_dir, small):
+    manifest = bundle.read_manifest(bundle_dir)
+    _, kept = small.train.hold_out(12)
+    for name in ("model.onnx", "model.int8-dynamic.onnx"):
+        model = onnx.load(bundle_dir / name)
+        metadata_props = {entry.key: entry.value for entry in model.metadata_props}
+        found = Contract.from_dict(json.loads(metadata_props[CONTRACT_KEY])).calibration
+        recorded = manifest["files"][name]["calibration"]
+        assert found.images == recorded["images"] == len(kept)
+        assert found.temperature == recorded["temperature"]
+        assert 0 < recorded["error"] < 0.2
+    assert manifest["files"]["model.torchscript"]["calibration"]["temperature"] == pytest.approx(
+        manifest["files"]["model.onnx"]["calibration"]["temperature"], rel=1e-3
+    )
+    assert manifest["contract"]["calibration"] is None
+
+
+def test_what_is_not_finite_is_not_calibrated(small):
+    _, kept = small.train.hold_out(12)
+    assert calibration.fit(lambda images: np.full((len(images), 10), np.nan, np.float32), kept) is None
+    assert (
+        calibration.fit(lambda images: np.zeros((len(images), 10), np.float32), Split(*(kept.images[:0],) * 2)) is None
+    )
+
+
+def _recalibrate(folder, **change):
+    """Another calibration in a file that is otherwise in order, seal and manifest included."""
+    path = folder / "model.onnx"
+    contract = Contract.from_dict(json.loads({e.key: e.value for e in onnx.load(path).metadata_props}[CONTRACT_KEY]))
+    changed = dataclasses.replace(contract.calibration, **change) if change else None
+    path.write_bytes(metadata.calibrate(path.read_bytes(), dataclasses.replace(contract, calibration=changed)))
+    manifest = bundle.read_manifest(folder)
+    manifest["files"][path.name]["sha256"] = bundle.sha256(path.read_bytes())
+    (folder / bundle.MANIFEST).write_bytes(bundle.as_json(manifest))
+
+
+@pytest.mark.parametrize("change", [{"temperature": 2.0}, {"images": 7}, {}])
+def test_verify_finds_a_wrong_calibration(bundle_copy, small_idx, change):
+    _recalibrate(bundle_copy, **change)
+    fails(run_cli("verify", bundle_copy, "--data", small_idx), 4, "model.onnx", "calibration")
+
+
+def test_verify_finds_wrong_evidence(bundle_copy, small_idx):
+    found = bundle.read_manifest(bundle_copy)
+    assert found["files"]["model.onnx"]["calibration"]["images"] > 0
+    levels = calibration.NOVELTY_LEVELS
+    _recalibrate(bundle_copy, evidence=tuple(float(20 - index) for index in range(len(levels))))
+    fails(run_cli("verify", bundle_copy, "--data", small_idx), 4, "model.onnx", "calibration")
+
+
+def test_a_calibration_must_be_there_if_images_were_kept():
+    labels = np.arange(500, dtype=np.uint8) % 10
+    kept = Split(np.broadcast_to(labels[:, None, None], (500, 28, 28)), labels)
+    found = calibration.fit(lambda images: np.eye(10, dtype=np.float32)[images[:, 0, 0, 0]], kept)
+    calibration.check(found, found, "model.onnx")
+    calibration.check(None, None, "model.onnx")
+    for recorded, measured in ((None, found), (found, None)):
+        with pytest.raises(ModelFormatError, match="calibration"):
+            calibration.check(recorded, measured, "model.onnx")

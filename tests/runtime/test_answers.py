@@ -1,0 +1,133 @@
+"""Probabilities, novelty and the right to say none."""
+
+import math
+
+import numpy as np
+import pytest
+
+from mnist_edge import Classifier
+from mnist_edge.contract import Calibration
+from mnist_edge.errors import ImageNotFoundError, ImageTypeError, ModelFormatError, UsageError
+from mnist_edge.runtime import answers
+
+CALIBRATION = Calibration(temperature=0.5, novelty_levels=(0.0, 0.5, 1.0), evidence=(12.0, 10.0, 2.0), images=1000)
+
+
+@pytest.fixture(scope="module")
+def classifier(bundle_dir):
+    return Classifier(bundle_dir)
+
+
+@pytest.mark.parametrize("temperature", [0.25, 1.0, 3.0])
+def test_softmax_at_a_temperature(temperature):
+    logits = np.array([[1.0, -2.0, 0.5], [900.0, 899.0, -900.0]], dtype=np.float32)
+    actual = answers.softmax(logits, temperature)
+    for row, values in zip(actual, logits.tolist(), strict=True):
+        shifted = [math.exp((value - max(values)) / temperature) for value in values]
+        assert row.tolist() == pytest.approx([share / math.fsum(shifted) for share in shifted], rel=1e-12)
+
+
+def test_evidence_is_the_log_of_the_summed_exponentials():
+    logits = np.array([[0.0, 0.0], [1.0, 3.0], [-1000.0, 1000.0]], dtype=np.float32)
+    assert answers.evidence(logits).tolist() == pytest.approx([math.log(2), math.log(math.e + math.e**3), 1000.0])
+
+
+def test_novelty_is_the_share_of_kept_images_with_more_evidence():
+    # One class, so that the evidence is the logit itself.
+    logits = np.array([[20.0], [12.0], [11.0], [10.0], [6.0], [2.0], [-5.0]], dtype=np.float32)
+    assert answers.novelty(logits, CALIBRATION).tolist() == pytest.approx([0, 0, 0.25, 0.5, 0.75, 1, 1])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"temperature": 0.0},
+        {"temperature": math.nan},
+        {"temperature": "0.5"},
+        {"evidence": (12.0, 10.0)},
+        {"evidence": (2.0, 10.0, 12.0)},
+        {"novelty_levels": (1.0, 0.5, 0.0)},
+        {"evidence": (), "novelty_levels": ()},
+    ],
+)
+def test_a_malformed_calibration_is_refused(change):
+    values = {name: getattr(CALIBRATION, name) for name in ("temperature", "novelty_levels", "evidence", "images")}
+    with pytest.raises(ModelFormatError, match="calibration"):
+        Calibration(**values | change)
+
+
+def test_probabilities_are_calibrated(classifier, expected):
+    temperature = classifier.contract.calibration.temperature
+    logits = expected["logits"].astype(np.float64) / temperature
+    by_hand = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    predictions = classifier.predict_many(list(expected["images"]))
+    actual = [list(prediction.probabilities.values()) for prediction in predictions]
+    np.testing.assert_allclose(actual, by_hand, atol=1e-4)
+    assert [prediction.probability for prediction in predictions] == pytest.approx(by_hand.max(axis=1), abs=1e-4)
+
+
+def test_less_probable_classes_are_not_named(classifier, expected):
+    images = list(expected["images"])
+    plain = classifier.predict_many(images)
+    limited = classifier.predict_many(images, min_probability=0.9)
+    assert any(prediction.probability < 0.9 for prediction in plain)
+    for before, after in zip(plain, limited, strict=True):
+        assert after.label == (before.label if before.probability >= 0.9 else None)
+        assert after.probabilities == before.probabilities
+
+
+def test_novel_pictures_are_not_named(classifier, expected):
+    rng = np.random.default_rng(seed=0)
+    digits = list(expected["images"][:200])
+    # The very pixels of the digits in another order: no less ink, and nothing to see.
+    scrambled = [rng.permutation(image.ravel()).reshape(image.shape) for image in digits]
+    familiar = [prediction.novelty for prediction in classifier.predict_many(digits)]
+    logits = classifier.logits(np.stack(scrambled))
+    strange = answers.novelty(logits, classifier.contract.calibration)
+    # The bundle of the tests is trained too shortly to be sure of much; the shipped model has a test of its own.
+    assert np.median(strange) > np.median(familiar) + 0.1
+    limit = float(np.median(familiar))
+    limited = classifier.predict_many(digits, max_novelty=limit)
+    assert [prediction.label is None for prediction in limited] == [novelty > limit for novelty in familiar]
+
+
+@pytest.mark.parametrize(
+    "blank", [np.zeros((28, 28), np.uint8), np.full((100, 80), 255, np.uint8), np.full((9, 300), 77, np.uint8)]
+)
+def test_a_blank_picture_shows_nothing(classifier, blank):
+    assert classifier.predict(blank).label is None
+
+
+@pytest.mark.parametrize("limits", [{"min_probability": 1.1}, {"max_novelty": -0.1}, {"min_probability": math.nan}])
+def test_impossible_limits(classifier, expected, limits):
+    with pytest.raises(UsageError, match="must be within 0…1"):
+        classifier.predict(expected["images"][0], **limits)
+
+
+def test_errors_take_their_place_among_the_answers(classifier, expected):
+    pictures = [expected["images"][0], "nowhere.png", expected["images"][1], None]
+    first, missing, second, nothing = classifier.predict_each(pictures)
+    assert first == classifier.predict(expected["images"][0])
+    assert second == classifier.predict(expected["images"][1])
+    assert isinstance(missing, ImageNotFoundError)
+    assert isinstance(nothing, ImageTypeError)
+
+
+def test_pictures_are_taken_a_chunk_at_a_time(classifier, expected):
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(1)
+            yield expected["images"][0]
+
+    answer = next(classifier.predict_each(endless()))
+    assert answer.label == str(expected["logits"][0].argmax())
+    assert len(taken) <= 1000
+
+
+def test_what_the_model_is_shown(classifier, expected):
+    np.testing.assert_array_equal(classifier.see(expected["images"][0]), expected["images"][0])
+    inverted = classifier.see(255 - np.pad(expected["images"][0], 10))
+    assert inverted.shape == (28, 28)
+    assert inverted[0, 0] == 0
