@@ -72,3 +72,14 @@ def test_what_onnxruntime_cannot_load(content, capfd):
     with pytest.raises(ModelFormatError, match="onnxruntime"):
         session.Session(content)
     assert capfd.readouterr().err == ""
+
+
+def test_onnxruntimes_own_format_is_refused(bundle_dir, tmp_path):
+    options = session.ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "model.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    session.ort.InferenceSession(str(bundle_dir / "model.onnx"), options, providers=["CPUExecutionProvider"])
+    content = (tmp_path / "model.ort").read_bytes()
+    session.ort.InferenceSession(content, providers=["CPUExecutionProvider"])  # which would take it
+    with pytest.raises(ModelFormatError, match="onnxruntime"):
+        session.Session(content)
