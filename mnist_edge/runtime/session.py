@@ -106,6 +106,8 @@ def _open(model: bytes, *, threads: int | None, optimize: bool) -> ort.Inference
     # A spinning pool is a little faster on an idle machine and several times slower on a busy one.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    # For shapes that it saw before, onnxruntime plans one block in place of many: measured 17 MB more, nothing faster.
+    options.enable_mem_pattern = False
     # Not onnxruntime's own format, which `_require_self_contained` could not judge.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     # Failures reach the caller as exceptions; onnxruntime's own log lines would only repeat them on stderr.
