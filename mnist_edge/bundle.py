@@ -12,9 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
-import signal
 import threading
-import uuid
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -114,7 +112,7 @@ class Staging:
     def add(self, name: str, data: bytes) -> Path:
         """Write the future content of a file beside it; returns where."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        scratch = self._folder / f".{name}.{uuid.uuid4().hex}"
+        scratch = self._folder / f".{name}.{os.urandom(16).hex()}"
         self._staged[name] = scratch
         with scratch.open("xb") as file:
             file.write(data)
@@ -134,6 +132,8 @@ class Staging:
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
+    import signal  # only writers need it, and readers start faster without
+
     if threading.current_thread() is not threading.main_thread():  # only the main one is interrupted
         yield
         return

@@ -22,7 +22,7 @@ from mnist_edge.contract import INPUT_NAME
 from mnist_edge.export import int8_dynamic
 from mnist_edge.export import onnx as float32
 from mnist_edge.export.parity import in_batches
-from mnist_edge.runtime.session import open_session
+from mnist_edge.runtime.session import Session
 from mnist_edge.training import checkpoint, datasets
 
 logging.disable(logging.WARNING)  # onnxruntime's quantizer is talkative
@@ -67,12 +67,12 @@ def with_dequantize_linear(model: ModelProto) -> ModelProto:
 
 
 def answer(content: bytes, images: np.ndarray, batch: int) -> np.ndarray:
-    session = open_session(content, threads=1)
+    session = Session(content, threads=1)
     return in_batches(lambda part: session.run(None, {INPUT_NAME: part})[0], images, batch)
 
 
 def microseconds(content: bytes, images: np.ndarray) -> float:
-    session = open_session(content, threads=1)
+    session = Session(content, threads=1)
     times = []
     for _ in range(1000 // len(images) + 100):
         start = time.perf_counter()

@@ -5,6 +5,7 @@ import gzip
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,19 @@ def write_idx(folder: Path, data: Dataset, *, compress: bool = False) -> Path:
             path = folder / (f"{name}.gz" if compress else name)
             path.write_bytes(gzip.compress(content, mtime=0) if compress else content)
     return folder
+
+
+def run_python(code: str, *arguments: object, under: Sequence[str] = (), **environment: str | None):
+    """A script in a process of its own (below the program `under`), warnings as errors; None unsets a variable."""
+    wanted = {**os.environ, **environment}
+    return subprocess.run(
+        [*under, sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
+        env={name: value for name, value in wanted.items() if value is not None},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def run_cli(*arguments: object, cwd: Path | None = None, stdin: bytes | None = None, **environment: str):

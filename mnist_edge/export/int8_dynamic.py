@@ -30,7 +30,7 @@ from mnist_edge.errors import ParityError
 from mnist_edge.export import metadata, parity
 from mnist_edge.export import onnx as float32
 from mnist_edge.runtime.golden import Golden
-from mnist_edge.runtime.session import open_session
+from mnist_edge.runtime.session import Session
 from mnist_edge.training.checkpoint import Trained
 
 TOLERANCE: Final = parity.INT8
@@ -58,7 +58,7 @@ _QUANTIZED, _SCALE = "_int8", "_scale"
 def convert(trained: Trained, golden: Golden) -> bytes:
     """The file's content."""
     model = quantize(float32.build(trained))
-    session = open_session(model.SerializeToString())
+    session = Session(model.SerializeToString())
     deviation = np.abs(session.run([OUTPUT_NAME], {INPUT_NAME: golden.images})[0] - golden.logits).max()
     tolerance = parity.FLOAT32.max_abs_diff + GOLDEN_MARGIN * float(deviation)
     return metadata.stamp(model, trained, replace(golden, tolerance=tolerance))

@@ -83,7 +83,7 @@ class Classifier:
         """
         batch = _as_batch(images)
         chunks = [
-            self._model.session.run([OUTPUT_NAME], {INPUT_NAME: batch[start : start + CHUNK]})[0]
+            self._model.session.run([OUTPUT_NAME], {INPUT_NAME: _as_tensor(batch[start : start + CHUNK])})[0]
             for start in range(0, len(batch), CHUNK)
         ]
         match chunks:
@@ -198,7 +198,8 @@ def _as_canonical(image: object, framing: Framing) -> NDArray[np.uint8]:
     )
 
 
-def _as_batch(images: ArrayLike) -> NDArray[np.uint8]:
+def _as_batch(images: ArrayLike) -> NDArray[np.integer[Any]]:
+    """[N, 1, 28, 28], checked as a whole but not copied: a large batch of a wide type is converted chunk by chunk."""
     try:
         array = np.asarray(images)
     except Exception as error:  # ragged lists; tensors and other objects that refuse to become arrays
@@ -213,18 +214,27 @@ def _as_batch(images: ArrayLike) -> NDArray[np.uint8]:
             f"images have shape {array.shape}, expected (N, {HEIGHT}, {WIDTH}) or (N, 1, {HEIGHT}, {WIDTH}): "
             f"{_shape_advice(array.shape)}"
         )
-    return np.ascontiguousarray(_as_pixels(array))
+    _require_pixels(array)
+    return array
+
+
+def _as_tensor(batch: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(batch, dtype=np.uint8)
 
 
 def _as_pixels(array: NDArray[Any]) -> NDArray[np.uint8]:
+    _require_pixels(array)
+    return array.astype(np.uint8, copy=False)
+
+
+def _require_pixels(array: NDArray[Any]) -> None:
     if array.dtype == np.uint8:
-        return array
+        return
     _require_numbers(array)
     if array.size and (array.min() < 0 or array.max() > WHITE):
         raise ImageFormatError(
             f"pixel values reach from {array.min()} to {array.max()}, expected 0…{WHITE}: scale them to 8 bits"
         )
-    return array.astype(np.uint8)
 
 
 def _require_numbers(array: NDArray[Any]) -> None:

@@ -2,9 +2,11 @@
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from mnist_edge import bundle
 from mnist_edge.contract import (
@@ -20,10 +22,7 @@ from mnist_edge.contract import (
 )
 from mnist_edge.errors import ModelFormatError, ModelNotFoundError, UsageError
 from mnist_edge.runtime.golden import Golden
-from mnist_edge.runtime.session import open_session
-
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+from mnist_edge.runtime.session import Session
 
 PRETRAINED: Final = Path(__file__).parents[1] / "pretrained"
 """The bundles that come with the package, one folder a name."""
@@ -36,10 +35,15 @@ class Model:
     """A session and what its file says of itself."""
 
     name: str
-    session: "InferenceSession"
+    session: Session
     contract: Contract
     provenance: dict[str, Any]
     golden: Golden
+
+    def __reduce__(self) -> tuple[Callable[..., "Model"], tuple[bytes, str]]:
+        """Pickles and copies carry the file's bytes, which are verified again where they arrive."""
+        again = partial(load, threads=self.session.threads, optimize=self.session.optimize)
+        return again, (self.session.model, self.name)
 
 
 def open_model(source: str | os.PathLike[str] | None = None, *, threads: int | None = None) -> Model:
@@ -74,8 +78,8 @@ def open_model(source: str | os.PathLike[str] | None = None, *, threads: int | N
 def load(data: bytes, name: str, *, threads: int | None = None, optimize: bool = True) -> Model:
     """Load an ``.onnx`` file's content after checking the digest that it carries. Raises as `open_model` does."""
     bundle.check_seal(data, name)
-    session = open_session(data, threads=threads, optimize=optimize)
-    metadata = session.get_modelmeta().custom_metadata_map
+    session = Session(data, threads=threads, optimize=optimize)
+    metadata = session.metadata()
     try:
         contract = Contract.from_dict(json.loads(metadata[CONTRACT_KEY]))
         provenance = json.loads(metadata[PROVENANCE_KEY])
@@ -108,8 +112,8 @@ def _locate(source: str | os.PathLike[str] | None) -> Path:
     )
 
 
-def _check_signature(session: "InferenceSession", contract: Contract, name: str) -> None:
-    actual = [(node.name, node.type, node.shape) for node in (*session.get_inputs(), *session.get_outputs())]
+def _check_signature(session: Session, contract: Contract, name: str) -> None:
+    actual = session.signature()
     promised = [
         (INPUT_NAME, "tensor(uint8)", [BATCH_AXIS, 1, HEIGHT, WIDTH]),
         (OUTPUT_NAME, "tensor(float)", [BATCH_AXIS, len(contract.labels)]),

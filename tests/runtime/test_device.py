@@ -44,3 +44,12 @@ def test_a_copy_that_was_cut_short(device):
     path.write_bytes(path.read_bytes()[:-1])
     fails(run_cli("selftest", "model.onnx", cwd=device), 4, "altered since its export")
     fails(run_cli("predict", "0.png", "--model", "model.onnx", cwd=device), 4, "altered since its export")
+
+
+@pytest.mark.parametrize("place", [0, 1, 0.25, 0.5, 0.75, -1])
+def test_a_copy_with_one_bit_changed(device, place):
+    path = device / "model.onnx"
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content)) if isinstance(place, float) else place] ^= 1
+    path.write_bytes(content)
+    fails(run_cli("predict", "0.png", "--model", "model.onnx", cwd=device), 4, "export it again")

@@ -1,0 +1,170 @@
+"""What the runtime leaves alone: the network, the disk, and the processor once an answer is given."""
+
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+from PIL import Image
+
+from tests.helpers import run_python
+
+# CI=true hides onnxruntime's telemetry, so it must not be set; bytecode would be written by Python, not by us.
+AS_ON_A_DEVICE = {
+    "CI": None,
+    "GITHUB_ACTIONS": None,
+    "ORT_DISABLE_TELEMETRY": None,
+    "XDG_CACHE_HOME": None,
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+
+PREDICT = """
+import sys
+from mnist_edge import Classifier
+print(Classifier(sys.argv[1]).predict(sys.argv[2]).label)
+"""
+
+COMMAND = """
+import runpy, sys
+sys.argv = ["mnist_edge", "predict", sys.argv[2], "--model", sys.argv[1]]
+runpy.run_module("mnist_edge", run_name="__main__", alter_sys=True)
+"""
+
+READING = {
+    *("access", "faccessat", "faccessat2", "stat", "lstat", "newfstatat", "statx", "statfs"),
+    *("readlink", "readlinkat", "getcwd", "chdir", "execve"),
+}
+"""The system calls on files and the network, of those that `strace` is asked for, that change and tell nobody anything.
+
+Opening a file is another, if it is for reading.
+"""
+
+WRITING = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC|O_APPEND|O_TMPFILE")
+CALL = re.compile(r"^\d+ +(?P<name>\w+)\((?P<arguments>.*)")
+
+
+def noise(trace: str) -> list[str]:
+    """The calls in a trace that write, create, remove or connect."""
+    calls = [match for line in trace.splitlines() if (match := CALL.match(line))]
+    assert len(calls) > 100, trace
+    return [match[0] for match in calls if not harmless(match["name"], match["arguments"])]
+
+
+def harmless(name: str, arguments: str) -> bool:
+    if name in ("open", "openat"):
+        return not WRITING.search(arguments) or '"/dev/null"' in arguments
+    return name in READING
+
+
+@pytest.fixture(scope="session")
+def strace(tmp_path_factory):
+    """Run a script on a device as it comes out of its box; returns what `noise` finds, and the home's files."""
+    program = shutil.which("strace")
+    if program is None:
+        pytest.skip("strace is not installed")
+    if subprocess.run([program, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("strace may not trace here")
+
+    def run(code: str, *arguments: object, **environment: str | None):
+        home = tmp_path_factory.mktemp("home")
+        trace = tmp_path_factory.mktemp("trace") / "trace"
+        under = [program, "-f", "-qq", "-o", str(trace), "-e", "trace=%network,%file,memfd_create,io_uring_setup"]
+        result = run_python(code, *arguments, under=under, **AS_ON_A_DEVICE | {"HOME": str(home)} | environment)
+        assert result.returncode == 0, result.stderr
+        return noise(trace.read_text()), list(home.rglob("*"))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def picture(expected, tmp_path_factory):
+    path = tmp_path_factory.mktemp("picture") / "digit.png"
+    Image.fromarray(expected["images"][0]).save(path)
+    return path
+
+
+@pytest.mark.parametrize("code", [PREDICT, COMMAND], ids=["Classifier", "mnist-edge predict"])
+def test_predicting_opens_no_socket_and_writes_no_file(strace, bundle_dir, picture, code):
+    assert strace(code, bundle_dir, picture) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("code", "call"),
+    [
+        ("import socket; socket.socket()", "socket("),
+        ("import socket; socket.socketpair()", "socketpair("),
+        ("import pathlib; pathlib.Path.home().joinpath('x').write_text('x')", "openat("),
+        ("import os, pathlib; os.mkdir(pathlib.Path.home() / 'x')", "mkdir("),
+        ("import os, pathlib; os.chmod(pathlib.Path.home(), 0o700)", "chmod("),
+        ("import os; os.memfd_create('x')", "memfd_create("),
+        ("import threading; t = threading.Thread(target=open('/dev/full', 'a').close); t.start(); t.join()", "openat("),
+    ],
+)
+def test_the_proof_above_can_fail(strace, code, call):
+    calls, _ = strace(code)
+    assert any(call in found for found in calls)
+
+
+phones_home = pytest.mark.skipif(
+    tuple(map(int, version("onnxruntime").split(".")[:2])) < (1, 29) or sys.platform != "linux",
+    reason="this onnxruntime has no telemetry",
+)
+
+LINGER = f"{PREDICT}\nimport time; time.sleep(20)"
+"""onnxruntime 1.32 collects at once, and calls home 9 s later."""
+
+
+@phones_home
+def test_it_fails_when_onnxruntime_may_collect(strace, bundle_dir, picture):
+    calls, left = strace(PREDICT, bundle_dir, picture, ORT_DISABLE_TELEMETRY="0")
+    assert any("onnxruntime.db" in call for call in calls)
+    assert "deviceid" in {path.name for path in left}
+
+
+@pytest.mark.slow
+def test_a_process_that_stays_opens_no_socket_either(strace, bundle_dir, picture):
+    assert strace(LINGER, bundle_dir, picture) == ([], [])
+
+
+@phones_home
+@pytest.mark.slow
+def test_it_fails_when_onnxruntime_may_phone_home(strace, bundle_dir, picture):
+    calls, _ = strace(LINGER, bundle_dir, picture, ORT_DISABLE_TELEMETRY="0")
+    assert any("socket(AF_INET" in call for call in calls)
+
+
+AFTERWARDS = """
+import sys, time
+import numpy as np
+import mnist_edge.runtime.session as session
+from mnist_edge import Classifier
+if sys.argv[2] == "spinning":
+    real = session.ort.SessionOptions
+    class Spinning(real):
+        def add_session_config_entry(self, key, value):
+            super().add_session_config_entry(key, "1" if key.endswith("allow_spinning") else value)
+    session.ort.SessionOptions = Spinning
+classifier = Classifier(sys.argv[1], threads=2)
+busy = 0.0
+for _ in range(10):
+    classifier.logits(np.zeros((256, 28, 28), np.uint8))
+    before = time.process_time()
+    time.sleep(0.1)
+    busy += time.process_time() - before
+print(busy)
+"""
+"""Prints the processor time that all threads took within ten times 0.1 s after a call."""
+
+
+def test_no_processor_time_is_burned_after_a_call(bundle_dir):
+    result = run_python(AFTERWARDS, bundle_dir, "as shipped")
+    assert result.returncode == 0, result.stderr
+    assert float(result.stdout) < 0.1
+
+
+def test_a_spinning_pool_would_be_noticed(bundle_dir):
+    result = run_python(AFTERWARDS, bundle_dir, "spinning")
+    assert result.returncode == 0, result.stderr
+    assert float(result.stdout) > 0.2

@@ -1,0 +1,255 @@
+"""How many threads: affinity, quotas of both versions of cgroups, real ones where the machine lets us make them."""
+
+import os
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from mnist_edge.errors import UsageError
+from mnist_edge.runtime import session, threads
+from tests.helpers import run_python
+
+
+@pytest.fixture(autouse=True)
+def many_cores(monkeypatch, tmp_path):
+    """A machine of 64 cores on which nothing is known of cgroups."""
+    monkeypatch.delenv(session.THREADS_VARIABLE, raising=False)
+    monkeypatch.setattr(threads, "PROCESS", tmp_path / "proc")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """Build /proc/self and cgroup folders. `{}` in a mount line is the folder of the tree."""
+
+    def build(groups: str, mounts: str, files: dict[str, str]) -> None:
+        (tmp_path / "proc").mkdir(exist_ok=True)
+        (tmp_path / "proc/cgroup").write_text(groups)
+        (tmp_path / "proc/mountinfo").write_text(mounts.replace("{}", str(tmp_path)))
+        for name, content in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(content)
+
+    return build
+
+
+V2 = "30 23 0:26 / {}/cg rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
+V1 = "33 24 0:29 / {}/cg/cpu,cpuacct rw shared:10 - cgroup cgroup rw,cpu,cpuacct\n"
+V1_MEMORY = "34 24 0:30 / {}/cg/memory rw - cgroup cgroup rw,memory\n"
+HYBRID_V2 = "41 24 0:38 / {}/cg/unified rw - cgroup2 cgroup2 rw\n"
+
+
+def v1(folder: str, quota: object, period: object = 100000) -> dict[str, str]:
+    return {f"{folder}/cpu.cfs_quota_us": f"{quota}\n", f"{folder}/cpu.cfs_period_us": f"{period}\n"}
+
+
+# (/proc/self/cgroup, /proc/self/mountinfo, files, quota)
+MACHINES = {
+    "v2": ("0::/a\n", V2, {"cg/a/cpu.max": "150000 100000\n"}, 1.5),
+    "v2, less than one": ("0::/a\n", V2, {"cg/a/cpu.max": "20000 100000\n"}, 0.2),
+    "v2, no limit": ("0::/a\n", V2, {"cg/a/cpu.max": "max 100000\n"}, None),
+    "v2, in a namespace of its own": ("0::/\n", V2, {"cg/cpu.max": "200000 100000\n"}, 2),
+    "v2, the outer group is smaller": (
+        "0::/a/b/c\n",
+        V2,
+        {"cg/a/cpu.max": "100000 100000\n", "cg/a/b/cpu.max": "max 100000\n", "cg/a/b/c/cpu.max": "400000 100000\n"},
+        1,
+    ),
+    "v2, the inner group is smaller": (
+        "0::/a/b\n",
+        V2,
+        {"cg/a/cpu.max": "300000 100000\n", "cg/a/b/cpu.max": "50000 25000\n"},
+        2,
+    ),
+    "v2, a sibling's does not matter": ("0::/a\n", V2, {"cg/b/cpu.max": "100000 100000\n"}, None),
+    "v2, the mount shows a part": (
+        "0::/docker/x/inner\n",
+        "30 23 0:26 /docker/x {}/cg rw - cgroup2 cgroup2 rw\n",
+        {"cg/cpu.max": "300000 100000\n", "cg/inner/cpu.max": "200000 100000\n"},
+        2,
+    ),
+    "v2, the better of two mounts": (
+        "0::/a\n",
+        "29 23 0:26 /elsewhere {}/other rw - cgroup2 cgroup2 rw\n" + V2,
+        {"other/cpu.max": "100000 100000\n", "cg/a/cpu.max": "300000 100000\n"},
+        3,
+    ),
+    "v2, the group lies outside the mount": (
+        "0::/../../x\n",
+        V2,
+        {"cg/cpu.max": "100000 100000\n", "x/cpu.max": "9 100000\n"},
+        1,
+    ),
+    "v2, blanks in the path": (
+        "0::/a b\n",
+        r"30 23 0:26 / {}/c\040g rw - cgroup2 none rw" + "\n",
+        {"c g/a b/cpu.max": "100000 100000\n"},
+        1,
+    ),
+    "v1": ("4:cpu,cpuacct:/a\n0::/\n", V1, v1("cg/cpu,cpuacct/a", 250000), 2.5),
+    "v1, cpu alone": (
+        "2:cpuacct:/b\n1:cpu:/a\n",
+        "32 31 0:29 / {}/cg/cpu rw - cgroup cgroup rw,cpu\n33 31 0:30 / {}/cg/cpuacct rw - cgroup cgroup rw,cpuacct\n",
+        v1("cg/cpu/a", 100000) | v1("cg/cpuacct/b", 9),
+        1,
+    ),
+    "v1, no limit": ("4:cpu,cpuacct:/a\n", V1, v1("cg/cpu,cpuacct/a", -1), None),
+    "v1, the outer group is smaller": (
+        "4:cpuacct,cpu:/a/b\n",
+        V1,
+        v1("cg/cpu,cpuacct/a", 100000) | v1("cg/cpu,cpuacct/a/b", -1),
+        1,
+    ),
+    "v1, the mount is the group": (
+        "4:cpu,cpuacct:/docker/x\n",
+        "33 24 0:29 /docker/x {}/cg rw - cgroup cgroup rw,cpu,cpuacct\n",
+        v1("cg", 300000),
+        3,
+    ),
+    "hybrid, limited by v1": (
+        "5:memory:/m\n4:cpu,cpuacct:/a\n0::/u\n",
+        V1_MEMORY + V1 + HYBRID_V2,
+        v1("cg/cpu,cpuacct/a", 100000) | v1("cg/memory/m", 9) | {"cg/unified/u/cpu.stat": "usage_usec 1\n"},
+        1,
+    ),
+    "hybrid, limited by v2": (
+        "5:memory:/m\n0::/u\n",
+        V1_MEMORY + HYBRID_V2,
+        {"cg/unified/u/cpu.max": "200000 100000\n"},
+        2,
+    ),
+    "garbage in cpu.max": ("0::/a\n", V2, {"cg/a/cpu.max": "\x00lots of ½\n", "cg/cpu.max": "100000 100000\n"}, 1),
+    "empty cpu.max": ("0::/a\n", V2, {"cg/a/cpu.max": ""}, None),
+    "one word in cpu.max": ("0::/a\n", V2, {"cg/a/cpu.max": "100000\n"}, None),
+    "no period": ("0::/a\n", V2, {"cg/a/cpu.max": "100000 0\n"}, None),
+    "absurd numbers": (
+        "0::/a\n",
+        V2,
+        {"cg/a/cpu.max": "9" * 5000 + " 1\n", "cg/cpu.max": "1" + "0" * 400 + " 1"},
+        None,
+    ),
+    "v1 without a period": ("4:cpu:/a\n", V1, {"cg/cpu,cpuacct/a/cpu.cfs_quota_us": "100000\n"}, None),
+    "garbage in cgroup": ("\x00\n:\n0:\n\n4\n", V2 + V1, {"cg/cpu.max": "100000 100000\n"}, None),
+    "garbage in mountinfo": ("0::/a\n4:cpu:/a\n", "\x00\n - \n1 2 - cgroup2\n- - -\n\\999 - cgroup2 x rw\n", {}, None),
+    "a folder in the place of cpu.max": ("0::/a\n", V2, {"cg/a/cpu.max/x": ""}, None),
+    "nothing mounted": ("0::/a\n4:cpu:/a\n", "", {}, None),
+}
+
+
+@pytest.mark.parametrize(("groups", "mounts", "files", "quota"), MACHINES.values(), ids=MACHINES)
+def test_the_quota_is_found(machine, groups, mounts, files, quota):
+    machine(groups, mounts, files)
+    assert threads.cpu_quota() == quota
+
+
+def test_without_proc_there_is_no_quota():
+    assert threads.cpu_quota() is None
+    assert threads.usable_cpus() == 64
+
+
+@pytest.mark.parametrize(
+    ("affinity", "cpu_max", "usable"),
+    [
+        (64, "max 100000", 64),
+        (1, "max 100000", 1),
+        (3, "400000 100000", 3),
+        (64, "200000 100000", 2),
+        (64, "199000 100000", 1),
+        (64, "50000 100000", 1),
+    ],
+)
+def test_affinity_and_quota_both_limit(machine, monkeypatch, affinity, cpu_max, usable):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(affinity)), raising=False)
+    machine("0::/a\n", V2, {"cg/a/cpu.max": cpu_max})
+    assert threads.usable_cpus() == usable
+    assert session.default_threads() == min(usable, session.MAX_DEFAULT_THREADS)
+
+
+def test_where_there_is_no_affinity_the_cores_are_counted(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert threads.usable_cpus() == 3
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert threads.usable_cpus() == 1
+
+
+def test_threads_from_the_environment(monkeypatch):
+    monkeypatch.setenv(session.THREADS_VARIABLE, "7")
+    assert session.default_threads() == 7
+    for wrong in ("0", "-1", "many", "1.5", "99999999999"):
+        monkeypatch.setenv(session.THREADS_VARIABLE, wrong)
+        with pytest.raises(UsageError, match=session.THREADS_VARIABLE):
+            session.default_threads()
+
+
+COUNT_THREADS = """
+import os, sys
+import numpy as np
+from mnist_edge.runtime.classifier import Classifier
+from mnist_edge.runtime.session import default_threads
+from mnist_edge.runtime.threads import cpu_quota
+count = lambda: len(os.listdir("/proc/self/task"))
+before = count()
+classifier = Classifier(sys.argv[1], threads=int(sys.argv[2]) if len(sys.argv) > 2 else None)
+classifier.logits(np.zeros((600, 28, 28), np.uint8))
+print(default_threads(), 1 + count() - before, cpu_quota())
+"""
+"""Prints the policy's choice, the threads that compute (the caller's own and those of the pool), and the quota."""
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+
+
+@linux
+def test_under_one_core_of_affinity_one_thread_computes(bundle_dir):
+    pin = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+    result = run_python(pin + COUNT_THREADS, bundle_dir)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split()[:2] == ["1", "1"]
+
+
+@linux
+def test_the_count_of_threads_can_be_another(bundle_dir):
+    result = run_python(COUNT_THREADS, bundle_dir, 3)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split()[1] == "3"
+
+
+@pytest.fixture
+def real_group(monkeypatch):
+    """A group of the kernel's own that may use one processor; skips where none can be made."""
+    monkeypatch.setattr(threads, "PROCESS", Path("/proc/self"))
+    roots = [(mount.point, "cgroup") for mount in threads._mounts("cgroup", "cpu")]
+    roots += [(mount.point, "cgroup2") for mount in threads._mounts("cgroup2", "")]
+    for root, kind in roots:
+        group = root / f"mnist-edge-test-{uuid.uuid4().hex}"
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            grant(group, kind)
+        except OSError:
+            group.rmdir()
+            continue
+        yield group
+        group.rmdir()
+        return
+    pytest.skip("no cgroup with a CPU quota can be made here: that takes root and a writable cgroup file system")
+
+
+def grant(group: Path, kind: str) -> None:
+    if kind == "cgroup2":
+        (group / "cpu.max").write_text("100000 100000")
+    else:
+        (group / "cpu.cfs_period_us").write_text("100000")
+        (group / "cpu.cfs_quota_us").write_text("100000")
+
+
+@linux
+def test_in_a_real_group_of_one_processor_one_thread_computes(bundle_dir, real_group):
+    join = f"import os; open({str(real_group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
+    result = run_python(join + COUNT_THREADS, bundle_dir)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["1", "1", "1.0"]
