@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from mnist_edge.contract import HEIGHT, WHITE, WIDTH, Framing
 from mnist_edge.errors import ImageFormatError
-from mnist_edge.images.arrays import Array, blur, erode, grow, halo, resample, shrink
-from mnist_edge.images.cleaning import digit
-from mnist_edge.images.ink import SOLID, Ink, find_ink
+from mnist_edge.images.arrays import Array, grow, halo, resample, shrink, smooth
+from mnist_edge.images.cleaning import SHEET_EDGE, digit, is_sheet
+from mnist_edge.images.ink import Ink, find_ink
 
 INK: Final = 0.25 * WHITE
 """Pixels above are ink when a digit's box is sought."""
@@ -28,8 +28,8 @@ LONGER_SIDE: Final = (16, 21)
 INK_BOX: Final = 20
 """The longer side of the ink after framing, as in MNIST."""
 
-OVERVIEW: Final = 512
-"""The longer side of the picture in which the digit is sought: of a 4000×3000 photograph every eighth pixel."""
+OVERVIEW: Final = 448
+"""The longer side of the picture in which the digit is sought: of a 4000×3000 photograph every ninth pixel."""
 
 DETAIL: Final = 192
 """The longer side of the cut-out in which ink and ground are told apart."""
@@ -122,6 +122,12 @@ def extract(pixels: NDArray[np.uint8]) -> Array | None:
     ink, strokes = _strokes(_enlarged(small), None)
     if not strokes.any():
         return None
+    if factor * min(small.shape) > SMALLEST and is_sheet(strokes):
+        left, top, right, bottom = (factor * edge for edge in _box(strokes))
+        inset = 2 * factor + int(SHEET_EDGE * min(right - left, bottom - top))
+        inside = extract(pixels[top + inset : bottom - inset, left + inset : right - inset])
+        if inside is not None:
+            return inside
     if factor > 1:
         left, top, right, bottom = (factor * edge for edge in _box(strokes))
         margin = int(MARGIN * max(right - left, bottom - top)) + 2 * factor
@@ -143,7 +149,7 @@ def _enlarged(picture: Array) -> Array:
 
 
 def _strokes(picture: Array, dark: bool | None) -> tuple[Ink, NDArray[np.bool_]]:
-    ink = find_ink(blur(picture, 1) if min(picture.shape) > SMALLEST else picture, dark)
+    ink = find_ink(smooth(picture) if min(picture.shape) > SMALLEST else picture, dark)
     return ink, digit(ink.mask, ink.values)
 
 
