@@ -21,14 +21,17 @@ WINDOW: Final = 0.25
 ROUGHNESS: Final = 6.0
 """What a unit of the ground's total variation costs against a unit of ink, in pixels of `VIEW`: strokes are narrower."""
 
-BORDER: Final = 1.5
-"""What ink at the border costs on top of its area."""
+BORDER: Final = 0.4
+"""What it costs on top if the border is of the ink's level."""
 
 INSET: Final = 6
 """The border is looked at again that many pixels further in, past a frame line."""
 
 FLATTENED: Final = 0.5
 """A gradient is taken out first where that at least halves the picture's spread."""
+
+PAPER: Final = (0.2, 0.5)
+"""Shares of paper in the neighbourhood from which on its mean is trusted a little, and fully."""
 
 SAMPLES: Final = 8192
 """Medians are taken of about that many pixels."""
@@ -125,9 +128,21 @@ def _cost(picture: Array) -> float:
     """How much there is to explain if the ink is light."""
     ground = _opened(smooth(picture))
     ink = abs(picture - ground)
-    border = min(_border(ink), _border(ink[INSET:-INSET, INSET:-INSET]) if min(ink.shape) > 4 * INSET else np.inf)
     variation = abs(np.diff(ground, axis=0)).sum() + abs(np.diff(ground, axis=1)).sum()
-    return float(ink.mean() + ROUGHNESS * variation / ink.size + BORDER * border)
+    low, high = _two_levels(picture)
+    light = (high - low) * (picture > (low + high) / 2)
+    inner = light[INSET:-INSET, INSET:-INSET] if min(light.shape) > 4 * INSET else light
+    return float(ink.mean() + ROUGHNESS * variation / ink.size) + BORDER * min(_border(light), _border(inner))
+
+
+def _two_levels(picture: Array) -> tuple[float, float]:
+    """The means of a picture's dark and light pixels, parted where Otsu (1979) parts them."""
+    values = np.sort(picture.ravel()).astype(np.float64)
+    below = values.cumsum()
+    count = np.arange(1, len(values))
+    dark, light = below[:-1] / count, (below[-1] - below[:-1]) / (len(values) - count)
+    best = int((count * (len(values) - count) * (light - dark) ** 2).argmax())
+    return float(dark[best]), float(light[best])
 
 
 def _border(values: Array) -> float:
@@ -149,9 +164,10 @@ def _above_ground(picture: Array) -> Array:
     paper = (rise <= max(SOLID * 0.5 * _full(rise), float(np.median(_sample(rise))))).astype(np.float32)
     paper = erode(paper, 1)
     share, total = _nearby(paper), _nearby(paper * picture)
-    near = np.where(share > 0.02, total / np.maximum(share, 1e-6), ground)
+    trust = ((share - PAPER[0]) / (PAPER[1] - PAPER[0])).clip(0, 1)
     # A mean reaches across the edge of a shadow, an opening does not.
-    return (picture - np.maximum(near, ground)).astype(np.float32)
+    lift = (total / np.maximum(share, 1e-6) - ground).clip(0)
+    return picture - ground - trust * lift
 
 
 def _nearby(values: Array) -> Array:
