@@ -37,13 +37,15 @@ SHARE: Final = 0.25
 """Of all ink that the digit must hold; in pure noise no component does."""
 
 
-def without_lines(mask: Mask) -> Mask:
+def without_lines(mask: Mask, fewest: int = 2) -> Mask:
     """The mask without ruled lines and frames, where they cross it from side to side; strokes over them stay whole.
 
-    One line alone may be the bar of a seven or a one: lines come in twos at least.
+    Args:
+        mask: bool [height, width].
+        fewest: how many lines there must be. In the picture of one digit, one may be the bar of a seven.
     """
     across, down = _lines(mask), _lines(mask.T).T
-    if _count(across) + _count(down.T) < 2:
+    if _count(across) + _count(down.T) < fewest:
         return mask
     return mask & ~across & ~down
 

@@ -119,7 +119,7 @@ def extract(pixels: NDArray[np.uint8]) -> Array | None:
         float32 [h, w], 0 = ground, 1 = solid ink; None where there is none.
     """
     small, factor = shrink(pixels, OVERVIEW)
-    ink, strokes = _strokes(_enlarged(small), None)
+    ink, strokes = _strokes(enlarged(small), None)
     if not strokes.any():
         return None
     if factor * min(small.shape) > SMALLEST and is_sheet(strokes):
@@ -133,13 +133,13 @@ def extract(pixels: NDArray[np.uint8]) -> Array | None:
         margin = int(MARGIN * max(right - left, bottom - top)) + 2 * factor
         pixels = pixels[max(0, top - margin) : bottom + margin, max(0, left - margin) : right + margin]
         small, _ = shrink(pixels, DETAIL)
-        ink, strokes = _strokes(_enlarged(small), ink.dark)
+        ink, strokes = _strokes(enlarged(small), ink.dark)
         if not strokes.any():
             return None
-    return _alone(ink, strokes)
+    return alone(ink.values, strokes)
 
 
-def _enlarged(picture: Array) -> Array:
+def enlarged(picture: Array) -> Array:
     height, width = picture.shape
     times = -(-SMALLEST // max(height, width))
     if times == 1:
@@ -158,12 +158,12 @@ def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _alone(ink: Ink, strokes: NDArray[np.bool_]) -> Array:
+def alone(ink: Array, strokes: NDArray[np.bool_]) -> Array:
     """The ink of these strokes and their soft edges, 1 where it is solid."""
     around = grow(strokes.astype(np.float32), 2)
-    solid = float(np.percentile(ink.values[strokes], 75))
+    solid = float(np.percentile(ink[strokes], 75))
     low, high = CONTRAST
-    values = ((ink.values / solid - low) / (high - low)).clip(0, 1) * around
+    values = ((ink / solid - low) / (high - low)).clip(0, 1) * around
     left, top, right, bottom = _box(values > 0)
     return values[top:bottom, left:right]
 
