@@ -53,10 +53,20 @@ SPECK: Final = 0.04
 MANY: Final = 300
 """With more components outlines are not looked for: it is dirt that there is so much of."""
 
-REACH: Final = 0.45
+REACH: Final = 0.6
 """Of a piece's width: how far from even pieces a cut may be."""
 
-DETOUR: Final = 0.15
+NARROW: Final = 0.6
+"""Of the usual height: what is narrower is one digit."""
+
+CONTACT: Final = 1.3
+"""Times their strokes' width: neighbours that share no more than that, in one place, are cut even where their width does
+not ask for it; to cut a digit into two tall parts one mostly crosses two strokes."""
+
+TALL_PART: Final = 0.7
+"""Of the group's height: both parts are at least so high, or it was a digit's arm that was cut off."""
+
+DETOUR: Final = 0.05
 """What a pixel of the cut costs at the end of its reach, where one through ink costs 1."""
 
 RIM: Final = 3
@@ -113,22 +123,32 @@ def _numbered_strokes(ink: Ink) -> Numbers:
     """Which digit each pixel belongs to, −1 for none: int [height, width]."""
     found = label(without_lines(ink.mask, fewest=1))
     if not len(found):
-        return found.labels
-    sums = np.where(outlines(found) if len(found) < MANY else False, 0, found.sums(ink.values))
-    tall = found.heights[sums >= FAINT * sums.max()]
-    usual = float(np.percentile(tall, 75))
-    groups = _merged(found.boxes, sums >= SPECK * np.median(sums[sums >= FAINT * sums.max()]), usual)
-    strokes = np.append(groups, -1)[found.labels]
-    for number, (left, top, right, bottom) in _boxes(strokes).items():
+        return found.labels.astype(np.int64)
+    sums = found.sums(ink.values)
+    if len(found) < MANY and not (framing := outlines(found)).all():
+        sums[framing] = 0
+    large = sums >= FAINT * sums.max()
+    usual, usual_ink = float(np.percentile(found.heights[large], 75)), float(np.median(sums[large]))
+    strokes = np.append(_merged(found.boxes, sums >= SPECK * usual_ink, usual), -1)[found.labels]
+    waiting = list(_boxes(strokes).items())
+    while waiting:
+        number, (left, top, right, bottom) = waiting.pop()
         part = strokes[top:bottom, left:right]
-        if bottom - top < LOWEST * usual or ink.values[top:bottom, left:right][part == number].sum() < FAINT * np.median(
-            sums[sums >= FAINT * sums.max()]
-        ):
-            part[part == number] = -1
-        elif right - left > WIDE * usual:
-            pieces = max(2, round((right - left) / (USUAL_WIDTH * usual)))
-            _cut(part, number, pieces, first_free=int(strokes.max()) + 1)
+        own = part == number
+        if bottom - top < LOWEST * usual or ink.values[top:bottom, left:right][own].sum() < FAINT * usual_ink:
+            part[own] = -1
+        elif (path := _cut(own, usual)) is not None:
+            fresh = int(strokes.max()) + 1
+            part[own & (np.arange(right - left) >= path[:, None])] = fresh
+            waiting += [(one, _shifted(_box(part == one), left, top)) for one in (number, fresh)]
     return strokes
+
+
+def _stroke_width(mask: Mask) -> float:
+    """Twice the area by the perimeter; π / 4 of a boundary's steps along rows and columns are its length."""
+    padded = np.pad(mask, 1)
+    steps = int((padded[1:] != padded[:-1]).sum()) + int((padded[:, 1:] != padded[:, :-1]).sum())
+    return 2 * float(mask.sum()) / max(np.pi / 4 * steps, 1)
 
 
 def _merged(boxes: NDArray[np.int64], wanted: NDArray[np.bool_], usual: float) -> NDArray[np.int64]:
@@ -151,24 +171,37 @@ def _are_pieces(one: NDArray[np.int64], other: NDArray[np.int64], usual: float) 
     return bool(overlap >= OVERLAP * min(one[2] - one[0], other[2] - other[0]) or (low and -overlap < BESIDE * usual))
 
 
-def _cut(part: Numbers, number: int, pieces: int, first_free: int) -> None:
-    """Give the pieces of a group numbers of their own, cutting where the least ink is in the way."""
-    height, width = part.shape
-    rest = part == number
-    for piece in range(1, pieces):
-        expected = width * piece / pieces
-        path = _path_of_least_ink(rest, expected, reach=REACH * width / pieces)
-        beyond = np.arange(width) >= path[:, None]
-        part[(part >= 0) & rest & beyond] = first_free + piece - 1
+def _cut(mask: Mask, usual: float) -> NDArray[np.int64] | None:
+    """Where to cut a group of strokes in two: a column for every row, from which on all is the right part."""
+    height, width = mask.shape
+    if width < NARROW * usual:
+        return None
+    pieces = max(2, round(width / (USUAL_WIDTH * usual)))
+    path = _path_of_least_ink(mask, width / pieces, REACH * width / pieces)
+    if path is None:
+        return None
+    beyond = np.arange(width) >= path[:, None]
+    heights = [_height(mask & ~beyond), _height(mask & beyond)]
+    if min(heights) < LOWEST * usual:
+        return None
+    crossed = mask[np.arange(height), path]
+    once = int((np.diff(np.pad(crossed, 1).astype(np.int8)) == 1).sum()) <= 1
+    light = once and int(crossed.sum()) <= CONTACT * _stroke_width(mask) and min(heights) >= TALL_PART * height
+    return path if light or width > WIDE * usual else None
 
 
-def _path_of_least_ink(mask: Mask, expected: float, reach: float) -> NDArray[np.int64]:
+def _height(mask: Mask) -> int:
+    rows = np.flatnonzero(mask.any(axis=1))
+    return int(rows[-1] - rows[0]) + 1 if len(rows) else 0
+
+
+def _path_of_least_ink(mask: Mask, expected: float, reach: float) -> NDArray[np.int64] | None:
     """A column for every row, from top to bottom, at most one column further each row: int [height]."""
     height, width = mask.shape
-    away = abs(np.arange(width) - expected)
-    aside = np.where(away <= reach, DETOUR * (away / max(reach, 1)) ** 2, np.inf)
-    costs = mask + aside
-    total = costs.copy()
+    away = abs(np.arange(width) - expected) / reach
+    if (away > 1).all():
+        return None
+    total = mask + np.where(away <= 1, DETOUR * away**2, np.inf)
     for row in range(1, height):
         before = np.pad(total[row - 1], 1, constant_values=np.inf)
         total[row] += np.minimum(np.minimum(before[:-2], before[2:]), before[1:-1])
@@ -181,11 +214,16 @@ def _path_of_least_ink(mask: Mask, expected: float, reach: float) -> NDArray[np.
 
 
 def _boxes(strokes: Numbers) -> dict[int, Box]:
-    boxes: dict[int, Box] = {}
-    for number in np.unique(strokes[strokes >= 0]):
-        rows, columns = np.nonzero(strokes == number)
-        boxes[int(number)] = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
-    return boxes
+    return {int(number): _box(strokes == number) for number in np.unique(strokes[strokes >= 0])}
+
+
+def _box(mask: Mask) -> Box:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _shifted(box: Box, x: int, y: int) -> Box:
+    return box[0] + x, box[1] + y, box[2] + x, box[3] + y
 
 
 def _rows(boxes: dict[int, Box]) -> list[list[tuple[int, Box]]]:
