@@ -72,6 +72,13 @@ def blur(values: Array, radius: int) -> Array:
     return values
 
 
+def smooth(values: Array) -> Array:
+    """The mean over 3×3 pixels, the edge repeated outside."""
+    padded = np.pad(values, 1, mode="edge")
+    rows = padded[:-2] + padded[1:-1] + padded[2:]
+    return (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / np.float32(9)
+
+
 def grow(values: Array, radius: int) -> Array:
     """The maximum over a square of side 2 · radius + 1, nothing being outside."""
     return _extreme(values, radius, np.maximum)

@@ -18,6 +18,12 @@ THIN: Final = 0.06
 EDGE: Final = 0.12
 """What lies entirely within that share of a box's sides is its outline."""
 
+SHEET_EDGE: Final = 0.04
+"""The rim of a sheet of paper, as a share of its shorter side."""
+
+SHEET: Final = 0.85
+"""A sheet fills that share of its box's rim; a digit leaves at least the corners empty."""
+
 SPECK: Final = 0.03
 """Of the main component's ink: what has less is dirt, wherever it lies."""
 
@@ -31,13 +37,15 @@ SHARE: Final = 0.25
 """Of all ink that the digit must hold; in pure noise no component does."""
 
 
-def without_lines(mask: Mask) -> Mask:
+def without_lines(mask: Mask, fewest: int = 2) -> Mask:
     """The mask without ruled lines and frames, where they cross it from side to side; strokes over them stay whole.
 
-    One line alone may be the bar of a seven or a one: lines come in twos at least.
+    Args:
+        mask: bool [height, width].
+        fewest: how many lines there must be. In the picture of one digit, one may be the bar of a seven.
     """
     across, down = _lines(mask), _lines(mask.T).T
-    if _count(across) + _count(down.T) < 2:
+    if _count(across) + _count(down.T) < fewest:
         return mask
     return mask & ~across & ~down
 
@@ -47,13 +55,11 @@ def _lines(mask: Mask) -> Mask:
     height, width = mask.shape
     thick = max(2, int(THIN * height))
     thin = mask & ~_tall(mask, thick + 1)
-    covered = np.zeros_like(mask)
     slack = max(1, height // 100)
-    for top in range(height - slack):
-        band = thin[top : top + slack + 1]
-        if band.any(axis=0).mean() >= LONG:
-            covered[top : top + slack + 1] |= band
-    return covered
+    band = np.any([np.roll(thin, -k, axis=0) for k in range(slack + 1)], axis=0)
+    crossing = band.mean(axis=1) >= LONG
+    covered = np.any([np.roll(crossing, k) for k in range(slack + 1)], axis=0)
+    return covered[:, None] & thin
 
 
 def _tall(mask: Mask, length: int) -> Mask:
@@ -133,3 +139,15 @@ def belongs(boxes: NDArray[np.int64], sums: NDArray[np.float64], main: int) -> N
     share = sums / sums[main]
     pieces: NDArray[np.bool_] = ((share >= PIECE) & (distance <= NEAR)) | ((share >= SPECK) & (distance <= NEAR / 3))
     return pieces
+
+
+def is_sheet(mask: Mask) -> bool:
+    """Whether what stands out is no digit but a sheet of paper on a table, which may bear one: bool [height, width]."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    part = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    height, width = part.shape
+    if min(height, width) < 0.2 * max(mask.shape):
+        return False
+    rim = 1 + int(SHEET_EDGE * min(height, width))
+    sides = (part[:rim], part[-rim:], part[:, :rim], part[:, -rim:])
+    return min(float(side.mean()) for side in sides) >= SHEET

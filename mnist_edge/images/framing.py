@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from mnist_edge.contract import HEIGHT, WHITE, WIDTH, Framing
 from mnist_edge.errors import ImageFormatError
-from mnist_edge.images.arrays import Array, blur, erode, grow, halo, resample, shrink
-from mnist_edge.images.cleaning import digit
-from mnist_edge.images.ink import SOLID, Ink, find_ink
+from mnist_edge.images.arrays import Array, grow, halo, resample, shrink, smooth
+from mnist_edge.images.cleaning import SHEET_EDGE, digit, is_sheet
+from mnist_edge.images.ink import Ink, find_ink
 
 INK: Final = 0.25 * WHITE
 """Pixels above are ink when a digit's box is sought."""
@@ -28,8 +28,8 @@ LONGER_SIDE: Final = (16, 21)
 INK_BOX: Final = 20
 """The longer side of the ink after framing, as in MNIST."""
 
-OVERVIEW: Final = 512
-"""The longer side of the picture in which the digit is sought: of a 4000×3000 photograph every eighth pixel."""
+OVERVIEW: Final = 448
+"""The longer side of the picture in which the digit is sought: of a 4000×3000 photograph every ninth pixel."""
 
 DETAIL: Final = 192
 """The longer side of the cut-out in which ink and ground are told apart."""
@@ -119,21 +119,27 @@ def extract(pixels: NDArray[np.uint8]) -> Array | None:
         float32 [h, w], 0 = ground, 1 = solid ink; None where there is none.
     """
     small, factor = shrink(pixels, OVERVIEW)
-    ink, strokes = _strokes(_enlarged(small), None)
+    ink, strokes = _strokes(enlarged(small), None)
     if not strokes.any():
         return None
+    if factor * min(small.shape) > SMALLEST and is_sheet(strokes):
+        left, top, right, bottom = (factor * edge for edge in _box(strokes))
+        inset = 2 * factor + int(SHEET_EDGE * min(right - left, bottom - top))
+        inside = extract(pixels[top + inset : bottom - inset, left + inset : right - inset])
+        if inside is not None:
+            return inside
     if factor > 1:
         left, top, right, bottom = (factor * edge for edge in _box(strokes))
         margin = int(MARGIN * max(right - left, bottom - top)) + 2 * factor
         pixels = pixels[max(0, top - margin) : bottom + margin, max(0, left - margin) : right + margin]
         small, _ = shrink(pixels, DETAIL)
-        ink, strokes = _strokes(_enlarged(small), ink.dark)
+        ink, strokes = _strokes(enlarged(small), ink.dark)
         if not strokes.any():
             return None
-    return _alone(ink, strokes)
+    return alone(ink.values, strokes)
 
 
-def _enlarged(picture: Array) -> Array:
+def enlarged(picture: Array) -> Array:
     height, width = picture.shape
     times = -(-SMALLEST // max(height, width))
     if times == 1:
@@ -143,7 +149,7 @@ def _enlarged(picture: Array) -> Array:
 
 
 def _strokes(picture: Array, dark: bool | None) -> tuple[Ink, NDArray[np.bool_]]:
-    ink = find_ink(blur(picture, 1) if min(picture.shape) > SMALLEST else picture, dark)
+    ink = find_ink(smooth(picture) if min(picture.shape) > SMALLEST else picture, dark)
     return ink, digit(ink.mask, ink.values)
 
 
@@ -152,12 +158,12 @@ def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _alone(ink: Ink, strokes: NDArray[np.bool_]) -> Array:
+def alone(ink: Array, strokes: NDArray[np.bool_]) -> Array:
     """The ink of these strokes and their soft edges, 1 where it is solid."""
     around = grow(strokes.astype(np.float32), 2)
-    solid = float(np.percentile(ink.values[strokes], 75))
+    solid = float(np.percentile(ink[strokes], 75))
     low, high = CONTRAST
-    values = ((ink.values / solid - low) / (high - low)).clip(0, 1) * around
+    values = ((ink / solid - low) / (high - low)).clip(0, 1) * around
     left, top, right, bottom = _box(values > 0)
     return values[top:bottom, left:right]
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from mnist_edge.images.arrays import Array, blur, erode, grow, resample
+from mnist_edge.images.arrays import Array, blur, erode, grow, resample, smooth
 
 VIEW: Final = 96
 """The longer side of the reduced picture in which polarity is decided."""
@@ -21,11 +21,20 @@ WINDOW: Final = 0.25
 ROUGHNESS: Final = 6.0
 """What a unit of the ground's total variation costs against a unit of ink, in pixels of `VIEW`: strokes are narrower."""
 
-BORDER: Final = 0.5
-"""What ink at the border costs on top of its area."""
+BORDER: Final = 0.4
+"""What it costs on top if the border is of the ink's level."""
+
+INSET: Final = 6
+"""The border is looked at again that many pixels further in, past a frame line."""
 
 FLATTENED: Final = 0.5
 """A gradient is taken out first where that at least halves the picture's spread."""
+
+PAPER: Final = (0.2, 0.5)
+"""Shares of paper in the neighbourhood from which on its mean is trusted a little, and fully."""
+
+SAMPLES: Final = 8192
+"""Medians are taken of about that many pixels."""
 
 FAINTEST: Final = 6.0
 """Contrast below which nothing counts as ink, in grey values."""
@@ -74,7 +83,7 @@ def find_ink(picture: Array, dark: bool | None = None) -> Ink:
     if dark:
         # In a shadow ink loses contrast as the paper loses light.
         ground = (picture + values).clip(1)
-        values = values * (float(np.median(picture)) / ground).clip(0.5, 2)
+        values = values * (float(np.median(_sample(picture))) / ground).clip(0.5, 2)
     noise = _noise(values)
     values = (values - noise).clip(0)
     full = _full(values)
@@ -111,48 +120,84 @@ def _quadratic(height: int, width: int) -> "np.ndarray[tuple[int, ...], np.dtype
 
 
 def _is_dark(flat: Array) -> bool:
-    height, width = flat.shape
-    step = max(1.0, max(height, width) / VIEW)
-    small = resample(flat, (max(1, int(height / step)), max(1, int(width / step))), step, (0.0, 0.0))
+    small, _ = _reduced(flat)
     return _cost(-small) < _cost(small)
 
 
 def _cost(picture: Array) -> float:
     """How much there is to explain if the ink is light."""
-    smooth = blur(picture, 1)
-    ground = _opened(smooth)
+    ground = _opened(smooth(picture))
     ink = abs(picture - ground)
-    border = np.concatenate([ink[0], ink[-1], ink[:, 0], ink[:, -1]])
     variation = abs(np.diff(ground, axis=0)).sum() + abs(np.diff(ground, axis=1)).sum()
-    return float(ink.mean() + ROUGHNESS * variation / ink.size + BORDER * border.mean())
+    low, high = _two_levels(picture)
+    light = (high - low) * (picture > (low + high) / 2)
+    inner = light[INSET:-INSET, INSET:-INSET] if min(light.shape) > 4 * INSET else light
+    return float(ink.mean() + ROUGHNESS * variation / ink.size) + BORDER * min(_border(light), _border(inner))
+
+
+def _two_levels(picture: Array) -> tuple[float, float]:
+    """The means of a picture's dark and light pixels, parted where Otsu (1979) parts them."""
+    values = np.sort(picture.ravel()).astype(np.float64)
+    below = values.cumsum()
+    count = np.arange(1, len(values))
+    dark, light = below[:-1] / count, (below[-1] - below[:-1]) / (len(values) - count)
+    best = int((count * (len(values) - count) * (light - dark) ** 2).argmax())
+    return float(dark[best]), float(light[best])
+
+
+def _border(values: Array) -> float:
+    return float(np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]]).mean())
 
 
 def _opened(picture: Array) -> Array:
     radius = max(1, int(WINDOW * min(picture.shape)))
-    return grow(erode(picture, radius), radius)
+    outside = radius // 2  # windows may lean out of the picture: a shadow narrows to nothing in its corner
+    padded = np.pad(picture, outside, mode="edge")
+    opened = grow(erode(padded, radius), radius)
+    return opened[outside : len(opened) - outside, outside : opened.shape[1] - outside]
 
 
 def _above_ground(picture: Array) -> Array:
     """Light ink above its ground: opened first, then the mean of what is no ink nearby."""
-    ground = _opened(blur(picture, 1))
+    ground = _opened(smooth(picture))
     rise = picture - ground
-    paper = (rise <= max(SOLID * 0.5 * _full(rise), float(np.median(rise)))).astype(np.float32)
+    paper = (rise <= max(SOLID * 0.5 * _full(rise), float(np.median(_sample(rise))))).astype(np.float32)
     paper = erode(paper, 1)
-    radius = max(2, int(0.5 * WINDOW * min(picture.shape)))
-    share = blur(paper, radius)
-    near = blur(paper * picture, radius) / np.maximum(share, 1e-6)
-    return picture - np.where(share > 0.02, near, ground).astype(np.float32)
+    share, total = _nearby(paper), _nearby(paper * picture)
+    trust = ((share - PAPER[0]) / (PAPER[1] - PAPER[0])).clip(0, 1)
+    # A mean reaches across the edge of a shadow, an opening does not.
+    lift = (total / np.maximum(share, 1e-6) - ground).clip(0)
+    return picture - ground - trust * lift
+
+
+def _nearby(values: Array) -> Array:
+    """The mean over a square of half the opening's window, from a reduced picture: it is smooth."""
+    small, step = _reduced(values)
+    wide = np.pad(blur(small, max(2, int(0.5 * WINDOW * min(small.shape)))), 1, mode="edge")
+    return resample(wide, (values.shape[0], values.shape[1]), 1 / step, (1.0, 1.0))
+
+
+def _reduced(values: Array) -> tuple[Array, float]:
+    height, width = values.shape
+    step = max(1.0, max(height, width) / VIEW)
+    shape = (-(-height // step), -(-width // step))
+    return resample(values, (int(shape[0]), int(shape[1])), step, (0.0, 0.0)), step
 
 
 def _noise(values: Array) -> float:
     """The standard deviation of the ground, by the median of what lies below it (ink lies only above)."""
-    below = values[values < 0]
+    sample = _sample(values)
+    below = sample[sample < 0]
     return 1.4826 * float(np.median(-below)) if below.size else 0.0
+
+
+def _sample(values: Array) -> Array:
+    step = max(1, int((values.size / SAMPLES) ** 0.5))
+    return values[::step, ::step]
 
 
 def _full(values: Array) -> float:
     """The level of solid ink: that of the strongest pixels, not of a few hot ones."""
     count = max(4, values.size // 10_000)
-    if values.size <= count:
-        return float(values.max())
-    return float(np.partition(values.ravel(), -count)[-count])
+    strong = values[values > 0.5 * float(values.max(initial=0))]
+    return float(np.sort(strong)[-count]) if len(strong) >= count else float(values.max())
