@@ -225,7 +225,9 @@ _alpha("alpha, yellow on transparent", (255, 240, 90), (0, 0, 0))
 def _(ink, rng):
     place = somewhere(ink, rng)
     tone = rng.choice([0, 255])
-    return saved(Image.merge("LA", [Image.fromarray(byte(np.full_like(place, tone))), Image.fromarray(byte(255 * place))]))
+    return saved(
+        Image.merge("LA", [Image.fromarray(byte(np.full_like(place, tone))), Image.fromarray(byte(255 * place))])
+    )
 
 
 @case("alpha, opaque everywhere")
@@ -453,7 +455,11 @@ def _skeleton(mask: np.ndarray) -> np.ndarray:
             ring = [north, mask[:-2, 2:], east, mask[2:, 2:], south, mask[2:, :-2], west, mask[:-2, :-2]]
             count = sum(part.astype(int) for part in ring)
             rises = sum(((a == 0) & (b == 1)).astype(int) for a, b in zip(ring, ring[1:] + ring[:1], strict=True))
-            one, two = (east * south * north, east * south * west) if step == 0 else (north * west * east, north * west * south)
+            one, two = (
+                (east * south * north, east * south * west)
+                if step == 0
+                else (north * west * east, north * west * south)
+            )
             gone = (mask[1:-1, 1:-1] == 1) & (count >= 2) & (count <= 6) & (rises == 1) & (one == 0) & (two == 0)
             mask[1:-1, 1:-1][gone] = 0
         if (mask == before).all():
@@ -501,9 +507,9 @@ def main(folder: Path) -> None:
 
     test = datasets.load().test
     folder.mkdir(parents=True, exist_ok=True)
-    for count, picture in enumerate(pictures(test.images, test.labels), 1):
+    for picture in pictures(test.images, test.labels):
         (folder / picture.name).write_bytes(picture.content)
-    print(f"{count} pictures of {len(CASES)} cases in {folder}")
+    sys.stdout.write(f"{EACH * len(CASES)} pictures of {len(CASES)} cases in {folder}\n")
 
 
 if __name__ == "__main__":
