@@ -107,7 +107,7 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number, line in enumerate(lines(test.images, test.labels)):
         Image.fromarray(line.pixels).save(folder / f"{number:03}-{line.text}.png")
-    print(f"{number + 1} lines in {folder}")
+    sys.stdout.write(f"{number + 1} lines in {folder}\n")
 
 
 if __name__ == "__main__":

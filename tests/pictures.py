@@ -507,9 +507,9 @@ def main(folder: Path) -> None:
 
     test = datasets.load().test
     folder.mkdir(parents=True, exist_ok=True)
-    for count, picture in enumerate(pictures(test.images, test.labels), 1):
+    for picture in pictures(test.images, test.labels):
         (folder / picture.name).write_bytes(picture.content)
-    print(f"{count} pictures of {len(CASES)} cases in {folder}")
+    sys.stdout.write(f"{EACH * len(CASES)} pictures of {len(CASES)} cases in {folder}\n")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,9 @@
 """The few filters that the rest is built from, on float32 [height, width]."""
 
-from typing import Final
-
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
-
-_EXTREMES: Final = {np.maximum: -np.inf, np.minimum: np.inf}
 
 
 def shrink(pixels: NDArray[np.uint8], longest: int) -> tuple[Array, int]:
@@ -47,7 +43,7 @@ def resample(values: Array, shape: tuple[int, int], step: float, origin: tuple[f
     """
     rows = _weights(values.shape[0], shape[0], step, origin[0])
     columns = _weights(values.shape[1], shape[1], step, origin[1])
-    return rows @ values @ columns.T
+    return np.asarray(rows @ values @ columns.T, dtype=np.float32)
 
 
 def _weights(size: int, count: int, step: float, origin: float) -> Array:
@@ -57,7 +53,7 @@ def _weights(size: int, count: int, step: float, origin: float) -> Array:
     edges = np.arange(size)
     low = np.maximum(edges, centres[:, None] - width / 2)
     high = np.minimum(edges + 1, centres[:, None] + width / 2)
-    return ((high - low).clip(0) / width).astype(np.float32)
+    return np.asarray((high - low).clip(0) / width, dtype=np.float32)
 
 
 def blur(values: Array, radius: int) -> Array:
@@ -76,30 +72,30 @@ def smooth(values: Array) -> Array:
     """The mean over 3×3 pixels, the edge repeated outside."""
     padded = np.pad(values, 1, mode="edge")
     rows = padded[:-2] + padded[1:-1] + padded[2:]
-    return (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / np.float32(9)
+    return np.asarray((rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9, dtype=np.float32)
 
 
 def grow(values: Array, radius: int) -> Array:
     """The maximum over a square of side 2 · radius + 1, nothing being outside."""
-    return _extreme(values, radius, np.maximum)
+    return _greatest(values, radius)
 
 
 def erode(values: Array, radius: int) -> Array:
     """The minimum over a square of side 2 · radius + 1, nothing being outside."""
-    return _extreme(values, radius, np.minimum)
+    return -_greatest(-values, radius)
 
 
-def _extreme(values: Array, radius: int, pick: np.ufunc) -> Array:
+def _greatest(values: Array, radius: int) -> Array:
     for _ in range(2):
         window = 2 * radius + 1
         padding = ((radius, radius), (0, 0))
-        best = np.pad(values, padding, constant_values=_EXTREMES[pick])
+        best = np.pad(values, padding, constant_values=-np.inf)
         reach = 1
         while 2 * reach <= window:  # windows of 2, 4, 8 …: the logarithm of the size in passes
-            best = pick(best[:-reach], best[reach:])
+            best = np.maximum(best[:-reach], best[reach:])
             reach *= 2
         if rest := window - reach:
-            best = pick(best[:-rest], best[rest:])
+            best = np.maximum(best[:-rest], best[rest:])
         values = best.T
     return values
 

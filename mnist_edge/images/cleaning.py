@@ -52,14 +52,15 @@ def without_lines(mask: Mask, fewest: int = 2) -> Mask:
 
 def _lines(mask: Mask) -> Mask:
     """The pixels of thin lines along the rows, which may be slightly slanted."""
-    height, width = mask.shape
+    height = len(mask)
     thick = max(2, int(THIN * height))
     thin = mask & ~_tall(mask, thick + 1)
     slack = max(1, height // 100)
     band = np.any([np.roll(thin, -k, axis=0) for k in range(slack + 1)], axis=0)
     crossing = band.mean(axis=1) >= LONG
     covered = np.any([np.roll(crossing, k) for k in range(slack + 1)], axis=0)
-    return covered[:, None] & thin
+    lines: Mask = covered[:, None] & thin
+    return lines
 
 
 def _tall(mask: Mask, length: int) -> Mask:
@@ -69,7 +70,8 @@ def _tall(mask: Mask, length: int) -> Mask:
     total = np.pad(mask, ((1, 0), (0, 0))).cumsum(axis=0)
     full = (total[length:] - total[:-length]) == length
     padded = np.pad(full, ((length, length), (0, 0))).cumsum(axis=0)
-    return (padded[length : length + len(mask)] - padded[: len(mask)]) > 0
+    tall: Mask = (padded[length : length + len(mask)] - padded[: len(mask)]) > 0
+    return tall
 
 
 def _count(lines: Mask) -> int:

@@ -24,22 +24,22 @@ class Components:
 
     @property
     def widths(self) -> NDArray[np.int64]:
-        """[n]"""
+        """Of their boxes: [n]."""
         return self.boxes[:, 2] - self.boxes[:, 0]
 
     @property
     def heights(self) -> NDArray[np.int64]:
-        """[n]"""
+        """Of their boxes: [n]."""
         return self.boxes[:, 3] - self.boxes[:, 1]
 
     def sums(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
         """What values [height, width] add up to in each component: float64 [n]."""
         inside = self.labels >= 0
-        return np.bincount(self.labels[inside], weights=values[inside], minlength=len(self))
+        return np.bincount(self.labels[inside], weights=values[inside], minlength=len(self)).astype(np.float64)
 
     def mask(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """The pixels of the components for which chosen [n] is true: bool [height, width]."""
-        return np.append(chosen, False)[self.labels]  # −1 finds the last
+        return np.append(chosen, False)[self.labels]  # a label of -1 finds the last
 
 
 def label(mask: NDArray[np.bool_]) -> Components:
@@ -77,7 +77,7 @@ def label(mask: NDArray[np.bool_]) -> Components:
 def _touching_runs(
     rows: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64], width: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    # One key orders all runs; in the row below, those touch that end at or after our start and start at or before our end.
+    # One key orders all runs. Those of the row below touch that do not end before our start or start after our end.
     stride = width + 2
     below = (rows + 1) * stride
     first = np.searchsorted(rows * stride + ends, below + starts)

@@ -32,7 +32,7 @@ HIDDEN: Final = 0.25
 """Transparent pictures lie on white, unless that leaves less contrast than this share of what black would give."""
 
 COLOUR_GAIN: Final = 2.5
-"""A colour channel replaces the luminance when it has that many times its contrast: red ink on green, yellow on white."""
+"""A colour channel replaces the luminance when it has that many times its contrast: red on green, yellow on white."""
 
 SAMPLES: Final = 4096
 """About as many pixels of a colour picture are looked at to choose its grey."""
@@ -89,7 +89,7 @@ def _is_whole_png(data: bytes) -> bool:
         length, kind = struct.unpack_from(">I4s", data, position)
         position += 12 + length
         if kind == b"IEND":
-            return position <= len(data)
+            return bool(position <= len(data))
     return False
 
 
@@ -101,10 +101,7 @@ def grey(source: "BinaryIO | Image.Image", name: str) -> NDArray[np.uint8]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below, by our own limit
             image = source if isinstance(source, Image.Image) else Image.open(source)
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageFormatError(
-                    f"{name}: {image.width}×{image.height} pixels are more than {MAX_PIXELS:,}: scale the picture down"
-                )
+            _require_reasonable(image, name)
             return _grey_values(_upright(image), name)
     except UnidentifiedImageError as error:
         raise ImageFormatError(f"{name}: not a picture that Pillow can read: convert it to PNG or JPEG") from error
@@ -112,6 +109,13 @@ def grey(source: "BinaryIO | Image.Image", name: str) -> NDArray[np.uint8]:
         raise
     except Exception as error:  # what Pillow's decoders raise on damaged files is not documented
         raise ImageFormatError(f"{name}: cannot be decoded ({error}): save or fetch the picture again") from error
+
+
+def _require_reasonable(image: "Image.Image", name: str) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageFormatError(
+            f"{name}: {image.width}×{image.height} pixels are more than {MAX_PIXELS:,}: scale the picture down"
+        )
 
 
 def _upright(image: "Image.Image") -> "Image.Image":

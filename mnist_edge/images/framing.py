@@ -25,6 +25,14 @@ OFF_CENTRE: Final = 1.0
 LONGER_SIDE: Final = (16, 21)
 """Of the ink's box, in pixels. In MNIST 20, less what is fainter than `INK`."""
 
+GROUND: Final = 32
+"""At least half of a framed picture is darker: of MNIST's training images the fullest has 38 % ink."""
+
+_MOMENTS: Final = np.stack(
+    [np.ones(HEIGHT * WIDTH), np.repeat(np.arange(HEIGHT), WIDTH), np.tile(np.arange(WIDTH), HEIGHT)], axis=1
+).astype(np.float32)
+"""Multiplied with an image's pixels they give its mass and the sums of its rows' and columns' indices."""
+
 INK_BOX: Final = 20
 """The longer side of the ink after framing, as in MNIST."""
 
@@ -75,6 +83,19 @@ def _extent(lit: Any) -> Any:
     return lit.shape[1] - lit[:, ::-1].argmax(axis=1) - lit.argmax(axis=1)
 
 
+def _is_framed(image: NDArray[np.uint8]) -> bool:
+    """`is_mnist_framed` of a single image, which must also lie on a dark ground: within a tenth of a PNG's decoding."""
+    mass, y, x = (image.ravel().astype(np.float32) @ _MOMENTS).tolist()
+    if abs(y - mass * HEIGHT / 2) > OFF_CENTRE * mass or abs(x - mass * WIDTH / 2) > OFF_CENTRE * mass:
+        return False
+    ink = image > INK
+    rows, columns = ink.any(axis=1).nonzero()[0], ink.any(axis=0).nonzero()[0]
+    if not len(rows) or np.count_nonzero(image < GROUND) < image.size // 2:
+        return False
+    longer = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
+    return bool(LONGER_SIDE[0] <= longer <= LONGER_SIDE[1])
+
+
 def frame(pixels: NDArray[np.uint8], framing: Framing = Framing.MNIST) -> NDArray[np.uint8]:
     """Grey values of any size brought to the canonical form.
 
@@ -93,7 +114,7 @@ def frame(pixels: NDArray[np.uint8], framing: Framing = Framing.MNIST) -> NDArra
         raise ImageFormatError(f"a picture of {pixels.shape[1]}×{pixels.shape[0]} pixels is empty: give another")
     if framing is Framing.WHOLE:
         return pixels if pixels.shape == (HEIGHT, WIDTH) else _whole(pixels)
-    if pixels.shape == (HEIGHT, WIDTH) and is_mnist_framed(pixels[None])[0]:
+    if pixels.shape == (HEIGHT, WIDTH) and _is_framed(pixels):
         return pixels
     ink = extract(pixels)
     return np.zeros((HEIGHT, WIDTH), dtype=np.uint8) if ink is None else place(ink)
@@ -106,7 +127,7 @@ def _whole(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     step = max(height / HEIGHT, width / WIDTH)
     origin = (height / 2 - step * HEIGHT / 2, width / 2 - step * WIDTH / 2)
     fitted = resample(pixels.astype(np.float32) - ground, (HEIGHT, WIDTH), step, origin)
-    return (fitted + ground).round().clip(0, WHITE).astype(np.uint8)
+    return _as_bytes(fitted + ground)
 
 
 def extract(pixels: NDArray[np.uint8]) -> Array | None:
@@ -140,6 +161,7 @@ def extract(pixels: NDArray[np.uint8]) -> Array | None:
 
 
 def enlarged(picture: Array) -> Array:
+    """A small picture several times as large, so that strokes are wide enough to be measured: float32 [h, w]."""
     height, width = picture.shape
     times = -(-SMALLEST // max(height, width))
     if times == 1:
@@ -185,7 +207,7 @@ def place(ink: Array) -> NDArray[np.uint8]:
         fine = _weighted(_placed(ink, INK_BOX - change), change)
         fine = _placed(fine, INK_BOX)
     small = fine.reshape(HEIGHT, FINE, WIDTH, FINE).mean(axis=(1, 3))
-    return (WHITE * small).round().clip(0, WHITE).astype(np.uint8)
+    return _as_bytes(WHITE * small)
 
 
 def _placed(ink: Array, longer: float) -> Array:
@@ -220,3 +242,7 @@ def _weighted(fine: Array, change: float) -> Array:
     """Strokes wider by that much, or narrower, in the result's pixels."""
     radius = abs(change) / 2 * FINE
     return halo(fine, radius) if change > 0 else 1 - halo(1 - fine, radius)
+
+
+def _as_bytes(values: Array) -> NDArray[np.uint8]:
+    return np.asarray(values.round().clip(0, WHITE), dtype=np.uint8)

@@ -6,9 +6,10 @@ that needs less explaining: little ink, on a smooth ground, and not at the borde
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mnist_edge.images.arrays import Array, blur, erode, grow, resample, smooth
 
@@ -19,7 +20,7 @@ WINDOW: Final = 0.25
 """Half of the closing's window, as a share of the shorter side: strokes may be almost half as wide as the picture."""
 
 ROUGHNESS: Final = 6.0
-"""What a unit of the ground's total variation costs against a unit of ink, in pixels of `VIEW`: strokes are narrower."""
+"""What the ground's total variation costs against ink, in pixels of `VIEW`: strokes are narrower."""
 
 BORDER: Final = 0.4
 """What it costs on top if the border is of the ink's level."""
@@ -60,7 +61,7 @@ class Ink:
     """Whether the ink is darker than the ground."""
 
     @property
-    def mask(self) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
+    def mask(self) -> NDArray[np.bool_]:
         """Pixels of strokes: bool [height, width]."""
         return self.values > max(SOLID * self.full, 1e-6)
 
@@ -100,8 +101,8 @@ def _gradient(picture: Array) -> Array:
     flat = float(np.median(small))
     terms = _quadratic(*small.shape)
     target = small.ravel()
-    weights = np.ones_like(target)
-    coefficients = np.zeros(6)
+    weights: NDArray[Any] = np.ones_like(target)
+    coefficients: NDArray[Any] = np.zeros(6)
     spread = 1.0
     for _ in range(8):
         weighted = terms * weights[:, None]
@@ -111,10 +112,11 @@ def _gradient(picture: Array) -> Array:
         weights = 1 / (1 + (residual / (2 * spread)) ** 2)
     if spread > FLATTENED * float(np.median(abs(target - flat))):
         return np.full_like(picture, flat)
-    return (_quadratic(height, width) @ coefficients).reshape(height, width).astype(np.float32)
+    surface = _quadratic(height, width) @ coefficients
+    return np.asarray(surface.reshape(height, width), dtype=np.float32)
 
 
-def _quadratic(height: int, width: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
+def _quadratic(height: int, width: int) -> NDArray[np.float64]:
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1).reshape(-1, 6)
 
@@ -167,7 +169,8 @@ def _above_ground(picture: Array) -> Array:
     trust = ((share - PAPER[0]) / (PAPER[1] - PAPER[0])).clip(0, 1)
     # A mean reaches across the edge of a shadow, an opening does not.
     lift = (total / np.maximum(share, 1e-6) - ground).clip(0)
-    return picture - ground - trust * lift
+    above: Array = picture - ground - trust * lift
+    return above
 
 
 def _nearby(values: Array) -> Array:

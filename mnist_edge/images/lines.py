@@ -12,7 +12,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_edge.contract import WHITE
 from mnist_edge.errors import ImageFormatError
 from mnist_edge.images.arrays import shrink, smooth
 from mnist_edge.images.cleaning import Mask, outlines, without_lines
@@ -56,17 +55,17 @@ MANY: Final = 300
 REACH: Final = 0.6
 """Of a piece's width: how far from even pieces a cut may be."""
 
-NARROW: Final = 0.6
+NARROW: Final = 0.85
 """Of the usual height: what is narrower is one digit."""
 
-CONTACT: Final = 1.3
-"""Times their strokes' width: neighbours that share no more than that, in one place, are cut even where their width does
-not ask for it; to cut a digit into two tall parts one mostly crosses two strokes."""
+CONTACT: Final = 1.6
+"""Times their strokes' width: neighbours that share no more than that, in one place, are cut even where their width
+does not ask for it; to cut a digit into two tall parts one mostly crosses two strokes."""
 
 TALL_PART: Final = 0.7
 """Of the group's height: both parts are at least so high, or it was a digit's arm that was cut off."""
 
-DETOUR: Final = 0.05
+DETOUR: Final = 0.1
 """What a pixel of the cut costs at the end of its reach, where one through ink costs 1."""
 
 RIM: Final = 3
