@@ -1,23 +1,25 @@
 """Train small image classifiers, export them, prove that the exported files answer alike, and run them anywhere.
 
 >>> from mnist_edge import Classifier
->>> Classifier("artifacts/cnn").predict("photo.png").label
+>>> Classifier().predict("photo.png").label
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mnist_edge.errors import MnistEdgeError
-    from mnist_edge.runtime.classifier import Classifier, Prediction
+    from mnist_edge.runtime.answers import Prediction, Reading
+    from mnist_edge.runtime.classifier import Classifier
 
     __version__: str
 
-__all__ = ["Classifier", "MnistEdgeError", "Prediction", "__version__"]
+__all__ = ["Classifier", "MnistEdgeError", "Prediction", "Reading", "__version__"]
 
 _HOMES = {
     "Classifier": "mnist_edge.runtime.classifier",
     "MnistEdgeError": "mnist_edge.errors",
-    "Prediction": "mnist_edge.runtime.classifier",
+    "Prediction": "mnist_edge.runtime.answers",
+    "Reading": "mnist_edge.runtime.answers",
 }
 
 

@@ -103,7 +103,7 @@ def test_modules_can_be_read_in_one_sitting():
 
 
 def test_public_names():
-    assert mnist_edge.__all__ == ["Classifier", "MnistEdgeError", "Prediction", "__version__"]
+    assert mnist_edge.__all__ == ["Classifier", "MnistEdgeError", "Prediction", "Reading", "__version__"]
     for name in mnist_edge.__all__:
         assert getattr(mnist_edge, name) is not None
         assert name in dir(mnist_edge)

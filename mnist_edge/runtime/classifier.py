@@ -3,43 +3,20 @@
 import itertools
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mnist_edge import images as pictures
-from mnist_edge.contract import HEIGHT, INPUT_NAME, OUTPUT_NAME, WHITE, WIDTH, Contract, Framing
-from mnist_edge.errors import ImageFormatError, ImageTypeError, InputError, UsageError
-from mnist_edge.runtime.answers import novelty, softmax
+from mnist_edge.contract import INPUT_NAME, OUTPUT_NAME, Contract, Framing
+from mnist_edge.errors import ImageTypeError, InputError, UsageError
+from mnist_edge.images import find_digits, frame
+from mnist_edge.runtime.answers import Digit, Prediction, Reading, novelty, softmax
+from mnist_edge.runtime.inputs import as_batch, as_tensor, grey_values
 from mnist_edge.runtime.model import open_model
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 CHUNK: Final = 256
 """Images a call into onnxruntime: its arena keeps the peak of the largest batch it ever saw."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The class an image most likely belongs to, or none."""
-
-    label: str | None
-    """Name of the most probable class; None for a blank picture, or beyond the limits that were asked for."""
-
-    probability: float
-    """Of the most probable class, 0…1, calibrated where the file is."""
-
-    novelty: float | None
-    """The not-a-digit score: the share of real images that look less strange, 0…1; None where the file cannot tell."""
-
-    probabilities: dict[str, float]
-    """The probability of every class, in the order of `Classifier.labels`."""
-
-    logits: dict[str, float]
-    """What the model itself returned for every class, in the same order."""
 
 
 class Classifier:
@@ -81,9 +58,9 @@ class Classifier:
             ImageTypeError: the values are not integers.
             ImageFormatError: another shape, or values outside 0…255.
         """
-        batch = _as_batch(images)
+        batch = as_batch(images)
         chunks = [
-            self._model.session.run([OUTPUT_NAME], {INPUT_NAME: _as_tensor(batch[start : start + CHUNK])})[0]
+            self._model.session.run([OUTPUT_NAME], {INPUT_NAME: as_tensor(batch[start : start + CHUNK])})[0]
             for start in range(0, len(batch), CHUNK)
         ]
         match chunks:
@@ -101,7 +78,7 @@ class Classifier:
 
     def see(self, image: object) -> NDArray[np.uint8]:
         """What the model is shown of a picture, uint8 [28, 28]; takes and raises what `predict` does."""
-        return _as_canonical(image, self.contract.framing)
+        return frame(grey_values(image), self.contract.framing)
 
     def predict(self, image: object, *, min_probability: float = 0.0, max_novelty: float = 1.0) -> Prediction:
         """Classify one picture.
@@ -148,6 +125,31 @@ class Classifier:
                 raise UsageError(f"{name} must be within 0…1, not {limit!r}")
         return self._predict_each(iter(images), min_probability, max_novelty)
 
+    def read(self, image: object, *, min_probability: float = 0.0, max_novelty: float = 1.0) -> Reading:
+        """Read the digits of a line, or of several.
+
+        Args:
+            image: a picture of any kind that `predict` takes; what it can hold is told in `mnist_edge.images.lines`.
+            min_probability: less probable classes are not named.
+            max_novelty: nor are those of more novel digits, where the file can tell.
+
+        Raises:
+            InputError: as `predict` does.
+            UsageError: a limit is not within 0…1, or the model's images were not cropped to their ink.
+        """
+        if self.contract.framing is not Framing.MNIST:
+            raise UsageError("this model was trained on whole pictures, not on what is cropped to its ink: use predict")
+        found = find_digits(grey_values(image))
+        predictions = self.predict_many(
+            (digit.image for digit in found), min_probability=min_probability, max_novelty=max_novelty
+        )
+        return Reading(
+            tuple(
+                Digit(answer.label, answer.probability, answer.novelty, digit.box, digit.line)
+                for digit, answer in zip(found, predictions, strict=True)
+            )
+        )
+
     def _predict_each(
         self, images: Iterator[object], min_probability: float, max_novelty: float
     ) -> Iterator[Prediction | InputError]:
@@ -180,85 +182,3 @@ class Classifier:
                 probabilities=dict(zip(self.labels, shares, strict=True)),
                 logits=dict(zip(self.labels, values, strict=True)),
             )
-
-
-def _as_canonical(image: object, framing: Framing) -> NDArray[np.uint8]:
-    if isinstance(image, np.ndarray):
-        if image.ndim != 2:
-            raise ImageFormatError(
-                f"a picture is a grey array [height, width], not {image.shape}: for a batch [N, 1, 28, 28] use logits"
-            )
-        return pictures.frame(_as_pixels(image), framing)
-    if isinstance(image, (str, os.PathLike)) or hasattr(image, "read"):
-        return pictures.read(cast("str | os.PathLike[str] | BinaryIO", image), framing)
-    if hasattr(image, "getbands"):  # Pillow's, told apart without importing Pillow
-        return pictures.frame(pictures.grey(cast("Image.Image", image), "the image"), framing)
-    raise ImageTypeError(
-        f"cannot classify a {type(image).__name__}: give a path, a file object, a Pillow image or a uint8 array"
-    )
-
-
-def _as_batch(images: ArrayLike) -> NDArray[np.integer[Any]]:
-    """[N, 1, 28, 28], checked as a whole but not copied: a large batch of a wide type is converted chunk by chunk."""
-    try:
-        array = np.asarray(images)
-    except Exception as error:  # ragged lists; tensors and other objects that refuse to become arrays
-        reason = " ".join(str(error).split())
-        raise ImageFormatError(f"images do not form an array ({reason}): stack uint8 arrays of one shape") from error
-    if array.ndim == 3 and array.shape[1:] == (HEIGHT, WIDTH):
-        array = array[:, None]
-    if array.ndim != 4 or array.shape[1:] != (1, HEIGHT, WIDTH):
-        if array.size:
-            _require_numbers(array)
-        raise ImageFormatError(
-            f"images have shape {array.shape}, expected (N, {HEIGHT}, {WIDTH}) or (N, 1, {HEIGHT}, {WIDTH}): "
-            f"{_shape_advice(array.shape)}"
-        )
-    _require_pixels(array)
-    return array
-
-
-def _as_tensor(batch: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(batch, dtype=np.uint8)
-
-
-def _as_pixels(array: NDArray[Any]) -> NDArray[np.uint8]:
-    _require_pixels(array)
-    return array.astype(np.uint8, copy=False)
-
-
-def _require_pixels(array: NDArray[Any]) -> None:
-    if array.dtype == np.uint8:
-        return
-    _require_numbers(array)
-    if array.size and (array.min() < 0 or array.max() > WHITE):
-        raise ImageFormatError(
-            f"pixel values reach from {array.min()} to {array.max()}, expected 0…{WHITE}: scale them to 8 bits"
-        )
-
-
-def _require_numbers(array: NDArray[Any]) -> None:
-    if array.dtype.kind == "f":
-        finite = bool(np.isfinite(array).all())
-        raise ImageTypeError(
-            f"images have type {array.dtype}{'' if finite else ' and hold NaN or infinities'}, expected raw pixels as "
-            "uint8 0…255: for values within 0…1 pass (images * 255).round().astype('uint8'); never normalise"
-        )
-    if array.dtype.kind == "b":
-        raise ImageTypeError("images have type bool, expected uint8 0…255: pass images.astype('uint8') * 255")
-    if array.dtype.kind not in "ui":
-        raise ImageTypeError(f"images have type {array.dtype}, expected an array of uint8 0…255")
-
-
-def _shape_advice(shape: tuple[int, ...]) -> str:
-    match shape:
-        case (28, 28):
-            return "for a single image pass images[None], or use predict"
-        case (_, 28, 28, 1):
-            return "move the channel: images[..., 0]"
-        case (_, 784):
-            return f"unflatten: images.reshape(-1, {HEIGHT}, {WIDTH})"
-        case (_, 3 | 4, 28, 28) | (_, 28, 28, 3 | 4):
-            return "turn colour into grey first"
-        case _:
-            return "use predict for pictures of another size"

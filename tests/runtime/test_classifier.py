@@ -10,7 +10,8 @@ from PIL import Image
 
 from mnist_edge import Classifier
 from mnist_edge.errors import ImageFormatError, ImageNotFoundError, ImageTypeError, ModelNotFoundError, UsageError
-from mnist_edge.runtime.classifier import CHUNK, softmax
+from mnist_edge.runtime.answers import softmax
+from mnist_edge.runtime.classifier import CHUNK
 
 
 @pytest.fixture(scope="module")

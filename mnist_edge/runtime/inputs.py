@@ -1,0 +1,108 @@
+"""What callers may hand to a `Classifier`: batches of raw pixels, and single pictures of any kind."""
+
+import os
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mnist_edge import images as pictures
+from mnist_edge.contract import HEIGHT, WHITE, WIDTH
+from mnist_edge.errors import ImageFormatError, ImageTypeError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def grey_values(image: object) -> NDArray[np.uint8]:
+    """A picture as grey values, uint8 [height, width].
+
+    Args:
+        image: a path, a binary file object, a Pillow image, or an array [height, width] of whole numbers 0…255.
+
+    Raises:
+        ImageNotFoundError: no file at that path.
+        ImageFormatError: it cannot be decoded, or is an array of another shape.
+        ImageTypeError: none of the above kinds.
+    """
+    if isinstance(image, np.ndarray):
+        if image.ndim != 2:
+            raise ImageFormatError(
+                f"a picture is a grey array [height, width], not {image.shape}: for a batch [N, 1, 28, 28] use logits"
+            )
+        _require_pixels(image)
+        return image.astype(np.uint8, copy=False)
+    if isinstance(image, (str, os.PathLike)) or hasattr(image, "read"):
+        return pictures.decode(cast("str | os.PathLike[str] | BinaryIO", image))
+    if hasattr(image, "getbands"):  # Pillow's, told apart without importing Pillow
+        return pictures.grey(cast("Image.Image", image), "the image")
+    raise ImageTypeError(
+        f"cannot classify a {type(image).__name__}: give a path, a file object, a Pillow image or a uint8 array"
+    )
+
+
+def as_batch(images: ArrayLike) -> NDArray[np.integer[Any]]:
+    """Images as [N, 1, 28, 28], checked as a whole but not copied: a large one of a wide type is converted in chunks.
+
+    Raises:
+        ImageTypeError: the values are not integers.
+        ImageFormatError: another shape, or values outside 0…255.
+    """
+    try:
+        array = np.asarray(images)
+    except Exception as error:  # ragged lists; tensors and other objects that refuse to become arrays
+        reason = " ".join(str(error).split())
+        raise ImageFormatError(f"images do not form an array ({reason}): stack uint8 arrays of one shape") from error
+    if array.ndim == 3 and array.shape[1:] == (HEIGHT, WIDTH):
+        array = array[:, None]
+    if array.ndim != 4 or array.shape[1:] != (1, HEIGHT, WIDTH):
+        if array.size:
+            _require_numbers(array)
+        raise ImageFormatError(
+            f"images have shape {array.shape}, expected (N, {HEIGHT}, {WIDTH}) or (N, 1, {HEIGHT}, {WIDTH}): "
+            f"{_shape_advice(array.shape)}"
+        )
+    _require_pixels(array)
+    return array
+
+
+def as_tensor(batch: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+    """Part of a checked batch as onnxruntime takes it."""
+    return np.ascontiguousarray(batch, dtype=np.uint8)
+
+
+def _require_pixels(array: NDArray[Any]) -> None:
+    if array.dtype == np.uint8:
+        return
+    _require_numbers(array)
+    if array.size and (array.min() < 0 or array.max() > WHITE):
+        raise ImageFormatError(
+            f"pixel values reach from {array.min()} to {array.max()}, expected 0…{WHITE}: scale them to 8 bits"
+        )
+
+
+def _require_numbers(array: NDArray[Any]) -> None:
+    if array.dtype.kind == "f":
+        finite = bool(np.isfinite(array).all())
+        raise ImageTypeError(
+            f"images have type {array.dtype}{'' if finite else ' and hold NaN or infinities'}, expected raw pixels as "
+            "uint8 0…255: for values within 0…1 pass (images * 255).round().astype('uint8'); never normalise"
+        )
+    if array.dtype.kind == "b":
+        raise ImageTypeError("images have type bool, expected uint8 0…255: pass images.astype('uint8') * 255")
+    if array.dtype.kind not in "ui":
+        raise ImageTypeError(f"images have type {array.dtype}, expected an array of uint8 0…255")
+
+
+def _shape_advice(shape: tuple[int, ...]) -> str:
+    match shape:
+        case (28, 28):
+            return "for a single image pass images[None], or use predict"
+        case (_, 28, 28, 1):
+            return "move the channel: images[..., 0]"
+        case (_, 784):
+            return f"unflatten: images.reshape(-1, {HEIGHT}, {WIDTH})"
+        case (_, 3 | 4, 28, 28) | (_, 28, 28, 3 | 4):
+            return "turn colour into grey first"
+        case _:
+            return "use predict for pictures of another size"
