@@ -143,10 +143,23 @@ class Classifier:
         """
         if isinstance(images, (str, bytes, os.PathLike)):
             raise ImageTypeError(f"several pictures are expected, not {images!r}: use predict, or give a list")
-        for name, limit in (("min_probability", min_probability), ("max_novelty", max_novelty)):
-            if not 0 <= limit <= 1:
-                raise UsageError(f"{name} must be within 0…1, not {limit!r}")
+        _require_limits(min_probability, max_novelty)
         return self._predict_each(iter(images), min_probability, max_novelty)
+
+    def answers(
+        self, images: ArrayLike, *, min_probability: float = 0.0, max_novelty: float = 1.0
+    ) -> Iterator[Prediction]:
+        """Classify images that are what the model takes, as `logits` does; `predict` would frame them first.
+
+        Raises:
+            ImageTypeError: the values are not integers.
+            ImageFormatError: another shape than `logits` takes, or values outside 0…255.
+            UsageError: a limit is not within 0…1.
+        """
+        _require_limits(min_probability, max_novelty)
+        batch = _as_batch(images)[:, 0]
+        chunks = (batch[start : start + CHUNK] for start in range(0, len(batch), CHUNK))
+        return (answer for chunk in chunks for answer in self._answer(chunk, min_probability, max_novelty))
 
     def _predict_each(
         self, images: Iterator[object], min_probability: float, max_novelty: float
@@ -180,6 +193,12 @@ class Classifier:
                 probabilities=dict(zip(self.labels, shares, strict=True)),
                 logits=dict(zip(self.labels, values, strict=True)),
             )
+
+
+def _require_limits(min_probability: float, max_novelty: float) -> None:
+    for name, limit in (("min_probability", min_probability), ("max_novelty", max_novelty)):
+        if not 0 <= limit <= 1:
+            raise UsageError(f"{name} must be within 0…1, not {limit!r}")
 
 
 def _as_canonical(image: object, framing: Framing) -> NDArray[np.uint8]:
