@@ -23,7 +23,13 @@ ALLOWED = {
     "runtime": (FOUNDATION | {"images", "runtime"}, {"numpy", "onnxruntime", "PIL"}),
     "training": (FOUNDATION | {"images", "training"}, {"numpy", "torch", "torchvision", "platformdirs"}),
     "export": (FOUNDATION | {"runtime", "training", "export"}, {"numpy", "torch", "onnx", "onnxruntime"}),
-    "cli": (FOUNDATION | {"images", "runtime", "training", "export", "cli"}, {"typer", "rich", "torch"}),
+    # These two see the runtime's side and the training's, and belong to neither.
+    "inputs": (FOUNDATION | {"images", "training"}, {"numpy"}),
+    "doctor": (FOUNDATION | {"runtime", "training"}, STDLIB_ONLY),
+    "cli": (
+        FOUNDATION | {"images", "runtime", "training", "export", "inputs", "doctor", "cli"},
+        {"typer", "rich", "torch"},
+    ),
     "__init__": ({"errors", "runtime"}, STDLIB_ONLY),
     "__main__": ({"cli"}, STDLIB_ONLY),
 }

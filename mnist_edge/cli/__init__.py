@@ -8,6 +8,8 @@ from mnist_edge.errors import DataError, InputError, MnistEdgeError, ModelError,
 
 FAILED: Final = 1
 INTERRUPTED: Final = 130
+PIPE_CLOSED: Final = 141
+"""What a shell reports of a tool whose reader has gone (128 + SIGPIPE)."""
 
 _EXIT_CODES: Final = {UsageError: 2, DataError: 3, InputError: 3, ModelError: 4}
 

@@ -1,13 +1,24 @@
 """What the commands print: tables on stdout, the progress of a training on stderr."""
 
+import contextlib
+import functools
 import json
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import typer
+
+from mnist_edge.cli import PIPE_CLOSED
+
 if TYPE_CHECKING:
+    from mnist_edge.doctor import Finding
     from mnist_edge.export.pipeline import Outcome
     from mnist_edge.training.loop import Epoch
+
+MANY: Final = 100
+"""So many images are answered before a bar could be read."""
 
 EVERY_BATCHES: Final = 100
 """Off a terminal the loss is told once in so many batches."""
@@ -18,9 +29,43 @@ def note(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def print_json(value: object, *, indent: int | None = 2) -> None:
+@contextlib.contextmanager
+def leaving_when_pipe_closes() -> Iterator[None]:
+    """Stop without a word when whoever reads stdout has seen enough."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still buffered goes nowhere, or the interpreter would complain of it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(PIPE_CLOSED) from None
+
+
+@contextlib.contextmanager
+def counting(total: Callable[[], int]) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr for many images, where a person looks at stderr and at nothing else.
+
+    Args:
+        total: tells how many there will be; asked only where a bar can be shown.
+
+    Returns:
+        What to call with the number of images that have been dealt with since.
+    """
+    if sys.stdout.isatty() or not sys.stderr.isatty() or (count := total()) <= MANY:
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Left to itself, rich would send what is printed on stdout to the bar's console.
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
+        yield functools.partial(progress.advance, progress.add_task("", total=count))
+
+
+def print_json(value: object) -> None:
     """One JSON document on stdout."""
-    print(json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False), flush=True)
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False), flush=True)
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -51,6 +96,19 @@ def print_outcomes(outcomes: Iterable["Outcome"]) -> None:
             for outcome in outcomes
         ],
     )
+
+
+def print_findings(findings: Iterable["Finding"]) -> None:
+    """A paragraph a topic; below a finding that is not well, what to do about it."""
+    marks = {"ok": " ", "remark": "!", "broken": "✗"}
+    topic = None
+    for finding in findings:
+        if finding.topic != topic:
+            print(finding.topic if topic is None else f"\n{finding.topic}")
+            topic = finding.topic
+        print(f"{marks[finding.state]} {finding.name:18} {finding.value}")
+        if finding.remedy:
+            print(f"{'':20} → {finding.remedy}")
 
 
 class TrainingProgress:

@@ -120,9 +120,7 @@ class Classifier:
         """
         if isinstance(images, (str, bytes, os.PathLike)):
             raise ImageTypeError(f"several pictures are expected, not {images!r}: use predict, or give a list")
-        for name, limit in (("min_probability", min_probability), ("max_novelty", max_novelty)):
-            if not 0 <= limit <= 1:
-                raise UsageError(f"{name} must be within 0…1, not {limit!r}")
+        _require_limits(min_probability, max_novelty)
         return self._predict_each(iter(images), min_probability, max_novelty)
 
     def read(self, image: object, *, min_probability: float = 0.0, max_novelty: float = 1.0) -> Reading:
@@ -140,15 +138,29 @@ class Classifier:
         if self.contract.framing is not Framing.MNIST:
             raise UsageError("this model was trained on whole pictures, not on what is cropped to its ink: use predict")
         found = find_digits(grey_values(image))
-        predictions = self.predict_many(
-            (digit.image for digit in found), min_probability=min_probability, max_novelty=max_novelty
-        )
+        images = np.stack([digit.image for digit in found]) if found else np.empty((0, HEIGHT, WIDTH), np.uint8)
+        predictions = self.answers(images, min_probability=min_probability, max_novelty=max_novelty)
         return Reading(
             tuple(
                 Digit(answer.label, answer.probability, answer.novelty, digit.box, digit.line)
                 for digit, answer in zip(found, predictions, strict=True)
             )
         )
+
+    def answers(
+        self, images: ArrayLike, *, min_probability: float = 0.0, max_novelty: float = 1.0
+    ) -> Iterator[Prediction]:
+        """Classify images that are what the model takes, as `logits` does; `predict` would frame them first.
+
+        Raises:
+            ImageTypeError: the values are not integers.
+            ImageFormatError: another shape than `logits` takes, or values outside 0…255.
+            UsageError: a limit is not within 0…1.
+        """
+        _require_limits(min_probability, max_novelty)
+        batch = as_batch(images)
+        chunks = (batch[start : start + CHUNK] for start in range(0, len(batch), CHUNK))
+        return (answer for chunk in chunks for answer in self._answer(as_tensor(chunk), min_probability, max_novelty))
 
     def _predict_each(
         self, images: Iterator[object], min_probability: float, max_novelty: float
@@ -182,3 +194,9 @@ class Classifier:
                 probabilities=dict(zip(self.labels, shares, strict=True)),
                 logits=dict(zip(self.labels, values, strict=True)),
             )
+
+
+def _require_limits(min_probability: float, max_novelty: float) -> None:
+    for name, limit in (("min_probability", min_probability), ("max_novelty", max_novelty)):
+        if not 0 <= limit <= 1:
+            raise UsageError(f"{name} must be within 0…1, not {limit!r}")

@@ -143,6 +143,12 @@ _LOAD_ERRORS: Final[tuple[Any, ...]] = (
 )
 
 
+def providers() -> list[str]:
+    """What this build of onnxruntime could compute on; sessions here are the CPU's."""
+    names: list[str] = ort.get_available_providers()
+    return names
+
+
 def checked_threads(threads: object, name: str = "threads") -> int:
     """The number itself; raises UsageError where a pool cannot have that size."""
     if (

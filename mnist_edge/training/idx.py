@@ -4,10 +4,13 @@ A file is a big-endian header (two zero bytes, a type code, the number of dimens
 followed by the values in C order. MNIST uses one type only, unsigned bytes, and so does this module.
 """
 
+import contextlib
 import gzip
 import hashlib
+import math
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -47,14 +50,41 @@ def read(path: Path, *, dimensions: int) -> NDArray[np.uint8]:
     Raises:
         DataFormatError: wrong magic, another type or rank, truncated, trailing bytes, or damaged compression.
     """
+    with _opened(path) as (stream, size):
+        shape = _shape(stream, path, dimensions, size)
+        values = _values(stream, path, math.prod(shape))
+        _require_end(stream, path)
+        return values.reshape(shape)
+
+
+def read_shape(path: Path, *, dimensions: int) -> tuple[int, ...]:
+    """The dimensions alone, held against the file's size. Raises as `read` does."""
+    with _opened(path) as (stream, size):
+        return _shape(stream, path, dimensions, size)
+
+
+def read_in_chunks(path: Path, *, dimensions: int, chunk: int) -> Iterator[NDArray[np.uint8]]:
+    """What `read` returns, so many rows at a time; what is wrong behind the header shows when it is reached."""
+    with _opened(path) as (stream, size):
+        rows, *row = _shape(stream, path, dimensions, size)
+        for start in range(0, rows, chunk):
+            count = min(chunk, rows - start)
+            yield _values(stream, path, count * math.prod(row)).reshape(count, *row)
+        _require_end(stream, path)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    # The uncompressed stream, and how many bytes it should hold.
     with path.open("rb") as file:
         compressed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
     try:
         if compressed:
             with gzip.open(path) as stream:
-                return _decode(stream, path, dimensions, _uncompressed_size(path))  # type: ignore[arg-type]  # GzipFile reads as BinaryIO does
-        with path.open("rb") as stream:
-            return _decode(stream, path, dimensions, path.stat().st_size)
+                yield stream, _uncompressed_size(path)  # type: ignore[misc]  # GzipFile reads as BinaryIO does
+        else:
+            with path.open("rb") as file:
+                yield file, path.stat().st_size
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataFormatError(f"{path}: damaged gzip data ({error}): fetch the file again") from error
 
@@ -70,7 +100,7 @@ def _uncompressed_size(path: Path) -> int:
         return int.from_bytes(file.read(4), "little")
 
 
-def _decode(stream: BinaryIO, path: Path, dimensions: int, size: int) -> NDArray[np.uint8]:
+def _shape(stream: BinaryIO, path: Path, dimensions: int, size: int) -> tuple[int, ...]:
     magic = stream.read(4)
     expected_magic = bytes((0, 0, _UBYTE, dimensions))
     if magic != expected_magic:
@@ -82,14 +112,22 @@ def _decode(stream: BinaryIO, path: Path, dimensions: int, size: int) -> NDArray
     if len(header) < 4 * dimensions:
         raise DataFormatError(f"{path}: truncated within its header: fetch the file again")
     shape = struct.unpack(f">{dimensions}I", header)
-    count = int(np.prod(shape, dtype=object))
-    declared = 4 + len(header) + count
+    declared = 4 + len(header) + math.prod(shape)
     if declared != size:
         raise DataFormatError(
             f"{path}: its header declares {declared:,} bytes for shape {shape}, the file holds {size:,}: fetch it again"
         )
-    # One byte more than declared, so that trailing data and a damaged checksum show.
-    values = stream.read(count + 1)
+    return shape
+
+
+def _values(stream: BinaryIO, path: Path, count: int) -> NDArray[np.uint8]:
+    values = stream.read(count)
     if len(values) != count:
-        raise DataFormatError(f"{path}: holds {len(values):,} values instead of {count:,}: fetch the file again")
-    return np.frombuffer(values, dtype=np.uint8).reshape(shape)
+        raise DataFormatError(f"{path}: holds fewer values than its header declares: fetch the file again")
+    return np.frombuffer(values, dtype=np.uint8)
+
+
+def _require_end(stream: BinaryIO, path: Path) -> None:
+    # Reading on also shows a damaged checksum.
+    if stream.read(1):
+        raise DataFormatError(f"{path}: holds more values than its header declares: fetch the file again")

@@ -1,0 +1,169 @@
+"""The commands of a device: `predict`, `info`, `selftest`, `doctor`. They need neither torch nor the network."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnist_edge.cli import FAILED, complain, exit_code
+from mnist_edge.cli.answers import Answer, printer
+from mnist_edge.cli.display import counting, leaving_when_pipe_closes, print_findings, print_json, print_table
+from mnist_edge.cli.options import DEFAULT_BUNDLE, Json
+from mnist_edge.errors import InputError, MnistEdgeError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mnist_edge.inputs import Chunk
+    from mnist_edge.runtime.album import Album
+    from mnist_edge.runtime.classifier import Classifier, Prediction
+
+
+def predict(
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            help="Picture files, folders of them, quoted patterns (** for all folders below), IDX or .npy files of "
+            "28×28 images, or - for one picture on stdin."
+        ),
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="A bundle, an .onnx file or the name of a pretrained model.")
+    ] = None,
+    min_probability: Annotated[
+        float, typer.Option(min=0, max=1, help="Answer none where no class is as probable.")
+    ] = 0.0,
+    max_novelty: Annotated[
+        float, typer.Option(min=0, max=1, help="Answer none where a picture looks less like the training images.")
+    ] = 1.0,
+    show: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write what the model saw of each picture as a PNG file.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one line of JSON an image.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
+) -> None:
+    """Name the class of images. An image that cannot be read is reported and does not stop the others."""
+    if json and csv:
+        raise UsageError("--json and --csv exclude each other: give one of them")
+    with leaving_when_pipe_closes():
+        from mnist_edge import inputs
+        from mnist_edge.runtime.album import Album
+        from mnist_edge.runtime.classifier import CHUNK, Classifier
+
+        classifier = Classifier(model)
+        write = printer(as_json=json, as_csv=csv)
+        album = Album(show) if show else None
+        limits = {"min_probability": min_probability, "max_novelty": max_novelty}
+        worst = 0
+        with counting(lambda: sum(item.count for item in inputs.expand(images))) as advance:
+            for chunk in inputs.in_chunks(inputs.expand(images), CHUNK):
+                answers = list(zip(chunk.names, _answers(classifier, chunk, limits, album), strict=True))
+                write(answers)
+                sys.stdout.flush()
+                worst = max(worst, _complain_of_errors(answers))
+                advance(len(answers))
+    raise typer.Exit(worst)
+
+
+def _answers(
+    classifier: "Classifier", chunk: "Chunk", limits: dict[str, float], album: "Album | None"
+) -> "Iterator[Prediction | MnistEdgeError]":
+    if isinstance(chunk.content, MnistEdgeError):
+        yield chunk.content
+    elif album:
+        pictures = isinstance(chunk.content, list)
+        for name, image in zip(chunk.names, chunk.content, strict=True):
+            try:
+                seen = classifier.see(image) if pictures else image
+            except InputError as error:
+                yield error
+                continue
+            album.add(name, seen)
+            yield from classifier.answers(seen[None], **limits)
+    elif isinstance(chunk.content, list):
+        yield from classifier.predict_each(chunk.content, **limits)
+    else:
+        yield from classifier.answers(chunk.content, **limits)
+
+
+def _complain_of_errors(answers: list[Answer]) -> int:
+    errors = [answer for _, answer in answers if isinstance(answer, MnistEdgeError)]
+    for error in errors:
+        complain(error)
+    return max(map(exit_code, errors), default=0)
+
+
+def info(
+    target: Annotated[Path, typer.Argument(help="A bundle or an .onnx file.")] = DEFAULT_BUNDLE,
+    json: Json = False,
+) -> None:
+    """Tell what a bundle or a single file holds: contract, provenance, digests, measured parity."""
+    from mnist_edge.runtime.describe import describe
+
+    facts = describe(target)
+    if json:
+        print_json(facts)
+        return
+    contract, provenance = facts["contract"], facts["provenance"]
+    for name, value in (
+        ("input", "{name}: {dtype} {shape}".format(**contract["input"])),
+        ("output", "{name}: {dtype} {shape}".format(**contract["output"])),
+        ("labels", ", ".join(contract["labels"])),
+        ("normalization", "(pixel / 255 - {mean}) / {std}, inside the graph".format(**contract["normalization"])),
+        ("architecture", f"{provenance['architecture']}, {provenance['parameters']:,} parameters"),
+        ("trained on", f"{provenance['data']['name']}, seed {provenance['seed']}"),
+        ("model", f"SHA-256 {provenance['model_sha256']}"),
+        ("trained by", ", ".join(f"{package} {version}" for package, version in provenance["trained_by"].items())),
+        ("exported by", ", ".join(f"{package} {version}" for package, version in provenance["exported_by"].items())),
+    ):
+        print(f"{name:14} {value}")
+    print()
+    print_table(
+        ("file", "size", "max |Δlogit|", "flips", "accuracy", "state", "SHA-256"),
+        [
+            (
+                name,
+                f"{entry['bytes'] / 1000:,.1f} KB",
+                f"{entry['parity']['max_abs_diff']:.1e}" if "parity" in entry else "-",
+                str(entry["parity"]["flips"]) if "parity" in entry else "-",
+                f"{100 * entry['parity']['accuracy']:.2f} %" if "parity" in entry else "-",
+                entry["state"],
+                f"{entry['sha256'][:16]}…",
+            )
+            for name, entry in facts["files"].items()
+        ],
+    )
+
+
+def selftest(
+    file: Annotated[Path, typer.Argument(help="An .onnx file.")],
+    json: Json = False,
+) -> None:
+    """Answer a file's golden vectors with this machine's onnxruntime, offline, and compare with PyTorch's answers."""
+    from mnist_edge.runtime import selftest as check
+    from mnist_edge.runtime.model import open_model
+
+    result = check.run(open_model(file))
+    if json:
+        print_json({"file": str(file), **dataclasses.asdict(result)})
+    else:
+        print(
+            f"{file}: ok, {result.vectors} golden vectors answered as PyTorch does "
+            f"(max |Δlogit| {result.max_abs_diff:.1e}, allowed {result.tolerance:.1e})"
+        )
+
+
+def doctor(json: Json = False) -> None:
+    """Tell what is installed here, what this machine offers, which models and data are found, and mend what is not."""
+    from mnist_edge.doctor import State, examine
+
+    findings = list(examine())
+    broken = any(finding.state is State.BROKEN for finding in findings)
+    if json:
+        print_json({"healthy": not broken, "findings": [dataclasses.asdict(finding) for finding in findings]})
+    else:
+        print_findings(findings)
+    if broken:
+        raise typer.Exit(FAILED)

@@ -1,0 +1,242 @@
+"""The commands of the machine that trains and exports: `train`, `export`, `verify`, `evaluate`.
+
+Heavy modules are imported inside them, so that ``--help`` is quick and a device needs no torch.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mnist_edge import bundle
+from mnist_edge.bundle import ARTIFACTS, Format
+from mnist_edge.cli import INTERRUPTED, complain, exit_code
+from mnist_edge.cli.display import TrainingProgress, note, print_json, print_outcomes, print_table
+from mnist_edge.cli.options import DEFAULT_BUNDLE, Json
+from mnist_edge.errors import DataNotFoundError, UsageError
+from mnist_edge.extras import require
+from mnist_edge.training.recipes import DEFAULT_LR, RECIPES, Architecture, OptimizerName, Recipe, Schedule, suited
+
+if TYPE_CHECKING:
+    from mnist_edge.training.datasets import Dataset
+
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="Data set: a name, an IDX or image folder, a CSV file.  [default: what the model was trained on]"
+    ),
+]
+Bundle = Annotated[Path, typer.Argument(help="A bundle: the folder that train made.")]
+
+
+def train(
+    model: Annotated[Architecture, typer.Option(help="Architecture, and with it the recipe.")] = Architecture.CNN,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Data set: a name, an IDX or image folder, a CSV file.  [default: $MNIST_EDGE_DATA or mnist]"
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Bundle to write.  [default: artifacts/<model>]")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Decides weights, order and distortions.")] = 0,
+    device: Annotated[str, typer.Option(help="Where PyTorch computes: cpu, cuda, mps.")] = "cpu",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate; its peak with one-cycle.")] = None,
+    optimizer: Annotated[OptimizerName | None, typer.Option(help="PyTorch optimizer.")] = None,
+    schedule: Annotated[Schedule | None, typer.Option(help="How the learning rate moves.")] = None,
+    momentum: Annotated[float | None, typer.Option(help="SGD's, Nesterov.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Weight decay.")] = None,
+    label_smoothing: Annotated[float | None, typer.Option(help="Share of each target spread over all classes.")] = None,
+    augment: Annotated[bool | None, typer.Option(help="Distort the training images at random.")] = None,
+    average: Annotated[float | None, typer.Option(help="Decay of the weights' moving average; 0 for none.")] = None,
+    autocast: Annotated[bool | None, typer.Option(help="Compute in bfloat16 where the processor can.")] = None,
+    json: Json = False,
+) -> None:
+    """Train a model and write the first half of its bundle, renewed after every epoch.
+
+    Options that are not given come from the architecture's own recipe.
+    """
+    recipe = _recipe(
+        model,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        optimizer=optimizer,
+        schedule=schedule,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        label_smoothing=label_smoothing,
+        augment=augment,
+        average=average,
+        autocast=autocast,
+    )
+    require("torch", extra="train")
+    from mnist_edge.training import datasets
+    from mnist_edge.training.train import train as run
+
+    folder = ARTIFACTS / model if out is None else out
+    dataset = datasets.load(data)
+    if {epochs, batch_size, lr} == {None}:
+        recipe = suited(recipe, len(dataset.train))
+    note(
+        f"{model} on {dataset.name}: {len(dataset.train):,} training and {len(dataset.test):,} test images, "
+        f"{len(dataset.labels)} classes, {recipe.epochs} epochs of batches of {recipe.batch_size}"
+    )
+    finished = 0
+    with TrainingProgress(recipe.epochs) as progress:
+
+        def on_epoch(epoch: Any) -> None:
+            nonlocal finished
+            finished = epoch.number
+            progress.epoch(epoch)
+
+        try:
+            history = run(
+                dataset, model, recipe, folder, seed=seed, device=device, on_batch=progress.batch, on_epoch=on_epoch
+            )
+        except KeyboardInterrupt:
+            kept = (
+                f"{folder} holds the model of epoch {finished}"
+                if finished
+                else "no epoch was finished, nothing written"
+            )
+            note(f"interrupted: {kept}")
+            raise typer.Exit(INTERRUPTED) from None
+    if json:
+        print_json({"bundle": str(folder), **bundle.read_training(folder)})
+    else:
+        test = history[-1].test
+        print(f"{folder}: {100 * test.accuracy:.2f} % of {test.total:,} test images right")
+        note(f"next:  mnist-edge export {folder}")
+
+
+def _recipe(model: Architecture, **given: Any) -> Recipe:
+    changes = {name: value for name, value in given.items() if value is not None}
+    recipe = RECIPES[model]
+    if changes.get("momentum") and changes.get("optimizer", recipe.optimizer) is not OptimizerName.SGD:
+        raise UsageError("--momentum is SGD's alone: leave it out, or add  --optimizer sgd")
+    if changes.get("optimizer", recipe.optimizer) is not recipe.optimizer and "lr" not in changes:
+        # The recipe's rate was chosen for the recipe's optimizer.
+        changes["lr"] = DEFAULT_LR[changes["optimizer"]]
+    return dataclasses.replace(recipe, **changes)
+
+
+def export(
+    target: Bundle = DEFAULT_BUNDLE,
+    formats: Annotated[str, typer.Option(help="Which files to make, separated by commas.")] = ",".join(Format),
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Convert a trained model, prove that every file answers as it does, and write the manifest.
+
+    A file that misses its tolerance is not written.
+    """
+    chosen = _formats(formats)
+    _require_exporters()
+    from mnist_edge.export import pipeline
+
+    outcomes: list[pipeline.Outcome] = []
+
+    def report(outcome: pipeline.Outcome) -> None:
+        outcomes.append(outcome)
+        note(f"{outcome.format.file_name}: {'failed' if outcome.error else 'as PyTorch'}")
+
+    dataset = _data_of(target, data)
+    note(f"comparing with PyTorch on {len(dataset.test):,} images")
+    manifest = pipeline.export(target, dataset, chosen, report)
+    if json:
+        print_json({"bundle": str(target), **manifest})
+    else:
+        print_outcomes(outcomes)
+
+
+def _require_exporters() -> None:
+    for package in ("torch", "onnx", "onnxscript"):
+        require(package, extra="train")
+
+
+def _formats(text: str) -> list[Format]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in list(Format)]
+    if unknown or not names:
+        raise UsageError(f"unknown format {', '.join(unknown) or repr(text)}: choose from {', '.join(Format)}")
+    return [form for form in Format if form in names]
+
+
+def _data_of(folder: Path, wanted: str | None) -> "Dataset":
+    from mnist_edge.training import datasets
+
+    if wanted is not None:
+        return datasets.load(wanted)
+    recorded = bundle.read_training(folder)["data"]["source"]
+    try:
+        return datasets.load(recorded)
+    except DataNotFoundError as error:
+        raise DataNotFoundError(f"{error}; if the training's data have moved, name them with --data") from error
+
+
+def verify(target: Bundle = DEFAULT_BUNDLE, data: Data = None, json: Json = False) -> None:
+    """Prove a bundle again: digests, contract, weights, golden vectors, and parity on the whole test set."""
+    manifest = bundle.read_manifest(target)
+    _require_exporters()
+    from mnist_edge.export import pipeline
+
+    dataset = _data_of(target, data)
+    exported = [form.file_name for form in Format if form.file_name in manifest["files"]]
+    note(f"comparing {', '.join(exported)} with PyTorch on {len(dataset.test):,} images")
+    outcomes = pipeline.verify(target, dataset)
+    if json:
+        print_json(
+            [
+                {
+                    "file": outcome.format.file_name,
+                    "bytes": outcome.bytes,
+                    "parity": outcome.parity.as_dict() if outcome.parity else None,
+                    "error": str(outcome.error) if outcome.error else None,
+                }
+                for outcome in outcomes
+            ]
+        )
+    else:
+        print_outcomes(outcomes)
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    for error in errors:
+        complain(error)
+    if errors:
+        raise typer.Exit(max(map(exit_code, errors)))
+
+
+def evaluate(
+    target: Annotated[Path, typer.Argument(help="A bundle, its model.pth, or an exported file.")] = DEFAULT_BUNDLE,
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Judge any form of a model on a test set: loss, accuracy, confusion matrix, figures of every class."""
+    from mnist_edge.export.evaluation import evaluate as run
+    from mnist_edge.training import datasets
+
+    folder = target if target.is_dir() else target.parent
+    known = data is None and (folder / bundle.TRAINING).is_file()
+    dataset = _data_of(folder, data) if known else datasets.load(data)
+    result = run(target, dataset.labels, dataset.test)
+    if json:
+        print_json({"model": str(target), "data": dataset.name, **result.as_dict()})
+        return
+    figures = result.metrics
+    print(
+        f"{target} on {dataset.name}: loss {figures.loss:.4f}, accuracy {figures.correct}/{figures.total} "
+        f"({100 * figures.accuracy:.2f} %)\n"
+    )
+    per_class = result.as_dict()["per_class"]
+    print_table(
+        ("class", "images", "precision", "recall", "F1"),
+        [
+            (label, str(row["support"]), *(f"{100 * row[name]:.2f} %" for name in ("precision", "recall", "f1")))
+            for label, row in per_class.items()
+        ],
+    )
+    print("\nconfusion: a row for each true class, a column for each answer")
+    rows = zip(result.labels, result.confusion.tolist(), strict=True)
+    print_table(("", *result.labels), [(label, *map(str, counts)) for label, counts in rows])

@@ -1,0 +1,283 @@
+"""What is installed, what the machine offers, which models and data are found, and what to do about problems.
+
+A probe that fails becomes a finding like any other; `examine` itself never raises.
+"""
+
+import contextlib
+import functools
+import os
+import platform
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from mnist_edge import bundle
+from mnist_edge.bundle import ARTIFACTS
+from mnist_edge.errors import MissingExtraError, MnistEdgeError
+
+CPU_FEATURES: Final = {
+    "avx2": "avx2",
+    "fma": "fma",
+    "avx512f": "avx512f",
+    "avx512_vnni": "avx512_vnni",
+    "avx_vnni": "avx_vnni",
+    "avx512_bf16": "avx512_bf16",
+    "amx_int8": "amx_int8",
+    "asimd": "asimd",
+    "asimddp": "asimddp (dot product)",
+    "i8mm": "i8mm",
+    "bf16": "bf16",
+    "sve": "sve",
+}
+"""The processor features that onnxruntime's kernels make use of, as Linux spells them, and as they are shown."""
+
+_PACKAGE: Final = "mnist-edge"
+_CPUINFO: Final = Path("/proc/cpuinfo")
+_CGROUP: Final = Path("/sys/fs/cgroup")
+_TELEMETRY: Final = "ORT_DISABLE_TELEMETRY"
+
+
+class State(StrEnum):
+    """How much a finding matters."""
+
+    OK = "ok"
+    REMARK = "remark"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    topic: str
+    name: str
+    value: str
+    state: State = State.OK
+    remedy: str | None = None
+    """What to do about it."""
+
+
+Findings = Iterator[Finding]
+
+
+def examine(folder: Path = ARTIFACTS) -> Findings:
+    """Every finding, topic after topic; `folder` is where bundles are looked for."""
+    telemetry = os.environ.get(_TELEMETRY)  # before anything imports onnxruntime
+    for topic, probe in (
+        ("versions", _versions),
+        ("processor", _processor),
+        ("threads", _threads),
+        ("memory", _memory),
+        ("onnxruntime", functools.partial(_onnxruntime, telemetry)),
+        ("models", functools.partial(_models, folder)),
+        ("data", _data),
+    ):
+        try:
+            yield from probe()
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with this machine is what is being looked for
+            yield _broken(topic, "probe", error)
+
+
+def _broken(topic: str, name: str, error: Exception, remedy: str | None = None) -> Finding:
+    # Our own messages say after the colon what to do.
+    text = " ".join(str(error).split()) if isinstance(error, MnistEdgeError) else f"failed ({error!r})"
+    return Finding(topic, name, text, State.BROKEN, remedy)
+
+
+def _versions() -> Findings:
+    yield Finding("versions", _PACKAGE, metadata.version(_PACKAGE))
+    yield Finding("versions", "Python", f"{platform.python_version()} on {platform.platform()}")
+    missing: dict[str, list[str]] = {}
+    for package, minimum, extra in _requirements():
+        try:
+            installed = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            if extra is None:
+                yield Finding("versions", package, "not installed", State.BROKEN, _pip(f"{package}>={minimum}"))
+            else:
+                missing.setdefault(extra, []).append(package)
+            continue
+        if _numbers(installed) < _numbers(minimum):
+            value, remedy = f"{installed}, older than {minimum}", _pip(f"{package}>={minimum}")
+            yield Finding("versions", package, value, State.BROKEN if extra is None else State.REMARK, remedy)
+        else:
+            yield Finding("versions", package, installed)
+    for extra, packages in missing.items():
+        remedy = f"{_pip(f'{_PACKAGE}[{extra}]')}  where models are trained and exported; not needed on a device"
+        yield Finding("versions", ", ".join(packages), "not installed", State.REMARK, remedy)
+
+
+def _requirements() -> Iterator[tuple[str, str, str | None]]:
+    # "torch>=2.9; extra == 'train'": what users may lack. A developer's tools are no concern of theirs.
+    pattern = re.compile(r"([\w.-]+)>=([\d.]+)(?:.*extra == ['\"](\w+)['\"])?")
+    found = [match.groups() for text in metadata.requires(_PACKAGE) or () if (match := pattern.match(text))]
+    return ((package, minimum, extra) for package, minimum, extra in found if extra != "dev")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, match[0].split("."))) if match else ()
+
+
+def _pip(requirement: str) -> str:
+    return f"pip install '{requirement}'"
+
+
+def _processor() -> Findings:
+    try:
+        text = _CPUINFO.read_text(errors="replace")
+    except OSError:
+        yield Finding("processor", "model", platform.processor() or platform.machine() or "unknown")
+        yield Finding("processor", "features", "unknown on this system")
+        return
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+    yield Finding("processor", "model", fields.get("model name") or platform.machine())
+    flags = set((fields.get("flags") or fields.get("Features") or "").split())
+    known = ", ".join(shown for flag, shown in CPU_FEATURES.items() if flag in flags)
+    if "flags" in fields and "avx2" not in flags:
+        remedy = "int8 models are slow on this processor, measure before you choose one"
+        yield Finding("processor", "features", f"{known or 'none'}: no AVX2", State.REMARK, remedy)
+    else:
+        yield Finding("processor", "features", known or "none that onnxruntime makes use of")
+
+
+def _threads() -> Findings:
+    yield Finding("threads", "host cores", str(os.cpu_count() or "unknown"))
+    if hasattr(os, "sched_getaffinity"):
+        yield Finding("threads", "affinity", f"{len(os.sched_getaffinity(0))} cores")
+    quota = _cgroup_line("cpu.max").split()
+    if len(quota) == 2 and all(map(str.isdecimal, quota)):
+        yield Finding("threads", "cgroup quota", f"{int(quota[0]) / int(quota[1]):.2f} cores")
+    else:
+        yield Finding("threads", "cgroup quota", "none found")
+    from mnist_edge.runtime.session import THREADS_VARIABLE, default_threads
+
+    yield Finding("threads", THREADS_VARIABLE, os.environ.get(THREADS_VARIABLE) or "not set")
+    try:
+        yield Finding("threads", "used", str(default_threads()))
+    except MnistEdgeError as error:
+        yield _broken("threads", "used", error, f"unset {THREADS_VARIABLE}, or set it to a whole number")
+
+
+def _cgroup_line(name: str) -> str:
+    try:
+        return (_CGROUP / name).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _memory() -> Findings:
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # no such question on Windows
+        yield Finding("memory", "of the host", _gigabytes(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))
+    limits = {"cgroup": _cgroup_line("memory.max")}
+    with contextlib.suppress(ImportError):  # not on Windows
+        import resource
+
+        soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+        limits["ulimit -v"] = "" if soft == resource.RLIM_INFINITY else str(soft)
+    found = [f"{_gigabytes(int(limit))} ({kind})" for kind, limit in limits.items() if limit.isdecimal()]
+    yield Finding("memory", "limit", ", ".join(found) or "none found")
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"
+
+
+def _onnxruntime(telemetry: str | None) -> Findings:
+    try:
+        from mnist_edge.runtime.session import providers
+    except Exception as error:  # noqa: BLE001  # a broken installation fails in many ways
+        yield _broken("onnxruntime", "import", error, _pip("onnxruntime") + " --force-reinstall")
+        return
+    yield Finding("onnxruntime", "providers", f"{', '.join(providers())}; CPUExecutionProvider is used")
+    seen = os.environ.get(_TELEMETRY)
+    if seen == "1":
+        by = "by mnist-edge, before onnxruntime is imported" if telemetry is None else "in the environment"
+        yield Finding("onnxruntime", "telemetry", f"off ({_TELEMETRY}=1, set {by})")
+    else:
+        remedy = f"unset {_TELEMETRY}, or set it to 1"
+        value = f"left as the environment says: {_TELEMETRY}={seen}"
+        yield Finding("onnxruntime", "telemetry", value, State.REMARK, remedy)
+
+
+def _models(folder: Path) -> Findings:
+    from mnist_edge.runtime.model import PRETRAINED
+
+    pretrained, own = _bundles(PRETRAINED), _bundles(folder)
+    for path in pretrained:
+        yield _model(path, "pretrained", f"{_pip(_PACKAGE)} --force-reinstall --no-deps")
+    for path in own:
+        yield _model(path, "bundle", bundle.reexport(path))
+    ready = [path for path in pretrained + own if (path / bundle.MANIFEST).is_file()]
+    if not ready:
+        remedy = "copy an exported .onnx file or bundle here, or make one with  mnist-edge train,  mnist-edge export"
+        yield Finding("models", "exported", f"none in the package nor in {folder}", State.REMARK, remedy)
+    else:
+        yield _self_test(ready[0])
+
+
+def _bundles(folder: Path) -> list[Path]:
+    parts = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in parts if any((path / name).is_file() for name in (bundle.MANIFEST, bundle.TRAINING)))
+
+
+def _model(path: Path, kind: str, remedy: str) -> Finding:
+    from mnist_edge.runtime.describe import describe
+
+    name = f"{kind} {path.name}"
+    if not (path / bundle.MANIFEST).is_file():
+        return Finding("models", name, f"{path}: trained, not exported", State.REMARK, f"mnist-edge export {path}")
+    try:
+        facts = describe(path)
+    except MnistEdgeError as error:
+        return _broken("models", name, error, remedy)
+    states: dict[str, list[str]] = {}
+    for file, entry in facts["files"].items():
+        states.setdefault(entry["state"], []).append(file)
+    value = f"{path}: " + "; ".join(f"{', '.join(files)} {state}" for state, files in states.items())
+    if "altered" in states:
+        return Finding("models", name, value, State.BROKEN, remedy)
+    if "missing" in states:  # a device may well get no more than it needs
+        return Finding("models", name, value, State.REMARK, f"where the missing files are needed, {remedy}")
+    return Finding("models", name, f"{path}: {len(facts['files'])} files intact")
+
+
+def _self_test(path: Path) -> Finding:
+    from mnist_edge.runtime import selftest
+    from mnist_edge.runtime.model import open_model
+
+    try:
+        result = selftest.run(open_model(path, threads=1))
+    except MnistEdgeError as error:
+        return _broken("models", "self-test", error)
+    value = f"{path}: {result.vectors} golden vectors answered as PyTorch does (max |Δlogit| {result.max_abs_diff:.1e})"
+    return Finding("models", "self-test", value)
+
+
+def _data() -> Findings:
+    from mnist_edge.training import datasets, download
+
+    variable = datasets.ENVIRONMENT_VARIABLE
+    if wanted := os.environ.get(variable):
+        if wanted in download.NAMES or Path(wanted).expanduser().exists():
+            yield Finding("data", variable, wanted)
+        else:
+            remedy = f"unset {variable}, or set it to a data set's path or to one of {', '.join(download.NAMES)}"
+            yield Finding("data", variable, f"{wanted}: no such file or folder", State.BROKEN, remedy)
+    found = _named_sets(lambda name: datasets.CHECKOUT_DATASETS / name, download.NAMES)
+    with contextlib.suppress(MissingExtraError):  # without that package nothing was ever put into the cache
+        found |= {
+            name: path for name, path in _named_sets(download.cache_folder, download.NAMES).items() if name not in found
+        }
+    for name, path in found.items():
+        yield Finding("data", name, str(path))
+    if not found:
+        yield Finding("data", "data sets", "none found; only training and evaluation need them")
+
+
+def _named_sets(folder_of: Callable[[str], Path], names: tuple[str, ...]) -> dict[str, Path]:
+    return {name: folder_of(name) for name in names if folder_of(name).is_dir()}

@@ -1,0 +1,219 @@
+"""What a person names to be classified: picture files, folders, patterns, stdin, and files that hold many images.
+
+Names become items one after another, in their order; nothing is decoded here. Pictures are framed by whoever takes
+them; the images of IDX and NumPy files are 28×28 pixels already and go to the model as they are.
+"""
+
+import glob
+import itertools
+import os
+import re
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_edge.contract import HEIGHT, WHITE, WIDTH
+from mnist_edge.errors import DataFormatError, ImageFormatError, ImageTypeError, MnistEdgeError
+from mnist_edge.images import SUFFIXES
+from mnist_edge.training import idx
+
+STDIN: Final = "-"
+"""The name of a picture that is read from stdin."""
+
+_SUFFIXES: Final = tuple(SUFFIXES)
+_GZIP: Final = b"\x1f\x8b"
+_NPY: Final = b"\x93NUMPY"
+_IDX: Final = re.compile(rb"\0\0[\x08\x09\x0b-\x0e][\x01-\x04]")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of any size and format."""
+
+    name: str
+    source: str | BinaryIO
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A file of 28×28 images; they are called ``file[0]``, ``file[1]`` and so on."""
+
+    name: str
+    count: int
+    read: Callable[[int], Iterator[NDArray[np.uint8]]]
+    """The images, uint8 [n, 28, 28], so many at a time."""
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A name with nothing behind it that could be classified."""
+
+    name: str
+    error: MnistEdgeError
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Items that can be answered together."""
+
+    names: list[str]
+    content: "list[str | BinaryIO] | NDArray[np.uint8] | MnistEdgeError"
+    """Pictures, [n, 28, 28] images, or why there are none (then there is one name)."""
+
+
+Item = Picture | Stack | Unusable
+
+
+def expand(names: Iterable[str]) -> Iterator[Item]:
+    """The items behind names: files, folders (searched for pictures), glob patterns, or `STDIN`.
+
+    Args:
+        names: a name that exists is never taken for a pattern; in a pattern, ``**`` goes through folders.
+    """
+    for name in names:
+        if name == STDIN:
+            yield Picture(name, sys.stdin.buffer)
+        elif glob.has_magic(name) and not os.path.lexists(name):
+            yield from _matching(name)
+        else:
+            yield from _named(name)
+
+
+def in_chunks(items: Iterable[Item], size: int) -> Iterator[Chunk]:
+    """The items in their order, as many together as belong together, up to `size`."""
+    for are_pictures, run in itertools.groupby(items, key=lambda item: isinstance(item, Picture)):
+        while are_pictures and (part := list(itertools.islice(run, size))):
+            yield Chunk([item.name for item in part], [item.source for item in part if isinstance(item, Picture)])
+        for item in run:
+            yield from _of_stack(item, size) if isinstance(item, Stack) else _of_error(item)
+
+
+def _of_stack(stack: Stack, size: int) -> Iterator[Chunk]:
+    first = 0
+    try:
+        for images in stack.read(size):
+            yield Chunk([f"{stack.name}[{first + index}]" for index in range(len(images))], images)
+            first += len(images)
+    except (MnistEdgeError, OSError) as error:
+        yield Chunk([f"{stack.name}[{first}]"], _explained(stack.name, error))
+
+
+def _of_error(item: Item) -> Iterator[Chunk]:
+    if isinstance(item, Unusable):
+        yield Chunk([item.name], item.error)
+
+
+def _explained(name: str, error: MnistEdgeError | OSError) -> MnistEdgeError:
+    if isinstance(error, MnistEdgeError):
+        return error
+    return ImageFormatError(f"{name}: cannot be read ({error.strerror}): check the path and its permissions")
+
+
+def _matching(pattern: str) -> Iterator[Item]:
+    paths = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute patterns
+    if "**" in pattern:  # the pattern goes through the folders itself
+        paths = [path for path in paths if not Path(path).is_dir()]
+    for path in paths:
+        yield from _named(path)
+    if not paths:
+        yield Unusable(pattern, ImageFormatError(f"{pattern}: no file matches this pattern: check it"))
+
+
+def _named(name: str) -> Iterator[Item]:
+    try:
+        mode = Path(name).stat().st_mode
+    except (OSError, ValueError):
+        yield Picture(name, name)  # whoever opens it says what is wrong
+        return
+    try:
+        if stat.S_ISDIR(mode):
+            yield from _in_folder(name)
+        elif stat.S_ISREG(mode) and not name.lower().endswith(_SUFFIXES):
+            yield _by_content(name)
+        else:  # pipes too: they can be read only once
+            yield Picture(name, name)
+    except (MnistEdgeError, OSError) as error:
+        yield Unusable(name, _explained(name, error))
+
+
+def _in_folder(folder: str) -> Iterator[Item]:
+    empty = True
+    for path in _pictures_below(folder):
+        empty = False
+        yield Picture(path, path)
+    if empty:
+        yield Unusable(
+            folder, ImageFormatError(f"{folder}: a folder without pictures: name a picture, or a folder of them")
+        )
+
+
+def _pictures_below(folder: str) -> Iterator[str]:
+    # `images.find`, a folder at a time and several times as fast: paths remain strings.
+    with os.scandir(folder) as listing:
+        entries = sorted((entry for entry in listing if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.name.lower().endswith(_SUFFIXES) and entry.is_file():
+            yield entry.path
+        elif entry.is_dir(follow_symlinks=False):
+            yield from _pictures_below(entry.path)
+
+
+def _by_content(name: str) -> Item:
+    with Path(name).open("rb") as file:
+        magic = file.read(len(_NPY))
+    if magic == _NPY or name.lower().endswith(".npy"):
+        return _npy(name)
+    if magic.startswith(_GZIP) or _IDX.match(magic):
+        return _idx(name)
+    return Picture(name, name)
+
+
+def _idx(name: str) -> Stack:
+    path = Path(name)
+    try:
+        shape = idx.read_shape(path, dimensions=3)
+    except DataFormatError:
+        if _holds_labels(path):
+            raise DataFormatError(f"{name}: an IDX file of labels: name the file of images") from None
+        raise
+    _require_images(name, shape)
+    return Stack(name, shape[0], lambda chunk: idx.read_in_chunks(path, dimensions=3, chunk=chunk))
+
+
+def _holds_labels(path: Path) -> bool:
+    try:
+        idx.read_shape(path, dimensions=1)
+    except DataFormatError:
+        return False
+    return True
+
+
+def _npy(name: str) -> Stack:
+    try:
+        array = np.lib.format.open_memmap(name, mode="r")  # never unpickles
+    except Exception as error:  # what NumPy raises on damaged files is not documented
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ImageFormatError(f"{name}: not a usable .npy file ({reason}): save it again with numpy.save") from error
+    if array.dtype != np.uint8:
+        raise ImageTypeError(f"{name}: holds {array.dtype}, expected raw pixels as uint8 0…{WHITE}: convert it first")
+    images: NDArray[np.uint8] = array[None] if array.ndim == 2 else array
+    images = images[:, 0] if images.ndim == 4 and images.shape[1] == 1 else images
+    _require_images(name, images.shape)
+    count = len(images)
+    return Stack(name, count, lambda chunk: (images[start : start + chunk] for start in range(0, count, chunk)))
+
+
+def _require_images(name: str, shape: tuple[int, ...]) -> None:
+    if len(shape) != 3 or shape[1:] != (HEIGHT, WIDTH):
+        expected = f"(N, {HEIGHT}, {WIDTH})"
+        raise ImageFormatError(f"{name}: holds an array of shape {shape}, expected {expected}: save other sizes as PNG")
+    if shape[0] == 0:
+        raise ImageFormatError(f"{name}: holds no images: name another file")

@@ -1,0 +1,62 @@
+"""`Album`: pictures of what the model saw, in a folder, for a person to look at."""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_edge.errors import UsageError
+
+_ORIGIN: Final = ("Software", "mnist-edge")
+"""Every picture says in this entry that it may be overwritten by the next run."""
+
+
+class Album:
+    """A folder of 28×28 PNG files, each named after the input that it shows.
+
+    A name that another input has taken, or a file of other origin, gets a number: ``7-2.png``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UsageError(f"{folder}: is not a folder: name one for the pictures, new or not") from error
+        self._folder = folder
+        self._taken: dict[str, int] = {}
+
+    def add(self, name: str, image: NDArray[np.uint8]) -> Path:
+        """Write one image, uint8 [28, 28], under a name made from its input's; returns where."""
+        from PIL import Image, PngImagePlugin
+
+        origin = PngImagePlugin.PngInfo()
+        origin.add_text(*_ORIGIN)
+        path = self._free_path(_stem(name))
+        Image.fromarray(image).save(path, pnginfo=origin)
+        return path
+
+    def _free_path(self, stem: str) -> Path:
+        key = stem.casefold()  # some file systems make no difference
+        while True:
+            self._taken[key] = number = self._taken.get(key, 0) + 1
+            path = self._folder / f"{stem if number == 1 else f'{stem}-{number}'}.png"
+            if path.name.casefold() not in self._taken and (not path.exists() or _is_ours(path)):
+                self._taken[path.name.casefold()] = 1
+                return path
+
+
+def _stem(name: str) -> str:
+    path = Path(name)
+    return "stdin" if name == "-" else path.name if name.endswith("]") else path.stem
+
+
+def _is_ours(path: Path) -> bool:
+    from PIL import Image
+
+    key, value = _ORIGIN
+    try:
+        with Image.open(path) as image:
+            return image.info.get(key) == value
+    except (OSError, ValueError, SyntaxError):
+        return False
