@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from mnist_edge.errors import MnistEdgeError
 
 if TYPE_CHECKING:
-    from mnist_edge.runtime.classifier import Prediction
+    from mnist_edge.runtime.answers import Prediction
 
 Answer = tuple[str, "Prediction | MnistEdgeError"]
 """The name of an input, and what was found: a prediction, or why there is none."""

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from mnist_edge.inputs import Chunk
     from mnist_edge.runtime.album import Album
-    from mnist_edge.runtime.classifier import Classifier, Prediction
+    from mnist_edge.runtime.answers import Prediction
+    from mnist_edge.runtime.classifier import Classifier
 
 
 def predict(

@@ -8,12 +8,12 @@ from typing import Final, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mnist_edge.contract import INPUT_NAME, OUTPUT_NAME, Contract, Framing
+from mnist_edge.contract import HEIGHT, INPUT_NAME, OUTPUT_NAME, WIDTH, Contract, Framing
 from mnist_edge.errors import ImageTypeError, InputError, UsageError
 from mnist_edge.images import find_digits, frame
 from mnist_edge.runtime.answers import Digit, Prediction, Reading, novelty, softmax
-from mnist_edge.runtime.inputs import as_batch, as_tensor, grey_values
 from mnist_edge.runtime.model import open_model
+from mnist_edge.runtime.pixels import as_batch, as_tensor, grey_values
 
 CHUNK: Final = 256
 """Images a call into onnxruntime: its arena keeps the peak of the largest batch it ever saw."""

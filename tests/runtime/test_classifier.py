@@ -153,7 +153,8 @@ def test_every_kind_of_source_gives_the_same_prediction(classifier, expected, su
     path = tmp_path / "digit.png"
     path.write_bytes(_png(pixels))
     logits = expected["logits"][sure].astype(np.float64)
-    probabilities = np.exp(logits) / np.exp(logits).sum()
+    calibrated = logits / classifier.contract.calibration.temperature
+    probabilities = np.exp(calibrated) / np.exp(calibrated).sum()
     with path.open("rb") as file:
         sources = [str(path), path, file, io.BytesIO(_png(pixels)), Image.open(path), pixels]
         predictions = [classifier.predict(source) for source in sources]
@@ -247,9 +248,11 @@ def test_what_is_no_path(model):
         Classifier(model)
 
 
-def test_no_model_named():
-    with pytest.raises(ModelNotFoundError, match="no model was named"):
-        Classifier()
+def test_without_a_name_it_is_the_pretrained_model():
+    classifier, named = Classifier(), Classifier("cnn")
+    assert classifier.labels == tuple("0123456789")
+    images = np.random.default_rng(seed=0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
+    np.testing.assert_array_equal(classifier.logits(images), named.logits(images))
 
 
 def test_threads_of_numpy(bundle_dir):

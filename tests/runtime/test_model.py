@@ -119,7 +119,11 @@ def edit(change):
         (edit(lambda m: m["files"]["model.onnx"].update(sha256=3)), "'sha256'"),
         (edit(lambda m: m["files"]["model.onnx"].update(parity=None)), "'parity'"),
         (edit(lambda m: m["files"]["model.onnx"]["parity"].update(flips="none")), "'flips'"),
-        (edit(lambda m: m.update(contract={})), "contract is incomplete"),
+        (edit(lambda m: m.update(contract={})), "contract has version None"),
+        (edit(lambda m: m["contract"].pop("labels")), "contract is incomplete"),
+        (edit(lambda m: m["contract"].update(framing="round")), "contract is incomplete"),
+        (edit(lambda m: m["contract"].update(calibration=3)), "contract is incomplete"),
+        (edit(lambda m: m["files"]["model.onnx"].pop("calibration")), "'calibration'"),
         (edit(lambda m: m["contract"].update(labels=["a"])), "two or more different names"),
         (edit(lambda m: m["contract"]["normalization"].update(std=0)), "impossible"),
         (edit(lambda m: m["provenance"].pop("seed")), "'seed'"),
@@ -208,7 +212,8 @@ def test_what_is_no_contract(data):
 
 def test_describe_tells_the_same_of_a_file_and_of_its_bundle(bundle_dir):
     whole, single = describe(bundle_dir), describe(bundle_dir / "model.onnx")
-    assert whole["contract"] == single["contract"]
+    # A calibration is a file's own.
+    assert whole["contract"] == single["contract"] | {"calibration": None}
     assert whole["provenance"] == single["provenance"]
     assert whole["files"]["model.onnx"]["sha256"] == single["files"]["model.onnx"]["sha256"]
     assert {entry["state"] for entry in whole["files"].values()} == {"intact"}
