@@ -219,7 +219,8 @@ def test_specks_and_frames_are_left_out():
 
 def test_ink_that_touches_the_border():
     assert_ell(images.frame(dark_on_light(ell(50, 70, top=0, left=0))))
-    assert_ell(images.frame(dark_on_light(ell(40, 24, top=0, left=0))))
+    assert_ell(images.frame(dark_on_light(ell(40, 60, top=0, left=0))))
+    assert_ell(images.frame(dark_on_light(ell(70, 40, top=30, left=16))))
 
 
 def test_a_far_corner_of_a_large_photograph():
