@@ -2,7 +2,6 @@
 
 import io
 import os
-import struct
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from mnist_edge.contract import WHITE
 from mnist_edge.errors import ImageFormatError, ImageNotFoundError
+from mnist_edge.images import png
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,7 +37,6 @@ COLOUR_GAIN: Final = 2.5
 SAMPLES: Final = 4096
 """About as many pixels of a colour picture are looked at to choose its grey."""
 
-_PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION: Final = 0x0112
 
 
@@ -77,20 +76,9 @@ def decode(source: str | os.PathLike[str] | BinaryIO) -> NDArray[np.uint8]:
         raise ImageFormatError(f"{name}: cannot be read ({error}): check the path") from error
     if not isinstance(data, bytes):
         raise ImageFormatError(f"{name}: read() gives {type(data).__name__}, not bytes: open the file in binary mode")
-    if data.startswith(_PNG_SIGNATURE) and not _is_whole_png(data):
+    if data.startswith(png.SIGNATURE) and not png.is_whole(data):
         raise ImageFormatError(f"{name}: cannot be decoded (the PNG is cut short): save or fetch the picture again")
     return grey(io.BytesIO(data), name)
-
-
-def _is_whole_png(data: bytes) -> bool:
-    # Pillow fills what is missing of a PNG with zeros, or stops at the first broken chunk, without a word.
-    position = len(_PNG_SIGNATURE)
-    while position + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, position)
-        position += 12 + length
-        if kind == b"IEND":
-            return bool(position <= len(data))
-    return False
 
 
 def grey(source: "BinaryIO | Image.Image", name: str) -> NDArray[np.uint8]:

@@ -84,16 +84,16 @@ def _extent(lit: Any) -> Any:
 
 
 def _is_framed(image: NDArray[np.uint8]) -> bool:
-    """`is_mnist_framed` of a single image, which must also lie on a dark ground: within a tenth of a PNG's decoding."""
+    """`is_mnist_framed` of a single image, which must also lie on a dark ground: in a few microseconds."""
     mass, y, x = (image.ravel().astype(np.float32) @ _MOMENTS).tolist()
     if abs(y - mass * HEIGHT / 2) > OFF_CENTRE * mass or abs(x - mass * WIDTH / 2) > OFF_CENTRE * mass:
         return False
-    ink = image > INK
-    rows, columns = ink.any(axis=1).nonzero()[0], ink.any(axis=0).nonzero()[0]
-    if not len(rows) or np.count_nonzero(image < GROUND) < image.size // 2:
+    if np.count_nonzero(image < GROUND) < image.size // 2:
         return False
-    longer = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
-    return bool(LONGER_SIDE[0] <= longer <= LONGER_SIDE[1])
+    # Searching bytes is much quicker here than numpy's nonzero.
+    lit = [(np.maximum.reduce(image, axis=axis) > INK).tobytes() for axis in (0, 1)]
+    longer: int = max(line.rfind(b"\x01") - line.find(b"\x01") for line in lit) + 1
+    return LONGER_SIDE[0] <= longer <= LONGER_SIDE[1]
 
 
 def frame(pixels: NDArray[np.uint8], framing: Framing = Framing.MNIST) -> NDArray[np.uint8]:

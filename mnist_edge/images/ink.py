@@ -22,8 +22,11 @@ WINDOW: Final = 0.25
 ROUGHNESS: Final = 6.0
 """What the ground's total variation costs against ink, in pixels of `VIEW`: strokes are narrower."""
 
-BORDER: Final = 0.4
-"""What it costs on top if the border is of the ink's level."""
+BORDER: Final = 0.6
+"""What the border's being light or dark costs the other assumption, as a share of the contrast, where in doubt."""
+
+DOUBTFUL: Final = 0.35
+"""Of the contrast: with more to explain than that either way nothing is sure."""
 
 INSET: Final = 6
 """The border is looked at again that many pixels further in, past a frame line."""
@@ -123,7 +126,13 @@ def _quadratic(height: int, width: int) -> NDArray[np.float64]:
 
 def _is_dark(flat: Array) -> bool:
     small, _ = _reduced(flat)
-    return _cost(-small) < _cost(small)
+    if_light, if_dark = _cost(small), _cost(-small)
+    low, high = _two_levels(small)
+    # Both costs are high where a digit fills the picture; where one is low, its ground is sure, and a shadow's edge
+    # may divide the border at will.
+    doubt = min(min(if_light, if_dark) / (DOUBTFUL * max(high - low, 1)), 1)
+    lit = _border_share(small > (low + high) / 2)
+    return if_dark + doubt * BORDER * (high - low) * (1 - 2 * lit) < if_light
 
 
 def _cost(picture: Array) -> float:
@@ -131,10 +140,15 @@ def _cost(picture: Array) -> float:
     ground = _opened(smooth(picture))
     ink = abs(picture - ground)
     variation = abs(np.diff(ground, axis=0)).sum() + abs(np.diff(ground, axis=1)).sum()
-    low, high = _two_levels(picture)
-    light = (high - low) * (picture > (low + high) / 2)
-    inner = light[INSET:-INSET, INSET:-INSET] if min(light.shape) > 4 * INSET else light
-    return float(ink.mean() + ROUGHNESS * variation / ink.size) + BORDER * min(_border(light), _border(inner))
+    return float(ink.mean() + ROUGHNESS * variation / ink.size)
+
+
+def _border_share(light: NDArray[np.bool_]) -> float:
+    """How much of the border is light; one half where a frame line contradicts what lies within it."""
+    shares = [_border(light)]
+    if min(light.shape) > 4 * INSET:
+        shares.append(_border(light[INSET:-INSET, INSET:-INSET]))
+    return 0.5 if min(shares) < 0.5 < max(shares) else shares[-1]
 
 
 def _two_levels(picture: Array) -> tuple[float, float]:
@@ -147,7 +161,7 @@ def _two_levels(picture: Array) -> tuple[float, float]:
     return float(dark[best]), float(light[best])
 
 
-def _border(values: Array) -> float:
+def _border(values: NDArray[np.bool_]) -> float:
     return float(np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]]).mean())
 
 
