@@ -87,6 +87,17 @@ def expand(names: Iterable[str]) -> Iterator[Item]:
             yield from _named(name)
 
 
+def single(item: Item) -> str | BinaryIO:
+    """The picture that an item is; raises its error, or InputError where it holds many images of one digit each."""
+    match item:
+        case Picture():
+            return item.source
+        case Unusable():
+            raise item.error
+        case Stack():
+            raise ImageFormatError(f"{item.name}: holds images of one digit each: use predict")
+
+
 def in_chunks(items: Iterable[Item], size: int) -> Iterator[Chunk]:
     """The items in their order, as many together as belong together, up to `size`."""
     for are_pictures, run in itertools.groupby(items, key=lambda item: isinstance(item, Picture)):

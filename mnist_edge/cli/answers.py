@@ -1,11 +1,11 @@
 """How `predict` prints: JSON lines, CSV, lines with tabs, or a table for a person at a terminal."""
 
 import csv
-import json
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from mnist_edge.cli.display import json_line
 from mnist_edge.errors import MnistEdgeError
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ NONE: Final = "none"
 
 CSV_COLUMNS: Final = ("image", "label", "probability", "novelty", "error")
 
-_encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
-
 
 def printer(*, as_json: bool, as_csv: bool) -> Callable[[Sequence[Answer]], None]:
     """What prints answers on stdout, a chunk of them at a call, in the form that was asked for or that suits stdout."""
@@ -33,7 +31,7 @@ def printer(*, as_json: bool, as_csv: bool) -> Callable[[Sequence[Answer]], None
 
 
 def _print_json_lines(answers: Sequence[Answer]) -> None:
-    sys.stdout.write("".join([f"{_encode(_as_dict(name, answer))}\n" for name, answer in answers]))
+    sys.stdout.write("".join([json_line(_as_dict(name, answer)) for name, answer in answers]))
 
 
 def _as_dict(name: str, answer: "Prediction | MnistEdgeError") -> dict[str, object]:

@@ -13,6 +13,7 @@ COMMANDS: Final = (
     workshop.verify,
     workshop.evaluate,
     device.predict,
+    device.read,
     device.info,
     device.selftest,
     device.doctor,

@@ -3,14 +3,22 @@
 import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from mnist_edge.cli import FAILED, complain, exit_code
 from mnist_edge.cli.answers import Answer, printer
-from mnist_edge.cli.display import counting, leaving_when_pipe_closes, print_findings, print_json, print_table
+from mnist_edge.cli.display import (
+    counting,
+    json_line,
+    leaving_when_pipe_closes,
+    print_findings,
+    print_json,
+    print_table,
+)
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Json
+from mnist_edge.contract import Framing
 from mnist_edge.errors import InputError, MnistEdgeError, UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +29,20 @@ if TYPE_CHECKING:
     from mnist_edge.runtime.answers import Prediction
     from mnist_edge.runtime.classifier import Classifier
 
+Model = Annotated[
+    str | None,
+    typer.Option(help="A bundle, an .onnx file or the name of a pretrained model.  [default: the pretrained cnn]"),
+]
+MinProbability = Annotated[float, typer.Option(min=0, max=1, help="Answer none where no class is as probable.")]
+MaxNovelty = Annotated[
+    float, typer.Option(min=0, max=1, help="Answer none where a picture looks less like the training images.")
+]
+
+FRAMINGS: Final = {
+    Framing.MNIST: "pictures are cropped to their ink, fitted into 20×20 and centred by their mass",
+    Framing.WHOLE: "pictures are scaled as a whole",
+}
+
 
 def predict(
     images: Annotated[
@@ -30,15 +52,9 @@ def predict(
             "28×28 images, or - for one picture on stdin."
         ),
     ],
-    model: Annotated[
-        str | None, typer.Option(help="A bundle, an .onnx file or the name of a pretrained model.")
-    ] = None,
-    min_probability: Annotated[
-        float, typer.Option(min=0, max=1, help="Answer none where no class is as probable.")
-    ] = 0.0,
-    max_novelty: Annotated[
-        float, typer.Option(min=0, max=1, help="Answer none where a picture looks less like the training images.")
-    ] = 1.0,
+    model: Model = None,
+    min_probability: MinProbability = 0.0,
+    max_novelty: MaxNovelty = 1.0,
     show: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write what the model saw of each picture as a PNG file.")
     ] = None,
@@ -96,6 +112,41 @@ def _complain_of_errors(answers: list[Answer]) -> int:
     return max(map(exit_code, errors), default=0)
 
 
+def read(
+    images: Annotated[
+        list[str], typer.Argument(help="Pictures of lines of digits, or folders of them; - for one on stdin.")
+    ],
+    model: Model = None,
+    min_probability: MinProbability = 0.0,
+    max_novelty: MaxNovelty = 1.0,
+    json: Annotated[bool, typer.Option("--json", help="Print one line of JSON a picture.")] = False,
+) -> None:
+    """Read the digits of pictures: a meter, a form field, a number on paper. A digit that is not named is a ?."""
+    with leaving_when_pipe_closes():
+        from mnist_edge import inputs
+        from mnist_edge.runtime.classifier import Classifier
+
+        classifier = Classifier(model)
+        worst = 0
+        for item in inputs.expand(images):
+            try:
+                reading = classifier.read(inputs.single(item), min_probability=min_probability, max_novelty=max_novelty)
+            except InputError as error:
+                complain(error)
+                worst = max(worst, exit_code(error))
+                facts: dict[str, object] = {"error": str(error)}
+                lines = []
+            else:
+                facts = {"text": reading.text, "digits": [dataclasses.asdict(digit) for digit in reading.digits]}
+                lines = reading.text.split("\n")
+            if json:
+                sys.stdout.write(json_line({"image": item.name, **facts}))
+            else:
+                for line in lines:
+                    print(f"{item.name}\t{line}")
+    raise typer.Exit(worst)
+
+
 def info(
     target: Annotated[Path, typer.Argument(help="A bundle or an .onnx file.")] = DEFAULT_BUNDLE,
     json: Json = False,
@@ -113,6 +164,7 @@ def info(
         ("output", "{name}: {dtype} {shape}".format(**contract["output"])),
         ("labels", ", ".join(contract["labels"])),
         ("normalization", "(pixel / 255 - {mean}) / {std}, inside the graph".format(**contract["normalization"])),
+        ("framing", FRAMINGS[Framing(contract["framing"])]),
         ("architecture", f"{provenance['architecture']}, {provenance['parameters']:,} parameters"),
         ("trained on", f"{provenance['data']['name']}, seed {provenance['seed']}"),
         ("model", f"SHA-256 {provenance['model_sha256']}"),
@@ -122,7 +174,7 @@ def info(
         print(f"{name:14} {value}")
     print()
     print_table(
-        ("file", "size", "max |Δlogit|", "flips", "accuracy", "state", "SHA-256"),
+        ("file", "size", "max |Δlogit|", "flips", "accuracy", "temperature", "ECE", "state", "SHA-256"),
         [
             (
                 name,
@@ -130,6 +182,8 @@ def info(
                 f"{entry['parity']['max_abs_diff']:.1e}" if "parity" in entry else "-",
                 str(entry["parity"]["flips"]) if "parity" in entry else "-",
                 f"{100 * entry['parity']['accuracy']:.2f} %" if "parity" in entry else "-",
+                f"{entry['calibration']['temperature']:.3f}" if entry.get("calibration") else "-",
+                f"{100 * entry['calibration']['error']:.2f} %" if entry.get("calibration") else "-",
                 entry["state"],
                 f"{entry['sha256'][:16]}…",
             )

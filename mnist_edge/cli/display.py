@@ -24,6 +24,9 @@ EVERY_BATCHES: Final = 100
 """Off a terminal the loss is told once in so many batches."""
 
 
+_encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
 def note(message: str) -> None:
     """A line of progress, on stderr."""
     print(message, file=sys.stderr, flush=True)
@@ -66,6 +69,11 @@ def counting(total: Callable[[], int]) -> Iterator[Callable[[int], None]]:
 def print_json(value: object) -> None:
     """One JSON document on stdout."""
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def json_line(value: object) -> str:
+    """A value as JSON on one line, its end included."""
+    return f"{_encode(value)}\n"
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -51,6 +51,10 @@ def train(
     label_smoothing: Annotated[float | None, typer.Option(help="Share of each target spread over all classes.")] = None,
     augment: Annotated[bool | None, typer.Option(help="Distort the training images at random.")] = None,
     average: Annotated[float | None, typer.Option(help="Decay of the weights' moving average; 0 for none.")] = None,
+    held_out: Annotated[
+        int | None,
+        typer.Option(help="Keep one training image of so many to calibrate by; 0 for none."),
+    ] = None,
     autocast: Annotated[bool | None, typer.Option(help="Compute in bfloat16 where the processor can.")] = None,
     json: Json = False,
 ) -> None:
@@ -70,6 +74,7 @@ def train(
         label_smoothing=label_smoothing,
         augment=augment,
         average=average,
+        held_out=held_out,
         autocast=autocast,
     )
     require("torch", extra="train")
@@ -80,8 +85,10 @@ def train(
     dataset = datasets.load(data)
     if {epochs, batch_size, lr} == {None}:
         recipe = suited(recipe, len(dataset.train))
+    fitted, kept = dataset.train.hold_out(recipe.held_out)
+    kept_aside = f" (and {len(kept):,} kept for calibration)" if len(kept) else ""
     note(
-        f"{model} on {dataset.name}: {len(dataset.train):,} training and {len(dataset.test):,} test images, "
+        f"{model} on {dataset.name}: {len(fitted):,} training{kept_aside} and {len(dataset.test):,} test images, "
         f"{len(dataset.labels)} classes, {recipe.epochs} epochs of batches of {recipe.batch_size}"
     )
     finished = 0
@@ -97,12 +104,12 @@ def train(
                 dataset, model, recipe, folder, seed=seed, device=device, on_batch=progress.batch, on_epoch=on_epoch
             )
         except KeyboardInterrupt:
-            kept = (
+            left = (
                 f"{folder} holds the model of epoch {finished}"
                 if finished
                 else "no epoch was finished, nothing written"
             )
-            note(f"interrupted: {kept}")
+            note(f"interrupted: {left}")
             raise typer.Exit(INTERRUPTED) from None
     if json:
         print_json({"bundle": str(folder), **bundle.read_training(folder)})
@@ -213,7 +220,7 @@ def evaluate(
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Judge any form of a model on a test set: loss, accuracy, confusion matrix, figures of every class."""
+    """Judge any form of a model on a test set: loss, accuracy, calibration, confusion, figures of every class."""
     from mnist_edge.export.evaluation import evaluate as run
     from mnist_edge.training import datasets
 
@@ -227,8 +234,17 @@ def evaluate(
     figures = result.metrics
     print(
         f"{target} on {dataset.name}: loss {figures.loss:.4f}, accuracy {figures.correct}/{figures.total} "
-        f"({100 * figures.accuracy:.2f} %)\n"
+        f"({100 * figures.accuracy:.2f} %)"
     )
+    print(f"calibration error {100 * result.calibration_error:.2f} % at temperature {result.temperature:g}\n")
+    print_table(
+        ("to be right in", "answer", "and withhold what is less probable than"),
+        [
+            (f"{100 * row.accuracy:.1f} %", f"{100 * row.share:.2f} %", f"{row.min_probability:.4f}")
+            for row in result.coverage
+        ],
+    )
+    print()
     per_class = result.as_dict()["per_class"]
     print_table(
         ("class", "images", "precision", "recall", "F1"),

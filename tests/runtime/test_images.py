@@ -164,7 +164,7 @@ def test_a_png_whose_pixels_are_cut_short_is_refused():
     rows = zlib.compress(b"".join(b"\0" + bytes(28) for _ in range(20)))  # of 28
     header = struct.pack(">IIBBBBB", 28, 28, 8, 0, 0, 0, 0)
     short = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-    with pytest.raises(ImageFormatError, match="cut short|truncated"):
+    with pytest.raises(ImageFormatError, match=r"cut short|truncated"):
         images.decode(io.BytesIO(short))
 
 
