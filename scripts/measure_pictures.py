@@ -3,12 +3,14 @@
     python scripts/measure_pictures.py [MODEL]
 
 Single digits by case (tests/pictures.py), each against the usual recipe: to grey, resized to 28×28, inverted where the
-picture is light. With no model named it is the pretrained one.
+picture is light. Then lines of 3–8 digits (tests/lines.py): digits right, counted along the longest alignment of what
+was found with what stands there, and whole lines. With no model named it is the pretrained one.
 """
 
 import io
 import sys
 from collections import defaultdict
+from difflib import SequenceMatcher
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -18,6 +20,7 @@ from PIL import Image
 
 from mnist_edge import Classifier, images
 from mnist_edge.training import datasets
+from tests.lines import lines
 from tests.pictures import pictures
 
 
@@ -40,9 +43,26 @@ def single_digits(classifier: Classifier, test: datasets.Split) -> None:
     print(f"{'all, %':45} {'':8} {100 * everything[:, 0].mean():5.1f} {100 * everything[:, 1].mean():8.1f}")
 
 
+def several_digits(classifier: Classifier, test: datasets.Split) -> None:
+    counts: dict[str, list[tuple[int, int, bool]]] = defaultdict(list)
+    for line in lines(test.images, test.labels):
+        found = images.find_digits(line.pixels)
+        framed = np.array([digit.image for digit in found], dtype=np.uint8).reshape(-1, 28, 28)
+        text = "".join(str(label) for label in classifier.logits(framed).argmax(axis=1))
+        blocks = SequenceMatcher(None, line.text, text, autojunk=False).get_matching_blocks()
+        for group in ("all lines", "with touching neighbours" if line.touching else "without"):
+            counts[group].append((sum(block.size for block in blocks), len(line.text), text == line.text))
+    print(f"\n{'lines':45} digits right, %  of  lines right, %  of")
+    for group, rows in counts.items():
+        right, total, whole = (sum(column) for column in zip(*rows, strict=True))
+        print(f"{group:45} {100 * right / total:14.1f} {total:5} {100 * whole / len(rows):13.1f} {len(rows):4}")
+
+
 def main(model: str | None) -> None:
     classifier = Classifier(model)
-    single_digits(classifier, datasets.load().test)
+    test = datasets.load().test
+    single_digits(classifier, test)
+    several_digits(classifier, test)
 
 
 if __name__ == "__main__":

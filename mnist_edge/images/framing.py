@@ -29,7 +29,7 @@ GROUND: Final = 32
 """At least half of a framed picture is darker: of MNIST's training images the fullest has 38 % ink."""
 
 _MOMENTS: Final = np.stack(
-    [np.ones(HEIGHT * WIDTH), np.repeat(np.arange(HEIGHT), WIDTH), np.tile(np.arange(WIDTH), HEIGHT)], axis=1
+    [np.ones(HEIGHT * WIDTH), np.repeat(np.arange(HEIGHT), WIDTH), np.tile(np.arange(WIDTH), HEIGHT)]
 ).astype(np.float32)
 """Multiplied with an image's pixels they give its mass and the sums of its rows' and columns' indices."""
 
@@ -85,14 +85,15 @@ def _extent(lit: Any) -> Any:
 
 def _is_framed(image: NDArray[np.uint8]) -> bool:
     """`is_mnist_framed` of a single image, which must also lie on a dark ground: in a few microseconds."""
-    mass, y, x = (image.ravel().astype(np.float32) @ _MOMENTS).tolist()
+    mass, y, x = _MOMENTS.dot(image.reshape(-1).astype(np.float32)).tolist()
     if abs(y - mass * HEIGHT / 2) > OFF_CENTRE * mass or abs(x - mass * WIDTH / 2) > OFF_CENTRE * mass:
         return False
     if np.count_nonzero(image < GROUND) < image.size // 2:
         return False
-    # Searching bytes is much quicker here than numpy's nonzero.
-    lit = [(np.maximum.reduce(image, axis=axis) > INK).tobytes() for axis in (0, 1)]
-    longer: int = max(line.rfind(b"\x01") - line.find(b"\x01") for line in lit) + 1
+    # Searching bytes, row by row and column by column, is much quicker here than numpy's nonzero.
+    lit = image > int(INK)
+    lines = (lit.tobytes(), lit.tobytes("F"))
+    longer = max(line.rfind(b"\x01") // WIDTH - line.find(b"\x01") // WIDTH for line in lines) + 1
     return LONGER_SIDE[0] <= longer <= LONGER_SIDE[1]
 
 

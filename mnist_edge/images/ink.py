@@ -22,7 +22,7 @@ WINDOW: Final = 0.25
 ROUGHNESS: Final = 6.0
 """What the ground's total variation costs against ink, in pixels of `VIEW`: strokes are narrower."""
 
-BORDER: Final = 0.6
+BORDER: Final = 0.9
 """What the border's being light or dark costs the other assumption, as a share of the contrast, where in doubt."""
 
 DOUBTFUL: Final = 0.35
@@ -130,7 +130,7 @@ def _is_dark(flat: Array) -> bool:
     low, high = _two_levels(small)
     # Both costs are high where a digit fills the picture; where one is low, its ground is sure, and a shadow's edge
     # may divide the border at will.
-    doubt = min(min(if_light, if_dark) / (DOUBTFUL * max(high - low, 1)), 1)
+    doubt = min(min(if_light, if_dark) / (DOUBTFUL * max(high - low, 1)), 1) ** 2
     lit = _border_share(small > (low + high) / 2)
     return if_dark + doubt * BORDER * (high - low) * (1 - 2 * lit) < if_light
 
@@ -204,8 +204,8 @@ def _reduced(values: Array) -> tuple[Array, float]:
 def _noise(values: Array) -> float:
     """The standard deviation of the ground, by the median of what lies below it (ink lies only above)."""
     sample = _sample(values)
-    below = sample[sample < 0]
-    return 1.4826 * float(np.median(-below)) if below.size else 0.0
+    below = sample[sample < 0.5]  # a clean ground, which is level, included
+    return 1.4826 * max(0.0, -float(np.median(below))) if below.size else 0.0
 
 
 def _sample(values: Array) -> Array:

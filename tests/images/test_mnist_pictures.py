@@ -66,7 +66,7 @@ def test_pictures_of_every_kind_are_read(drawn, classifier):
 
 
 def test_lines_are_read(mnist, classifier):
-    right = total = 0
+    right = close = total = 0
     for line in lines(mnist.test.images, mnist.test.labels, count=25):
         if line.touching:
             continue
@@ -76,7 +76,7 @@ def test_lines_are_read(mnist, classifier):
         assert abs(len(text) - len(line.text)) <= 1
         if len(text) == len(line.text):
             right += sum(a == b for a, b in zip(text, line.text, strict=True))
-            for digit, box in zip(found, line.boxes, strict=True):
-                assert digit.box == pytest.approx(box, abs=6)
+            close += sum(np.allclose(digit.box, box, atol=6) for digit, box in zip(found, line.boxes, strict=True))
         total += len(line.text)
     assert right / total > 0.93
+    assert close / total > 0.95
