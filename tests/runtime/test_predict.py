@@ -472,3 +472,34 @@ def test_help_is_there_at_once():
         return time.perf_counter() - start
 
     assert min(seconds() for _ in range(5)) < 0.5
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 40, 100])
+@pytest.mark.parametrize("compress", [False, True])
+def test_idx_in_chunks_is_the_whole(expected, tmp_path, chunk, compress):
+    from mnist_edge.training import idx
+
+    content = idx_bytes(expected["images"][:40])
+    path = tmp_path / "images"
+    path.write_bytes(gzip.compress(content) if compress else content)
+    parts = list(idx.read_in_chunks(path, dimensions=3, chunk=chunk))
+    assert max(map(len, parts)) == min(chunk, 40)
+    np.testing.assert_array_equal(np.concatenate(parts), expected["images"][:40])
+    np.testing.assert_array_equal(idx.read(path, dimensions=3), expected["images"][:40])
+    assert idx.read_shape(path, dimensions=3) == (40, 28, 28)
+
+
+def test_answers_to_raw_pixels(bundle_dir, expected):
+    from mnist_edge import Classifier
+    from mnist_edge.errors import ImageFormatError, UsageError
+
+    classifier = Classifier(bundle_dir)
+    for images in (expected["images"], expected["images"][:, None]):
+        found = list(classifier.answers(images))
+        assert [int(answer.label) for answer in found] == expected["logits"].argmax(axis=1).tolist()
+        np.testing.assert_allclose([list(answer.logits.values()) for answer in found], expected["logits"], atol=1e-4)
+    assert list(classifier.answers(np.zeros((0, 28, 28), np.uint8))) == []
+    with pytest.raises(ImageFormatError):
+        classifier.answers(expected["images"][0])
+    with pytest.raises(UsageError):
+        classifier.answers(expected["images"], min_probability=2)
