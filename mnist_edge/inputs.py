@@ -215,7 +215,7 @@ def _npy(name: str) -> Stack:
         raise ImageFormatError(f"{name}: not a usable .npy file ({reason}): save it again with numpy.save") from error
     if array.dtype != np.uint8:
         raise ImageTypeError(f"{name}: holds {array.dtype}, expected raw pixels as uint8 0…{WHITE}: convert it first")
-    images: NDArray[np.uint8] = array[None] if array.ndim == 2 else array
+    images: NDArray[np.uint8] = array[None] if array.shape == (HEIGHT, WIDTH) else array
     images = images[:, 0] if images.ndim == 4 and images.shape[1] == 1 else images
     _require_images(name, images.shape)
     count = len(images)

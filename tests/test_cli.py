@@ -175,7 +175,7 @@ def test_export_wants_the_data_of_the_training(bundle_copy, mnist, tmp_path):
 def test_version_and_help():
     assert succeeds(run_cli("--version")).strip() == f"mnist-edge {version('mnist-edge')}"
     shown = succeeds(run_cli("--help"))
-    for command in ("train", "export", "verify", "evaluate", "predict", "info", "selftest"):
+    for command in ("train", "export", "verify", "evaluate", "predict", "info", "selftest", "doctor"):
         assert f"  {command} " in shown
         assert "--help" in succeeds(run_cli(command, "--help"))
     assert run_cli().returncode == 2

@@ -1,0 +1,505 @@
+"""`mnist-edge predict` as a person meets it: what it takes, what it prints where, and how it ends."""
+
+import contextlib
+import csv
+import gzip
+import io
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers import fails, run_cli
+
+pty = pytest.importorskip("pty", reason="a terminal to look at")
+
+SURE = 40
+"""So many images are used."""
+
+
+@pytest.fixture(scope="module")
+def answers(expected):
+    """The label and the logits that PyTorch gives to each of the first images."""
+    logits = expected["logits"][:SURE]
+    return [str(label) for label in logits.argmax(axis=1)], logits
+
+
+@pytest.fixture
+def folder(expected, tmp_path):
+    """Pictures in folders, beside files that are none."""
+    for index, name in enumerate(("b.png", "a/z.PNG", "a/deep/x.bmp", "c/y.png", "a.png", ".hidden/h.png", "c/.h.png")):
+        path = tmp_path / "digits" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(expected["images"][index]).save(path)
+    (tmp_path / "digits" / "notes.txt").write_text("no picture")
+    return tmp_path
+
+
+IN_ORDER = [
+    ("digits/a/deep/x.bmp", 2),
+    ("digits/a/z.PNG", 1),
+    ("digits/a.png", 4),
+    ("digits/b.png", 0),
+    ("digits/c/y.png", 3),
+]
+
+
+def predict(*arguments, model, cwd=None, stdin=None):
+    return run_cli("predict", *arguments, "--model", model, cwd=cwd, stdin=stdin)
+
+
+def json_lines(result, code=0):
+    assert result.returncode == code, result.stderr.decode()
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def idx_bytes(array, kind=0x08):
+    return struct.pack(f">HBB{array.ndim}I", 0, kind, array.ndim, *array.shape) + array.tobytes()
+
+
+def holds(lines, name, wanted, answers):
+    """Lines of JSON are the answers to the images `wanted`, called ``name[0]`` and so on."""
+    labels, logits = answers
+    assert [line["image"] for line in lines] == [f"{name}[{index}]" for index in range(len(wanted))]
+    assert [line["label"] for line in lines] == [labels[index] for index in wanted]
+    np.testing.assert_allclose([list(line["logits"].values()) for line in lines], logits[wanted], atol=1e-4)
+
+
+def test_folders_are_searched_in_order(bundle_dir, folder, answers):
+    lines = json_lines(predict("digits", "--json", model=bundle_dir, cwd=folder))
+    assert [(line["image"], line["label"]) for line in lines] == [(name, answers[0][k]) for name, k in IN_ORDER]
+
+
+def test_the_search_is_that_of_training(folder):
+    from mnist_edge import images, inputs
+
+    found = [item.name for item in inputs.expand([str(folder / "digits")])]
+    assert found == [str(path) for path in images.find(folder / "digits")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("digits/?.png", ["digits/a.png", "digits/b.png"]),
+        ("digits/**/*.png", ["digits/a.png", "digits/b.png", "digits/c/y.png"]),
+        ("digits/[ac]", ["digits/a/deep/x.bmp", "digits/a/z.PNG", "digits/c/y.png"]),
+    ],
+)
+def test_patterns(bundle_dir, folder, pattern, names):
+    lines = json_lines(predict(pattern, "--json", model=bundle_dir, cwd=folder))
+    assert [line["image"] for line in lines] == names
+
+
+def test_a_name_that_looks_like_a_pattern(bundle_dir, folder, answers):
+    (folder / "digits/b.png").rename(folder / "digits/[ab].png")
+    lines = json_lines(predict("digits/[ab].png", "--json", model=bundle_dir, cwd=folder))
+    assert [(line["image"], line["label"]) for line in lines] == [("digits/[ab].png", answers[0][0])]
+
+
+@pytest.mark.parametrize("name", ["t10k-images-idx3-ubyte", "images.gz", "without an ending"])
+def test_idx_files_are_known_by_their_content(bundle_dir, expected, answers, tmp_path, name):
+    content = idx_bytes(expected["images"][:SURE])
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    lines = json_lines(predict(name, "--json", model=bundle_dir, cwd=tmp_path))
+    holds(lines, name, list(range(SURE)), answers)
+
+
+@pytest.mark.parametrize("reshape", [(-1, 28, 28), (-1, 1, 28, 28)], ids=str)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_npy_files(bundle_dir, expected, answers, tmp_path, reshape, order):
+    np.save(tmp_path / "images.npy", np.asarray(expected["images"][:SURE].reshape(reshape), order=order))
+    holds(
+        json_lines(predict("images.npy", "--json", model=bundle_dir, cwd=tmp_path)), "images.npy", range(SURE), answers
+    )
+
+
+def test_a_single_image_in_a_npy_file(bundle_dir, expected, answers, tmp_path):
+    np.save(tmp_path / "seven.npy", expected["images"][0])
+    holds(json_lines(predict("seven.npy", "--json", model=bundle_dir, cwd=tmp_path)), "seven.npy", [0], answers)
+
+
+def test_the_pixels_of_arrays_are_not_framed(bundle_dir, expected, tmp_path):
+    """A digit in a corner: a picture of it might be centred, raw pixels must not be."""
+    from mnist_edge import Classifier
+
+    corner = np.roll(expected["images"][:1], (-7, 7), axis=(1, 2))
+    np.save(tmp_path / "corner.npy", corner)
+    (line,) = json_lines(predict("corner.npy", "--json", model=bundle_dir, cwd=tmp_path))
+    assert list(line["logits"].values()) == pytest.approx(Classifier(bundle_dir).logits(corner)[0].tolist(), abs=1e-5)
+
+
+def npz(path):
+    np.savez(path.with_suffix(".npz"), np.zeros((2, 28, 28), np.uint8))
+    path.with_suffix(".npz").rename(path)
+
+
+def python_2(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        np.save(path, np.zeros((2, 28, 28), np.uint8))
+    path.write_bytes(path.read_bytes().replace(b"(2, 28, 28)", b"(2L, 28, 28)").replace(b" \n", b"\n"))
+
+
+UNUSABLE = {
+    "no file.png": (lambda path: None, "no such file: check the path"),
+    "nothing*.png": (lambda path: None, "nothing*.png: no file matches this pattern"),
+    "empty folder": (lambda path: path.mkdir(), "empty folder: a folder without pictures"),
+    "text": (lambda path: path.write_text("some text"), "not a picture that Pillow can read"),
+    "empty": (lambda path: path.write_bytes(b""), "not a picture that Pillow can read"),
+    "labels": (lambda path: path.write_bytes(idx_bytes(np.zeros(5, np.uint8))), "an IDX file of labels"),
+    "labels.gz": (lambda path: path.write_bytes(gzip.compress(idx_bytes(np.zeros(5, np.uint8)))), "file of labels"),
+    "big": (lambda path: path.write_bytes(idx_bytes(np.zeros((2, 32, 32), np.uint8))), "shape (2, 32, 32), expected"),
+    "none": (lambda path: path.write_bytes(idx_bytes(np.zeros((0, 28, 28), np.uint8))), "holds no images"),
+    "cut": (lambda path: path.write_bytes(idx_bytes(np.zeros((2, 28, 28), np.uint8))[:-1]), "fetch it again"),
+    "floats": (lambda path: path.write_bytes(idx_bytes(np.zeros((2, 28, 28), ">f4"), 0x0D)), "not an IDX file of"),
+    "text.gz": (lambda path: path.write_bytes(gzip.compress(b"some text")), "not an IDX file"),
+    "cut.gz": (lambda path: path.write_bytes(b"\x1f\x8bjunk"), "damaged gzip data"),
+    "float.npy": (lambda path: np.save(path, np.zeros((2, 28, 28))), "holds float64, expected raw pixels as uint8"),
+    "shape.npy": (lambda path: np.save(path, np.zeros((2, 784), np.uint8)), "shape (2, 784), expected (N, 28, 28)"),
+    "rgb.npy": (lambda path: np.save(path, np.zeros((2, 3, 28, 28), np.uint8)), "shape (2, 3, 28, 28)"),
+    "scalar.npy": (lambda path: np.save(path, np.uint8(3)), "shape ()"),
+    "none.npy": (lambda path: np.save(path, np.zeros((0, 28, 28), np.uint8)), "none.npy: "),
+    "object.npy": (lambda path: np.save(path, np.array([{}]), allow_pickle=True), "not a usable .npy file"),
+    "pickle.npy": (lambda path: path.write_bytes(b"\x80\x04]."), "not a usable .npy file"),
+    "text.npy": (lambda path: path.write_text("some text"), "not a usable .npy file"),
+    "empty.npy": (lambda path: path.write_bytes(b""), "not a usable .npy file"),
+    "npz.npy": (npz, "not a usable .npy file"),
+    "python2.npy": (python_2, "not a usable .npy file"),
+    "cut.npy": (lambda path: (np.save(path, np.zeros((2, 28, 28), np.uint8)), os.truncate(path, 900)), "not a usable"),
+    "head.npy": (lambda path: (np.save(path, np.zeros((2, 28, 28), np.uint8)), os.truncate(path, 40)), "not a usable"),
+    "lie.npy": (
+        lambda path: path.write_bytes(
+            b"\x93NUMPY\x01\x00v\x00"
+            + b"{'descr': '|u1', 'fortran_order': False, 'shape': (9**99, 28, 28), }".ljust(117)
+            + b"\n"
+        ),
+        "not a usable .npy file",
+    ),
+}
+
+
+def test_what_cannot_be_used_is_one_line_each_and_does_not_stop_the_rest(bundle_dir, expected, answers, tmp_path):
+    """Every kind of bad input, with a good picture after each: the order is kept, in both streams."""
+    names = []
+    for index, (name, (make, _)) in enumerate(UNUSABLE.items()):
+        make(tmp_path / name)
+        Image.fromarray(expected["images"][index]).save(tmp_path / f"good{index}.png")
+        names += [name, f"good{index}.png"]
+    result = predict(*names, "--json", model=bundle_dir, cwd=tmp_path)
+    lines = json_lines(result, code=3)
+    assert [line["image"].removesuffix("[0]") for line in lines] == names
+    assert [line["label"] for line in lines[1::2]] == answers[0][: len(UNUSABLE)]
+    complaints = result.stderr.decode().splitlines()
+    for (name, (_, words)), line, complaint in zip(UNUSABLE.items(), lines[::2], complaints, strict=True):
+        assert words in line["error"], line
+        assert name in line["error"]
+        assert complaint == f"error: {line['error']}"
+
+
+def test_a_damaged_end_of_a_compressed_file_shows_after_what_is_before(bundle_dir, expected, answers, tmp_path):
+    content = bytearray(gzip.compress(idx_bytes(expected["images"][:SURE])))
+    content[-8] ^= 1  # the checksum
+    (tmp_path / "images.gz").write_bytes(content)
+    result = predict("images.gz", "--json", model=bundle_dir, cwd=tmp_path)
+    fails(result, 3, "images.gz: damaged gzip data")
+    holds(json_lines(result, code=3)[:SURE], "images.gz", range(SURE), answers)
+
+
+def test_the_forms_of_the_output(bundle_dir, expected, answers, tmp_path):
+    labels, logits = answers
+    names = ['a "quoted", name.png', "tést.png", "missing.png"]
+    for index, name in enumerate(names[:2]):
+        Image.fromarray(expected["images"][index]).save(tmp_path / name)
+
+    plain = predict(*names, model=bundle_dir, cwd=tmp_path)
+    fails(plain, 3, "missing.png: no such file")
+    rows = [line.split("\t") for line in plain.stdout.decode().splitlines()]
+    assert [row[:2] for row in rows] == [[name, label] for name, label in zip(names[:2], labels, strict=False)]
+
+    spread = predict(*names, "--csv", model=bundle_dir, cwd=tmp_path)
+    fails(spread, 3, "missing.png")
+    header, *lines = csv.reader(io.StringIO(spread.stdout.decode(), newline=""))
+    assert header == ["image", "label", "probability", "novelty", "error"]
+    assert [line[:2] for line in lines] == [[names[0], labels[0]], [names[1], labels[1]], [names[2], ""]]
+    assert [line[4] for line in lines[:2]] == ["", ""]
+    assert "no such file" in lines[2][4]
+
+    full = json_lines(predict(*names, "--json", model=bundle_dir, cwd=tmp_path), code=3)
+    assert [list(line) for line in full[:2]] == 2 * [
+        ["image", "label", "probability", "novelty", "probabilities", "logits"]
+    ]
+    assert list(full[2]) == ["image", "error"]
+    for line, row, csv_row, wanted in zip(full, rows, lines, logits, strict=False):
+        assert list(line["logits"].values()) == pytest.approx(wanted.tolist(), abs=1e-4)
+        assert line["probability"] == max(line["probabilities"].values())
+        assert sum(line["probabilities"].values()) == pytest.approx(1)
+        assert float(row[2]) == pytest.approx(line["probability"], abs=5e-5)
+        assert float(csv_row[2]) == pytest.approx(line["probability"], abs=5e-7)
+        assert float(csv_row[3]) == pytest.approx(line["novelty"], abs=5e-7)
+
+
+def test_none_is_an_answer(bundle_dir, expected, tmp_path):
+    np.save(tmp_path / "x.npy", np.concatenate([expected["images"][:3], np.zeros((1, 28, 28), np.uint8)]))
+    run = lambda *options: predict("x.npy", *options, model=bundle_dir, cwd=tmp_path)  # noqa: E731
+    probabilities = [line["probability"] for line in json_lines(run("--json"))]
+    limit = sorted(probabilities[:3])[1]
+    lines = json_lines(run("--json", "--min-probability", limit))
+    assert [line["label"] is None for line in lines] == [probability < limit for probability in probabilities[:3]] + [
+        True
+    ]
+    novelties = [line["novelty"] for line in lines[:3]]
+    lines = json_lines(run("--json", "--max-novelty", min(novelties)))
+    assert [line["label"] is None for line in lines] == [novelty > min(novelties) for novelty in novelties] + [True]
+    assert run().stdout.decode().splitlines()[3].split("\t")[:2] == ["x.npy[3]", "none"]
+    assert run("--csv").stdout.decode().splitlines()[4].startswith("x.npy[3],none,")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--json", "--csv"], "--json and --csv exclude each other"),
+        (["--min-probability", "1.5"], "--min-probability"),
+        (["--max-novelty", "-1"], "--max-novelty"),
+        (["--min-probability", "nan"], "probability"),
+        (["--show", "file"], "file: is not a folder"),
+    ],
+)
+def test_usage_errors(bundle_dir, expected, tmp_path, options, words):
+    (tmp_path / "file").write_text("")
+    Image.fromarray(expected["images"][0]).save(tmp_path / "0.png")
+    result = predict("0.png", *options, model=bundle_dir, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stdout == b""
+    assert words in result.stderr.decode()
+    assert "Traceback" not in result.stderr.decode()
+
+
+def test_show_writes_what_the_model_saw(bundle_dir, expected, tmp_path):
+    images = expected["images"]
+    for index, name in enumerate(("0.png", "other/0.bmp", "more/0-2.png", "foreign.png")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(images[index]).save(tmp_path / name)
+    np.save(tmp_path / "two.npy", images[4:6])
+    seen = tmp_path / "new" / "seen"
+    seen.mkdir(parents=True)
+    Image.fromarray(images[9]).save(seen / "foreign.png")
+    names = ["0.png", "other/0.bmp", "more/0-2.png", "two.npy", "missing.png", "foreign.png", "-"]
+    wanted = {"0": 0, "0-2": 1, "0-2-2": 2, "two.npy[0]": 4, "two.npy[1]": 5, "foreign": 9, "foreign-2": 3, "stdin": 0}
+    without = predict(*names, "--json", model=bundle_dir, cwd=tmp_path, stdin=(tmp_path / "0.png").read_bytes())
+    for _ in range(2):  # the second time its own files are replaced
+        with (tmp_path / "0.png").open("rb") as file:
+            result = predict(*names, "--json", "--show", seen, model=bundle_dir, cwd=tmp_path, stdin=file.read())
+        fails(result, 3, "missing.png")
+        for shown, plain in zip(json_lines(result, code=3), json_lines(without, code=3), strict=True):
+            assert (shown["image"], shown.get("label"), shown.get("error")) == (
+                plain["image"],
+                plain.get("label"),
+                plain.get("error"),
+            )
+        assert {path.stem for path in seen.iterdir()} == set(wanted)
+        for stem, index in wanted.items():
+            np.testing.assert_array_equal(np.asarray(Image.open(seen / f"{stem}.png")), images[index])
+
+
+def test_one_picture_on_stdin(bundle_dir, folder, answers):
+    content = (folder / "digits/b.png").read_bytes()
+    (line,) = json_lines(predict("-", "--json", model=bundle_dir, stdin=content))
+    assert (line["image"], line["label"]) == ("-", answers[0][0])
+    fails(predict("-", model=bundle_dir, stdin=b""), 3, "<stdin>: not a picture")
+
+
+def test_a_pipe_can_be_named(bundle_dir, folder, answers):
+    """As in  predict <(command): it can be read only once."""
+    os.mkfifo(folder / "pipe")
+    writer = subprocess.Popen(["bash", "-c", "cat digits/b.png > pipe"], cwd=folder)
+    (line,) = json_lines(predict("pipe", "--json", model=bundle_dir, cwd=folder))
+    assert line["label"] == answers[0][0]
+    assert writer.wait(timeout=10) == 0
+
+
+@pytest.fixture(scope="module")
+def many(expected, tmp_path_factory):
+    """More images than are answered at a time."""
+    path = tmp_path_factory.mktemp("many") / "many.npy"
+    np.save(path, np.concatenate([expected["images"]] * 40))
+    return path
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]], ids=str)
+def test_a_reader_that_leaves(bundle_dir, many, form):
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "mnist_edge",
+        "predict",
+        str(many),
+        "--model",
+        str(bundle_dir),
+        *form,
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_ctrl_c(bundle_dir, folder):
+    """Between two pictures of which the second never comes; what is there already has been printed."""
+    os.mkfifo(folder / "pipe")
+    command = [sys.executable, "-W", "error", "-m", "mnist_edge", "predict", "many.npy", "pipe", "--model", bundle_dir]
+    np.save(folder / "many.npy", np.zeros((3, 28, 28), np.uint8))
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert [process.stdout.readline().split(b"\t")[0] for _ in range(3)] == [
+            f"many.npy[{index}]".encode() for index in range(3)
+        ]
+        process.send_signal(signal.SIGINT)
+        output, error = process.communicate(timeout=30)
+    assert (process.returncode, output, error) == (130, b"", b"")
+
+
+def on_terminal(command, *, stdout=None, **options):
+    """Run a command whose stderr, and unless told otherwise stdout, is a terminal; what appears there, and the code."""
+    master, slave = pty.openpty()
+    with subprocess.Popen(command, stdout=stdout or slave, stderr=slave, **options) as process:
+        os.close(slave)
+        shown = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while block := os.read(master, 65536):
+                shown += block
+    os.close(master)
+    return shown.decode(), process.returncode
+
+
+def test_a_table_on_a_terminal(bundle_dir, folder, answers):
+    np.save(folder / "blank.npy", np.zeros((300, 28, 28), np.uint8))
+    command = [
+        sys.executable,
+        "-m",
+        "mnist_edge",
+        "predict",
+        "digits",
+        "missing.png",
+        "blank.npy",
+        "--model",
+        bundle_dir,
+    ]
+    shown, code = on_terminal(command, cwd=folder)
+    lines = shown.splitlines()
+    assert code == 3
+    assert lines[0].split() == ["image", "label", "probability", "novelty"]
+    assert [line.split()[:2] for line in lines[1:6]] == [[name, answers[0][index]] for name, index in IN_ORDER]
+    assert all(line.split()[3] == "%" for line in lines[1:6])
+    assert len({len(line) for line in lines[:6]}) == 1, "not aligned"
+    assert lines[6].startswith("error: missing.png: no such file")
+    assert [line.split()[:2] for line in lines[7:]] == [[f"blank.npy[{index}]", "none"] for index in range(300)]
+    assert "━" not in shown
+
+
+def test_names_do_not_command_the_terminal(bundle_dir, folder):
+    (folder / "digits/b.png").rename(folder / "\x1b[31mred.png")
+    command = [sys.executable, "-m", "mnist_edge", "predict", "\x1b[31mred.png", "--model", bundle_dir]
+    shown, code = on_terminal(command, cwd=folder)
+    assert code == 0
+    assert "\x1b" not in shown
+    assert r"\x1b[31mred.png" in shown
+
+
+def test_a_bar_for_many_images_beside_redirected_output(bundle_dir, many, tmp_path):
+    def run(source):
+        with (tmp_path / "out").open("wb") as out:
+            command = [sys.executable, "-m", "mnist_edge", "predict", source, "missing.png", "--json"]
+            environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
+            shown, code = on_terminal([*command, "--model", bundle_dir], stdout=out, env=environment)
+        assert code == 3
+        assert "missing.png: no such file" in shown
+        return shown, [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+
+    shown, lines = run(many)
+    assert "━" in shown
+    assert "/20001" in shown
+    assert [line["image"] for line in lines[:-1]] == [f"{many}[{index}]" for index in range(20_000)]
+    np.save(tmp_path / "few.npy", np.zeros((5, 28, 28), np.uint8))
+    shown, lines = run(tmp_path / "few.npy")
+    assert "━" not in shown
+    assert len(lines) == 6
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux's /proc")
+def test_memory_does_not_grow_with_the_number_of_images(bundle_dir, many, tmp_path):
+    def peak(name, images):
+        (tmp_path / name).write_bytes(gzip.compress(idx_bytes(images), compresslevel=1))
+        code = (
+            "import sys, re; from pathlib import Path; from mnist_edge.cli import main\n"
+            "try: main()\n"
+            "finally: print(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1], file=sys.stderr)"
+        )
+        command = [sys.executable, "-c", code, "predict", str(tmp_path / name), "--model", str(bundle_dir)]
+        result = subprocess.run(command, capture_output=True, check=True)
+        assert len(result.stdout.splitlines()) == len(images)
+        return int(result.stderr) / 1024
+
+    images = np.load(many)
+    assert peak("all.gz", images) - peak("few.gz", images[:1000]) < 8  # the images themselves are 15 MB
+
+
+def test_neither_torch_nor_the_network_is_needed(bundle_dir, folder):
+    code = (
+        "import sys; from mnist_edge.cli import main\n"
+        "try: main()\n"
+        "finally: print(sorted({'torch', 'onnx', 'rich', 'mnist_edge.training.datasets'} & sys.modules.keys()))"
+    )
+    command = [sys.executable, "-c", code, "predict", str(folder / "digits"), "--model", str(bundle_dir)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_is_there_at_once():
+    def seconds():
+        start = time.perf_counter()
+        assert run_cli("--help").returncode == 0
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(5)) < 0.5
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 40, 100])
+@pytest.mark.parametrize("compress", [False, True])
+def test_idx_in_chunks_is_the_whole(expected, tmp_path, chunk, compress):
+    from mnist_edge.training import idx
+
+    content = idx_bytes(expected["images"][:40])
+    path = tmp_path / "images"
+    path.write_bytes(gzip.compress(content) if compress else content)
+    parts = list(idx.read_in_chunks(path, dimensions=3, chunk=chunk))
+    assert max(map(len, parts)) == min(chunk, 40)
+    np.testing.assert_array_equal(np.concatenate(parts), expected["images"][:40])
+    np.testing.assert_array_equal(idx.read(path, dimensions=3), expected["images"][:40])
+    assert idx.read_shape(path, dimensions=3) == (40, 28, 28)
+
+
+def test_answers_to_raw_pixels(bundle_dir, expected):
+    from mnist_edge import Classifier
+    from mnist_edge.errors import ImageFormatError, UsageError
+
+    classifier = Classifier(bundle_dir)
+    for images in (expected["images"], expected["images"][:, None]):
+        found = list(classifier.answers(images))
+        assert [int(answer.label) for answer in found] == expected["logits"].argmax(axis=1).tolist()
+        np.testing.assert_allclose([list(answer.logits.values()) for answer in found], expected["logits"], atol=1e-4)
+    assert list(classifier.answers(np.zeros((0, 28, 28), np.uint8))) == []
+    with pytest.raises(ImageFormatError):
+        classifier.answers(expected["images"][0])
+    with pytest.raises(UsageError):
+        classifier.answers(expected["images"], min_probability=2)
