@@ -47,14 +47,14 @@ def predicting(folder: Path, model: str | None) -> list[str]:
 def seconds(command: list[str], out: Path) -> float:
     with out.open("wb") as file:
         start = time.perf_counter()
-        subprocess.run(command, stdout=file, check=True)  # noqa: S603  # our own command
+        subprocess.run(command, stdout=file, check=True)  # our own command
         return time.perf_counter() - start
 
 
 def peak_megabytes(command: list[str]) -> float:
     # The kernel's own figure for a finished child starts at the size of its parent: so the child is watched instead.
     peak = 0
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:  # noqa: S603  # our own command
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:  # our own command
         while process.poll() is None:
             status = Path(f"/proc/{process.pid}/status").read_text()
             peak = max([peak, *(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))])
