@@ -78,25 +78,36 @@ def decode(source: str | os.PathLike[str] | BinaryIO) -> NDArray[np.uint8]:
         raise ImageFormatError(f"{name}: read() gives {type(data).__name__}, not bytes: open the file in binary mode")
     if data.startswith(png.SIGNATURE) and not png.is_whole(data):
         raise ImageFormatError(f"{name}: cannot be decoded (the PNG is cut short): save or fetch the picture again")
-    return grey(io.BytesIO(data), name)
+    return grey(data, name)
 
 
-def grey(source: "BinaryIO | Image.Image", name: str) -> NDArray[np.uint8]:
+def grey(source: "bytes | Image.Image", name: str) -> NDArray[np.uint8]:
     """A picture, encoded or opened by Pillow, as `decode` returns it; `name` is for the messages."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below, by our own limit
-            image = source if isinstance(source, Image.Image) else Image.open(source)
-            _require_reasonable(image, name)
-            return _grey_values(_upright(image), name)
+        image = _opened(source) if isinstance(source, bytes) else source
+        _require_reasonable(image, name)
+        return _grey_values(_upright(image), name)
     except UnidentifiedImageError as error:
         raise ImageFormatError(f"{name}: not a picture that Pillow can read: convert it to PNG or JPEG") from error
     except ImageFormatError:
         raise
     except Exception as error:  # what Pillow's decoders raise on damaged files is not documented
         raise ImageFormatError(f"{name}: cannot be decoded ({error}): save or fetch the picture again") from error
+
+
+def _opened(data: bytes) -> "Image.Image":
+    if data.startswith(png.SIGNATURE):
+        # Image.open would import the readers of four other formats first: a twentieth of a whole process.
+        from PIL.PngImagePlugin import PngImageFile
+
+        return PngImageFile(io.BytesIO(data))
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused soon, by our own limit
+        return Image.open(io.BytesIO(data))
 
 
 def _require_reasonable(image: "Image.Image", name: str) -> None:

@@ -1,5 +1,6 @@
 """Every form of data that trains, and every malformed one that must be refused."""
 
+import dataclasses
 import gzip
 import hashlib
 import struct
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnist_edge.contract import STANDARDIZED
+from mnist_edge.contract import STANDARDIZED, Framing
 from mnist_edge.errors import DataError, DataFormatError, DataNotFoundError
 from mnist_edge.training import datasets, idx
 from mnist_edge.training.datasets import Dataset, Split
@@ -105,6 +106,27 @@ def test_image_folder(three, tmp_path):
     assert data.labels == THREE
     assert by_label(data.train) == by_label(three.train)
     assert by_label(data.test) == by_label(three.test)
+
+
+def test_small_pictures_are_taken_as_they_are_unless_larger_ones_are_among_them(three, tmp_path):
+    inverted = dataclasses.replace(three, train=Split(255 - three.train.images, three.train.labels))
+    write_images(tmp_path / "data", inverted.train)
+    alone = datasets.load(tmp_path / "data")
+    assert alone.framing is Framing.WHOLE
+    assert alone.train.images[:, 0, 0].min() == 255
+    large = Image.fromarray(inverted.train.images[0]).resize((280, 280), Image.Resampling.BICUBIC)
+    large.save(tmp_path / "data" / THREE[inverted.train.labels[0]] / "large.png")
+    mixed = datasets.load(tmp_path / "data")
+    assert mixed.framing is Framing.MNIST
+    assert mixed.train.images[:, 0, 0].max() == 0
+
+
+def test_the_framing_is_found_by_looking(mnist, three):
+    assert mnist.framing is Framing.MNIST
+    enlarged = np.stack(
+        [np.asarray(Image.fromarray(image[4:-4, 4:-4]).resize((28, 28))) for image in three.train.images]
+    )
+    assert dataclasses.replace(three, train=Split(enlarged, three.train.labels)).framing is Framing.WHOLE
 
 
 def test_image_folder_without_a_test_part_holds_out_a_seventh_of_each_class(three, tmp_path):
