@@ -9,6 +9,7 @@ the arrays, and the peak memory for 2,000 and for 10,000 files (Linux only).
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -92,6 +93,7 @@ def main(model: str | None, rounds: int) -> None:
 
 
 if __name__ == "__main__":
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", help="a bundle, an .onnx file or the name of a pretrained model")
     parser.add_argument("--rounds", type=int, default=5)

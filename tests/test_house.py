@@ -23,12 +23,9 @@ ALLOWED = {
     "runtime": (FOUNDATION | {"images", "runtime"}, {"numpy", "onnxruntime", "PIL"}),
     "training": (FOUNDATION | {"images", "training"}, {"numpy", "torch", "torchvision", "platformdirs"}),
     "export": (FOUNDATION | {"runtime", "training", "export"}, {"numpy", "torch", "onnx", "onnxruntime"}),
-    # These two see the runtime's side and the training's, and belong to neither.
-    "inputs": (FOUNDATION | {"images", "training"}, {"numpy"}),
-    "doctor": (FOUNDATION | {"runtime", "training"}, STDLIB_ONLY),
     "cli": (
-        FOUNDATION | {"images", "runtime", "training", "export", "inputs", "doctor", "cli"},
-        {"typer", "rich", "torch"},
+        FOUNDATION | {"images", "runtime", "training", "export", "cli"},
+        {"typer", "rich", "torch", "numpy"},
     ),
     "__init__": ({"errors", "runtime"}, STDLIB_ONLY),
     "__main__": ({"cli"}, STDLIB_ONLY),

@@ -1,9 +1,10 @@
-"""The commands of a device: `predict`, `info`, `selftest`, `doctor`. They need neither torch nor the network."""
+"""The commands of a device: `predict`, `read`, `info`, `selftest`, `doctor`. They need neither torch nor a network."""
 
 import dataclasses
+import itertools
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 
@@ -24,7 +25,7 @@ from mnist_edge.errors import InputError, MnistEdgeError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mnist_edge.inputs import Chunk
+    from mnist_edge.cli.inputs import Item, Picture, Stack, Unusable
     from mnist_edge.runtime.album import Album
     from mnist_edge.runtime.answers import Prediction
     from mnist_edge.runtime.classifier import Classifier
@@ -65,44 +66,81 @@ def predict(
     if json and csv:
         raise UsageError("--json and --csv exclude each other: give one of them")
     with leaving_when_pipe_closes():
-        from mnist_edge import inputs
+        from mnist_edge.cli import inputs
         from mnist_edge.runtime.album import Album
-        from mnist_edge.runtime.classifier import CHUNK, Classifier
+        from mnist_edge.runtime.classifier import Classifier
 
         classifier = Classifier(model)
         write = printer(as_json=json, as_csv=csv)
         album = Album(show) if show else None
-        limits = {"min_probability": min_probability, "max_novelty": max_novelty}
+        runs = _answers(classifier, inputs.expand(images), album, min_probability, max_novelty)
         worst = 0
         with counting(lambda: sum(item.count for item in inputs.expand(images))) as advance:
-            for chunk in inputs.in_chunks(inputs.expand(images), CHUNK):
-                answers = list(zip(chunk.names, _answers(classifier, chunk, limits, album), strict=True))
-                write(answers)
-                sys.stdout.flush()
-                worst = max(worst, _complain_of_errors(answers))
-                advance(len(answers))
+            for run in runs:
+                while answers := list(itertools.islice(run, inputs.CHUNK)):
+                    write(answers)
+                    sys.stdout.flush()
+                    worst = max(worst, _complain_of_errors(answers))
+                    advance(len(answers))
     raise typer.Exit(worst)
 
 
 def _answers(
-    classifier: "Classifier", chunk: "Chunk", limits: dict[str, float], album: "Album | None"
-) -> "Iterator[Prediction | MnistEdgeError]":
-    if isinstance(chunk.content, MnistEdgeError):
-        yield chunk.content
-    elif album:
-        pictures = isinstance(chunk.content, list)
-        for name, image in zip(chunk.names, chunk.content, strict=True):
-            try:
-                seen = classifier.see(image) if pictures else image
-            except InputError as error:
-                yield error
-                continue
-            album.add(name, seen)
-            yield from classifier.answers(seen[None], **limits)
-    elif isinstance(chunk.content, list):
-        yield from classifier.predict_each(chunk.content, **limits)
-    else:
-        yield from classifier.answers(chunk.content, **limits)
+    classifier: "Classifier",
+    items: "Iterator[Item]",
+    album: "Album | None",
+    min_probability: float,
+    max_novelty: float,
+) -> "Iterator[Iterator[Answer]]":
+    """A run of answers for every run of inputs of one kind, each to be used up before the next."""
+    from mnist_edge.cli.inputs import Picture, Stack
+
+    limits = {"min_probability": min_probability, "max_novelty": max_novelty}
+    # Pictures that follow one another are answered as one stream.
+    for kind, run in itertools.groupby(items, key=type):
+        if kind is Picture:
+            named, pictures = itertools.tee(cast("Iterator[Picture]", run))
+            if album:
+                found = _of_shown(classifier, pictures, album, limits)
+            else:
+                found = classifier.predict_each((picture.source for picture in pictures), **limits)
+            yield zip((picture.name for picture in named), found, strict=True)
+        elif kind is Stack:
+            for stack in run:
+                yield _of_stack(classifier, cast("Stack", stack), album, limits)
+        else:
+            yield ((item.name, cast("Unusable", item).error) for item in run)
+
+
+def _of_shown(
+    classifier: "Classifier", pictures: "Iterator[Picture]", album: "Album", limits: dict[str, float]
+) -> "Iterator[Prediction | InputError]":
+    for picture in pictures:
+        try:
+            image = classifier.see(picture.source)
+        except InputError as error:
+            yield error
+        else:
+            album.add(picture.name, image)
+            yield from classifier.answers(image[None], **limits)
+
+
+def _of_stack(
+    classifier: "Classifier", stack: "Stack", album: "Album | None", limits: dict[str, float]
+) -> "Iterator[Answer]":
+    from mnist_edge.cli.inputs import explained
+
+    number = 0
+    try:
+        for images in stack.read():
+            for image, answer in zip(images, classifier.answers(images, **limits), strict=True):
+                name = f"{stack.name}[{number}]"
+                if album:
+                    album.add(name, image)
+                yield name, answer
+                number += 1
+    except (MnistEdgeError, OSError) as error:
+        yield f"{stack.name}[{number}]", explained(stack.name, error)
 
 
 def _complain_of_errors(answers: list[Answer]) -> int:
@@ -123,7 +161,7 @@ def read(
 ) -> None:
     """Read the digits of pictures: a meter, a form field, a number on paper. A digit that is not named is a ?."""
     with leaving_when_pipe_closes():
-        from mnist_edge import inputs
+        from mnist_edge.cli import inputs
         from mnist_edge.runtime.classifier import Classifier
 
         classifier = Classifier(model)
@@ -212,7 +250,7 @@ def selftest(
 
 def doctor(json: Json = False) -> None:
     """Tell what is installed here, what this machine offers, which models and data are found, and mend what is not."""
-    from mnist_edge.doctor import State, examine
+    from mnist_edge.cli.doctor import State, examine
 
     findings = list(examine())
     broken = any(finding.state is State.BROKEN for finding in findings)

@@ -13,7 +13,7 @@ import typer
 from mnist_edge.cli import PIPE_CLOSED
 
 if TYPE_CHECKING:
-    from mnist_edge.doctor import Finding
+    from mnist_edge.cli.doctor import Finding
     from mnist_edge.export.pipeline import Outcome
     from mnist_edge.training.loop import Epoch
 

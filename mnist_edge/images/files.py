@@ -3,7 +3,7 @@
 import io
 import os
 import warnings
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
@@ -40,15 +40,15 @@ SAMPLES: Final = 4096
 _ORIENTATION: Final = 0x0112
 
 
-def find(folder: Path) -> list[Path]:
-    """All image files below a folder, hidden ones left out, in the order of their paths."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+def find(folder: str | os.PathLike[str]) -> Iterator[str]:
+    """The paths of all image files below a folder, hidden ones left out, each folder's in the order of their names."""
+    with os.scandir(folder) as listing:
+        entries = sorted((entry for entry in listing if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    for entry in entries:
+        if os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file():  # noqa: PTH122  # many names
+            yield os.fspath(entry)
+        elif entry.is_dir(follow_symlinks=False):
+            yield from find(entry)
 
 
 def decode(source: str | os.PathLike[str] | BinaryIO) -> NDArray[np.uint8]:
@@ -67,7 +67,7 @@ def decode(source: str | os.PathLike[str] | BinaryIO) -> NDArray[np.uint8]:
     """
     name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else getattr(source, "name", "the image")
     try:
-        data = Path(source).read_bytes() if isinstance(source, (str, os.PathLike)) else source.read()
+        data = _content(source) if isinstance(source, (str, os.PathLike)) else source.read()
     except FileNotFoundError as error:
         raise ImageNotFoundError(f"{name}: no such file: check the path") from error
     except IsADirectoryError as error:
@@ -79,6 +79,11 @@ def decode(source: str | os.PathLike[str] | BinaryIO) -> NDArray[np.uint8]:
     if data.startswith(png.SIGNATURE) and not png.is_whole(data):
         raise ImageFormatError(f"{name}: cannot be decoded (the PNG is cut short): save or fetch the picture again")
     return grey(data, name)
+
+
+def _content(path: str | os.PathLike[str]) -> bytes:
+    with open(path, "rb") as file:  # noqa: PTH123  # for small files half the time of Path.read_bytes
+        return file.read()
 
 
 def grey(source: "bytes | Image.Image", name: str) -> NDArray[np.uint8]:

@@ -110,7 +110,7 @@ class Classifier:
     def predict_each(
         self, images: Iterable[object], *, min_probability: float = 0.0, max_novelty: float = 1.0
     ) -> Iterator[Prediction | InputError]:
-        """Classify pictures one after another, in their order, a chunk of them at a time in memory.
+        """Classify pictures one after another, in their order, two chunks of them at a time in memory.
 
         A picture that cannot be used yields the error that `predict` would raise, and does not stop the others.
 
@@ -138,7 +138,7 @@ class Classifier:
         if self.contract.framing is not Framing.MNIST:
             raise UsageError("this model was trained on whole pictures, not on what is cropped to its ink: use predict")
         found = find_digits(grey_values(image))
-        images = np.stack([digit.image for digit in found]) if found else np.empty((0, HEIGHT, WIDTH), np.uint8)
+        images = np.array([digit.image for digit in found], dtype=np.uint8).reshape(-1, HEIGHT, WIDTH)
         predictions = self.answers(images, min_probability=min_probability, max_novelty=max_novelty)
         return Reading(
             tuple(
@@ -159,17 +159,31 @@ class Classifier:
         """
         _require_limits(min_probability, max_novelty)
         batch = as_batch(images)
-        chunks = (batch[start : start + CHUNK] for start in range(0, len(batch), CHUNK))
-        return (answer for chunk in chunks for answer in self._answer(as_tensor(chunk), min_probability, max_novelty))
+        return itertools.chain.from_iterable(
+            self._predictions(self.logits(chunk), [bool(image.any()) for image in chunk], min_probability, max_novelty)
+            for chunk in (batch[start : start + CHUNK] for start in range(0, len(batch), CHUNK))
+        )
 
     def _predict_each(
         self, images: Iterator[object], min_probability: float, max_novelty: float
     ) -> Iterator[Prediction | InputError]:
-        while chunk := list(itertools.islice(images, CHUNK)):
-            framed = [self._see_or_error(image) for image in chunk]
-            usable = [image for image in framed if not isinstance(image, InputError)]
-            predictions = iter(self._answer(np.stack(usable), min_probability, max_novelty) if usable else ())
-            yield from (image if isinstance(image, InputError) else next(predictions) for image in framed)
+        framed = self._framed(images)
+        if len(framed) < CHUNK:
+            yield from self._in_their_places(framed, self._logits_of(framed), min_probability, max_novelty)
+            return
+        # onnxruntime lets go of the interpreter while it computes: meanwhile the next pictures are decoded.
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(max_workers=1) as computing:
+            while framed:
+                logits = computing.submit(self._logits_of, framed)
+                following = self._framed(images)
+                yield from self._in_their_places(framed, logits.result(), min_probability, max_novelty)
+                framed = following
+
+    def _framed(self, images: Iterator[object]) -> list[NDArray[np.uint8] | InputError]:
+        """The next chunk of pictures as the model is shown them."""
+        return [self._see_or_error(image) for image in itertools.islice(images, CHUNK)]
 
     def _see_or_error(self, image: object) -> NDArray[np.uint8] | InputError:
         try:
@@ -177,13 +191,28 @@ class Classifier:
         except InputError as error:
             return error
 
-    def _answer(self, images: NDArray[np.uint8], min_probability: float, max_novelty: float) -> Iterator[Prediction]:
-        logits = self.logits(images)
+    def _logits_of(self, framed: list[NDArray[np.uint8] | InputError]) -> NDArray[np.float32]:
+        usable = [image for image in framed if not isinstance(image, InputError)]
+        return self.logits(np.array(usable, dtype=np.uint8).reshape(-1, HEIGHT, WIDTH))
+
+    def _in_their_places(
+        self,
+        framed: list[NDArray[np.uint8] | InputError],
+        logits: NDArray[np.float32],
+        min_probability: float,
+        max_novelty: float,
+    ) -> Iterator[Prediction | InputError]:
+        inked = [bool(image.any()) for image in framed if not isinstance(image, InputError)]
+        predictions = self._predictions(logits, inked, min_probability, max_novelty)
+        yield from (image if isinstance(image, InputError) else next(predictions) for image in framed)
+
+    def _predictions(
+        self, logits: NDArray[np.float32], inked: list[bool], min_probability: float, max_novelty: float
+    ) -> Iterator[Prediction]:
         probabilities = self.probabilities(logits)
         calibration = self.contract.calibration
-        strangeness = novelty(logits, calibration).tolist() if calibration else [None] * len(images)
+        strangeness = novelty(logits, calibration).tolist() if calibration else [None] * len(logits)
         best = probabilities.argmax(axis=1).tolist()
-        inked = [bool(image.any()) for image in images]
         rows = zip(best, inked, strangeness, probabilities.tolist(), logits.tolist(), strict=True)
         for index, ink, strange, shares, values in rows:
             refused = not ink or shares[index] < min_probability or (strange is not None and strange > max_novelty)

@@ -191,7 +191,7 @@ def _read_images(folder: Path, names: tuple[str, ...]) -> RawSplit:
     labels: list[int] = []
     small: list[int] = []
     for label, name in enumerate(names):
-        for path in images.find(folder / name):
+        for path in map(Path, images.find(folder / name)):
             if path.parent != folder / name:
                 raise DataFormatError(f"{path}: lies deeper than {folder / '<label>' / '*.png'}: move the images up")
             try:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mnist_edge import doctor
-from mnist_edge.doctor import State
+from mnist_edge.cli import doctor
+from mnist_edge.cli.doctor import State
+from mnist_edge.runtime import threads
 from tests.helpers import run_cli
 
 CLEAN = {"MNIST_EDGE_DATA": "", "MNIST_EDGE_THREADS": ""}
@@ -208,18 +209,18 @@ def test_processors(monkeypatch, tmp_path, cpuinfo, features, state):
 
 
 @pytest.mark.parametrize(
-    ("cpu", "memory", "shown"),
+    ("quota", "memory", "shown"),
     [
-        ("150000 100000\n", "536870912\n", ("1.50 cores", "0.5 GB (cgroup)")),
-        ("max 100000\n", "max\n", ("none found", "none found")),
-        ("nonsense", "", ("none found", "none found")),
+        (1.5, "536870912\n", ("1.50 cores", "0.5 GB (cgroup)")),
+        (None, "max\n", ("none found", "none found")),
+        (None, "", ("none found", "none found")),
         (None, None, ("none found", "none found")),
     ],
 )
-def test_limits_of_a_container(monkeypatch, tmp_path, cpu, memory, shown):
-    for name, content in (("cpu.max", cpu), ("memory.max", memory)):
-        if content is not None:
-            (tmp_path / name).write_text(content)
+def test_limits_of_a_container(monkeypatch, tmp_path, quota, memory, shown):
+    monkeypatch.setattr(threads, "cpu_quota", lambda: quota)
+    if memory is not None:
+        (tmp_path / "memory.max").write_text(memory)
     monkeypatch.setattr(doctor, "_CGROUP", tmp_path)
     found = {(finding.topic, finding.name): finding.value for finding in doctor.examine(Path("nowhere"))}
     assert (found["threads", "cgroup quota"], found["memory", "limit"]) == shown

@@ -80,10 +80,11 @@ def test_folders_are_searched_in_order(bundle_dir, folder, answers):
 
 
 def test_the_search_is_that_of_training(folder):
-    from mnist_edge import images, inputs
+    from mnist_edge import images
+    from mnist_edge.cli import inputs
 
     found = [item.name for item in inputs.expand([str(folder / "digits")])]
-    assert found == [str(path) for path in images.find(folder / "digits")]
+    assert found == list(images.find(folder / "digits"))
 
 
 @pytest.mark.parametrize(

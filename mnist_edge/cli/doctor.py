@@ -146,16 +146,14 @@ def _processor() -> Findings:
 
 
 def _threads() -> Findings:
+    from mnist_edge.runtime.session import THREADS_VARIABLE, default_threads
+    from mnist_edge.runtime.threads import cpu_quota
+
     yield Finding("threads", "host cores", str(os.cpu_count() or "unknown"))
     if hasattr(os, "sched_getaffinity"):
         yield Finding("threads", "affinity", f"{len(os.sched_getaffinity(0))} cores")
-    quota = _cgroup_line("cpu.max").split()
-    if len(quota) == 2 and all(map(str.isdecimal, quota)):
-        yield Finding("threads", "cgroup quota", f"{int(quota[0]) / int(quota[1]):.2f} cores")
-    else:
-        yield Finding("threads", "cgroup quota", "none found")
-    from mnist_edge.runtime.session import THREADS_VARIABLE, default_threads
-
+    quota = cpu_quota()
+    yield Finding("threads", "cgroup quota", "none found" if quota is None else f"{quota:.2f} cores")
     yield Finding("threads", THREADS_VARIABLE, os.environ.get(THREADS_VARIABLE) or "not set")
     try:
         yield Finding("threads", "used", str(default_threads()))

@@ -5,7 +5,6 @@ them; the images of IDX and NumPy files are 28×28 pixels already and go to the 
 """
 
 import glob
-import itertools
 import os
 import re
 import stat
@@ -18,15 +17,18 @@ from typing import BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_edge import images
 from mnist_edge.contract import HEIGHT, WHITE, WIDTH
 from mnist_edge.errors import DataFormatError, ImageFormatError, ImageTypeError, MnistEdgeError
-from mnist_edge.images import SUFFIXES
 from mnist_edge.training import idx
+
+CHUNK: Final = 256
+"""Images that are read from a file at a time."""
 
 STDIN: Final = "-"
 """The name of a picture that is read from stdin."""
 
-_SUFFIXES: Final = tuple(SUFFIXES)
+_SUFFIXES: Final = tuple(images.SUFFIXES)
 _GZIP: Final = b"\x1f\x8b"
 _NPY: Final = b"\x93NUMPY"
 _IDX: Final = re.compile(rb"\0\0[\x08\x09\x0b-\x0e][\x01-\x04]")
@@ -47,8 +49,8 @@ class Stack:
 
     name: str
     count: int
-    read: Callable[[int], Iterator[NDArray[np.uint8]]]
-    """The images, uint8 [n, 28, 28], so many at a time."""
+    read: Callable[[], Iterator[NDArray[np.uint8]]]
+    """The images, uint8 [n, 28, 28], `CHUNK` at a time."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +60,6 @@ class Unusable:
     name: str
     error: MnistEdgeError
     count: int = 1
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Items that can be answered together."""
-
-    names: list[str]
-    content: "list[str | BinaryIO] | NDArray[np.uint8] | MnistEdgeError"
-    """Pictures, [n, 28, 28] images, or why there are none (then there is one name)."""
 
 
 Item = Picture | Stack | Unusable
@@ -98,31 +91,8 @@ def single(item: Item) -> str | BinaryIO:
             raise ImageFormatError(f"{item.name}: holds images of one digit each: use predict")
 
 
-def in_chunks(items: Iterable[Item], size: int) -> Iterator[Chunk]:
-    """The items in their order, as many together as belong together, up to `size`."""
-    for are_pictures, run in itertools.groupby(items, key=lambda item: isinstance(item, Picture)):
-        while are_pictures and (part := list(itertools.islice(run, size))):
-            yield Chunk([item.name for item in part], [item.source for item in part if isinstance(item, Picture)])
-        for item in run:
-            yield from _of_stack(item, size) if isinstance(item, Stack) else _of_error(item)
-
-
-def _of_stack(stack: Stack, size: int) -> Iterator[Chunk]:
-    first = 0
-    try:
-        for images in stack.read(size):
-            yield Chunk([f"{stack.name}[{first + index}]" for index in range(len(images))], images)
-            first += len(images)
-    except (MnistEdgeError, OSError) as error:
-        yield Chunk([f"{stack.name}[{first}]"], _explained(stack.name, error))
-
-
-def _of_error(item: Item) -> Iterator[Chunk]:
-    if isinstance(item, Unusable):
-        yield Chunk([item.name], item.error)
-
-
-def _explained(name: str, error: MnistEdgeError | OSError) -> MnistEdgeError:
+def explained(name: str, error: MnistEdgeError | OSError) -> MnistEdgeError:
+    """The error itself, or that of the system in words of ours."""
     if isinstance(error, MnistEdgeError):
         return error
     return ImageFormatError(f"{name}: cannot be read ({error.strerror}): check the path and its permissions")
@@ -152,29 +122,18 @@ def _named(name: str) -> Iterator[Item]:
         else:  # pipes too: they can be read only once
             yield Picture(name, name)
     except (MnistEdgeError, OSError) as error:
-        yield Unusable(name, _explained(name, error))
+        yield Unusable(name, explained(name, error))
 
 
 def _in_folder(folder: str) -> Iterator[Item]:
     empty = True
-    for path in _pictures_below(folder):
+    for path in images.find(folder):
         empty = False
         yield Picture(path, path)
     if empty:
         yield Unusable(
             folder, ImageFormatError(f"{folder}: a folder without pictures: name a picture, or a folder of them")
         )
-
-
-def _pictures_below(folder: str) -> Iterator[str]:
-    # `images.find`, a folder at a time and several times as fast: paths remain strings.
-    with os.scandir(folder) as listing:
-        entries = sorted((entry for entry in listing if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.name.lower().endswith(_SUFFIXES) and entry.is_file():
-            yield entry.path
-        elif entry.is_dir(follow_symlinks=False):
-            yield from _pictures_below(entry.path)
 
 
 def _by_content(name: str) -> Item:
@@ -196,7 +155,7 @@ def _idx(name: str) -> Stack:
             raise DataFormatError(f"{name}: an IDX file of labels: name the file of images") from None
         raise
     _require_images(name, shape)
-    return Stack(name, shape[0], lambda chunk: idx.read_in_chunks(path, dimensions=3, chunk=chunk))
+    return Stack(name, shape[0], lambda: idx.read_in_chunks(path, dimensions=3, chunk=CHUNK))
 
 
 def _holds_labels(path: Path) -> bool:
@@ -219,7 +178,7 @@ def _npy(name: str) -> Stack:
     images = images[:, 0] if images.ndim == 4 and images.shape[1] == 1 else images
     _require_images(name, images.shape)
     count = len(images)
-    return Stack(name, count, lambda chunk: (images[start : start + chunk] for start in range(0, count, chunk)))
+    return Stack(name, count, lambda: (images[start : start + CHUNK] for start in range(0, count, CHUNK)))
 
 
 def _require_images(name: str, shape: tuple[int, ...]) -> None:
