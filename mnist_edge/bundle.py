@@ -241,6 +241,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def require_first_half(folder: Path, manifest: dict[str, Any]) -> None:
+    """Raise ModelNotFoundError where a bundle is only what a device needs, as the pretrained ones are."""
+    if WEIGHTS not in manifest["files"]:
+        raise ModelNotFoundError(
+            f"{folder}: has no PyTorch model to compare with: verify the bundle it was made from, or run  "
+            f"mnist-edge selftest {folder}"
+        )
+
+
 def _require_version(value: dict[str, Any], version: int, path: Path, remedy: str) -> None:
     if value.get("version") != version:
         raise ModelFormatError(f"{path}: version {value.get('version')!r} instead of {version}: {remedy}")

@@ -118,7 +118,7 @@ def test_one_bad_image_does_not_stop_the_others(bundle_dir, digits):
 def test_predict_needs_a_usable_model_and_image(bundle_dir, tmp_path):
     fails(run_cli("predict", "nowhere.png", "--model", bundle_dir), 3, "nowhere.png: no such file")
     fails(run_cli("predict", "x.png", "--model", tmp_path / "nowhere"), 4, "no such bundle")
-    fails(run_cli("predict", "x.png"), 4, "no model was named")
+    fails(run_cli("predict", "x.png"), 3, "x.png: no such file")
     fails(run_cli("predict", tmp_path, "--model", bundle_dir), 3, "a folder without pictures")
     fails(
         run_cli("predict", "x.png", "--model", bundle_dir / "training.json"), 4, "not a model that mnist-edge exported"

@@ -1,6 +1,7 @@
 """The model that comes with the package, on what its users bring."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from mnist_edge import Classifier, bundle
 from mnist_edge.runtime import answers, selftest
 from mnist_edge.runtime.model import PRETRAINED, open_model
 from mnist_edge.training import metrics
+from tests.helpers import fails, run_cli
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -89,3 +91,13 @@ def test_the_auroc_by_hand():
     assert auroc(np.array([1.0, 2.0]), np.array([3.0, 4.0])) == 1
     assert auroc(np.array([3.0, 4.0]), np.array([1.0, 2.0])) == 0
     assert auroc(np.array([1.0, 3.0]), np.array([2.0, 3.0])) == (1 + 0 + 1 + 0.5) / 4
+
+
+def test_its_name_stands_for_it_on_the_command_line():
+    for command in ("info", "selftest"):
+        result = run_cli(command, "cnn", cwd=Path("/"))
+        assert result.returncode == 0, result.stderr
+    fails(run_cli("verify", PRETRAINED / "cnn"), 4, "has no PyTorch model to compare with", "selftest")
+    result = run_cli("evaluate", PRETRAINED / "cnn", "--json")
+    assert json.loads(result.stdout)["accuracy"] > 0.996
+    fails(run_cli("info", "README.md", cwd=Path("/")), 4, "README.md: no such bundle")

@@ -1,6 +1,7 @@
 """The command line: parse, one library call, print. Nothing imports it."""
 
 import io
+import os
 import sys
 from typing import Final
 
@@ -21,6 +22,9 @@ def exit_code(error: MnistEdgeError) -> int:
 
 def main() -> None:
     """Run the command line; an expected failure is one line on stderr and an exit code."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: PTH123, SIM115  # for the process's life
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal or pipe may not know every letter of a file's name
             stream.reconfigure(errors="backslashreplace")

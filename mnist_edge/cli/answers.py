@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from mnist_edge.cli.display import json_line
+from mnist_edge.cli.display import json_line, one_line
 from mnist_edge.errors import MnistEdgeError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _csv_row(name: str, answer: "Prediction | MnistEdgeError") -> tuple[str, str
 def _print_lines(answers: Sequence[Answer]) -> None:
     for name, answer in answers:
         if not isinstance(answer, MnistEdgeError):
-            print(f"{name}\t{answer.label or NONE}\t{answer.probability:.4f}")
+            print(f"{one_line(name)}\t{answer.label or NONE}\t{answer.probability:.4f}")
 
 
 class _Table:
@@ -73,7 +73,7 @@ class _Table:
     def print(self, answers: Sequence[Answer]) -> None:
         rows = [
             (
-                name if name.isprintable() else ascii(name),
+                one_line(name),
                 answer.label or NONE,
                 f"{100 * answer.probability:.2f} %",
                 "-" if answer.novelty is None else f"{answer.novelty:.3f}",

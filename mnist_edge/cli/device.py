@@ -14,13 +14,14 @@ from mnist_edge.cli.display import (
     counting,
     json_line,
     leaving_when_pipe_closes,
+    one_line,
     print_findings,
     print_json,
     print_table,
 )
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Json
 from mnist_edge.contract import Framing
-from mnist_edge.errors import InputError, MnistEdgeError, UsageError
+from mnist_edge.errors import DataError, InputError, MnistEdgeError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -169,7 +170,7 @@ def read(
         for item in inputs.expand(images):
             try:
                 reading = classifier.read(inputs.single(item), min_probability=min_probability, max_novelty=max_novelty)
-            except InputError as error:
+            except (InputError, DataError) as error:
                 complain(error)
                 worst = max(worst, exit_code(error))
                 facts: dict[str, object] = {"error": str(error)}
@@ -181,12 +182,14 @@ def read(
                 sys.stdout.write(json_line({"image": item.name, **facts}))
             else:
                 for line in lines:
-                    print(f"{item.name}\t{line}")
+                    print(f"{one_line(item.name)}\t{line}")
     raise typer.Exit(worst)
 
 
 def info(
-    target: Annotated[Path, typer.Argument(help="A bundle or an .onnx file.")] = DEFAULT_BUNDLE,
+    target: Annotated[
+        Path, typer.Argument(help="A bundle, an .onnx file or the name of a pretrained model.")
+    ] = DEFAULT_BUNDLE,
     json: Json = False,
 ) -> None:
     """Tell what a bundle or a single file holds: contract, provenance, digests, measured parity."""
@@ -221,7 +224,7 @@ def info(
                 str(entry["parity"]["flips"]) if "parity" in entry else "-",
                 f"{100 * entry['parity']['accuracy']:.2f} %" if "parity" in entry else "-",
                 f"{entry['calibration']['temperature']:.3f}" if entry.get("calibration") else "-",
-                f"{100 * entry['calibration']['error']:.2f} %" if entry.get("calibration") else "-",
+                f"{100 * entry['calibration']['error']:.2f} %" if "error" in (entry.get("calibration") or {}) else "-",
                 entry["state"],
                 f"{entry['sha256'][:16]}…",
             )
@@ -231,7 +234,7 @@ def info(
 
 
 def selftest(
-    file: Annotated[Path, typer.Argument(help="An .onnx file.")],
+    file: Annotated[Path, typer.Argument(help="An .onnx file, a bundle or the name of a pretrained model.")],
     json: Json = False,
 ) -> None:
     """Answer a file's golden vectors with this machine's onnxruntime, offline, and compare with PyTorch's answers."""
@@ -249,7 +252,7 @@ def selftest(
 
 
 def doctor(json: Json = False) -> None:
-    """Tell what is installed here, what this machine offers, which models and data are found, and mend what is not."""
+    """Tell what is installed, what the machine offers, which models and data are found, and what to do about it."""
     from mnist_edge.cli.doctor import State, examine
 
     findings = list(examine())

@@ -71,6 +71,11 @@ def print_json(value: object) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False), flush=True)
 
 
+def one_line(name: str) -> str:
+    """A file's name as it may stand in a line of text: one with a line's end or a tab in it is spelled out."""
+    return name if name.isprintable() else ascii(name)
+
+
 def json_line(value: object) -> str:
     """A value as JSON on one line, its end included."""
     return f"{_encode(value)}\n"

@@ -187,6 +187,7 @@ def _data_of(folder: Path, wanted: str | None) -> "Dataset":
 def verify(target: Bundle = DEFAULT_BUNDLE, data: Data = None, json: Json = False) -> None:
     """Prove a bundle again: digests, contract, weights, golden vectors, and parity on the whole test set."""
     manifest = bundle.read_manifest(target)
+    bundle.require_first_half(target, manifest)
     _require_exporters()
     from mnist_edge.export import pipeline
 

@@ -104,3 +104,16 @@ def check(recorded: Calibration | None, found: Calibration | None, name: str) ->
         )
     if not agree:
         raise ModelFormatError(f"{name}: its calibration is not what its logits give: export it again")
+
+
+def check_recorded(recorded: Any, found: Calibrated | None, name: str) -> None:
+    """Raise ModelFormatError where a manifest tells other figures of a file's calibration than are measured."""
+    measured = found.as_dict() if found else None
+    if recorded is None or measured is None:
+        agree = recorded is measured
+    else:
+        agree = recorded.keys() == measured.keys() and all(
+            abs(recorded[key] - value) <= ALLOWED_DRIFT * max(abs(value), 0.1) for key, value in measured.items()
+        )
+    if not agree:
+        raise ModelFormatError(f"{name}: its calibration is recorded as {recorded}, not as measured: export it again")

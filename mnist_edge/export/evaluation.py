@@ -79,6 +79,8 @@ def evaluate(target: Path, labels: tuple[str, ...], test: Split) -> Evaluation:
         ModelError: no usable model there.
         MissingExtraError: that form of it needs torch, which is not installed.
     """
+    if target.is_dir() and not (target / bundle.WEIGHTS).is_file():
+        target = target / Format.ONNX.file_name  # the half of a bundle that devices have
     if target.suffix == ".onnx":
         own, logits, temperature = _by_onnxruntime(target, test)
     else:

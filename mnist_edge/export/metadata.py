@@ -1,6 +1,8 @@
 """What an exported ``.onnx`` file says of itself, so that one copied file is a whole deployment."""
 
 import copy
+import json
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -9,7 +11,16 @@ import torch
 
 from mnist_edge import __version__
 from mnist_edge.bundle import UNSEALED, seal
-from mnist_edge.contract import CONTRACT_KEY, DIGEST_KEY, GOLDEN_KEY, PROVENANCE_KEY, WHITE, Contract, to_json
+from mnist_edge.contract import (
+    CONTRACT_KEY,
+    DIGEST_KEY,
+    GOLDEN_KEY,
+    PROVENANCE_KEY,
+    WHITE,
+    Calibration,
+    Contract,
+    to_json,
+)
 from mnist_edge.export.parity import FLOAT32
 from mnist_edge.runtime.golden import Golden
 from mnist_edge.training.checkpoint import Trained
@@ -53,12 +64,13 @@ def golden_vectors(trained: Trained, test: Split) -> Golden:
     return Golden(images=images, logits=logits.float().numpy(), tolerance=FLOAT32.max_abs_diff)
 
 
-def calibrate(data: bytes, contract: Contract) -> bytes:
-    """A stamped file with another contract: the one that has the file's calibration."""
+def calibrate(data: bytes, calibration: Calibration | None) -> bytes:
+    """A stamped file whose contract has that calibration, and which is the same otherwise."""
     model = onnx.load_from_string(data)
     for entry in model.metadata_props:
         if entry.key == CONTRACT_KEY:
-            entry.value = to_json(contract.as_dict())
+            contract = Contract.from_dict(json.loads(entry.value))
+            entry.value = to_json(replace(contract, calibration=calibration).as_dict())
         elif entry.key == DIGEST_KEY:
             entry.value = UNSEALED
     return seal(model.SerializeToString(deterministic=True))

@@ -82,7 +82,8 @@ def export(
     Raises:
         ModelError: the bundle's first half is missing, damaged or altered.
         DataFormatError: `data` is not what the model was trained on.
-        ParityError: a file missed its tolerance.
+        ModelFormatError: onnxruntime or TorchScript cannot load a file, or its metadata are not the training's.
+        ParityError: a file missed its tolerance; or several failed, in whatever way.
     """
     trained = checkpoint.load(folder)
     _require_same_data(trained, data)
@@ -130,6 +131,7 @@ def verify(folder: Path, data: Dataset, report: Report = lambda outcome: None) -
         DataFormatError: `data` is not what the model was trained on.
     """
     manifest = bundle.read_manifest(folder)
+    bundle.require_first_half(folder, manifest)
     for name in (bundle.WEIGHTS, bundle.TRAINING):
         bundle.read_verified(folder, name, manifest)
     trained = checkpoint.load(folder)
@@ -154,6 +156,11 @@ def verify(folder: Path, data: Dataset, report: Report = lambda outcome: None) -
             if outcome.parity is not None and outcome.error is None:
                 recorded = manifest["files"][form.file_name]["parity"]["accuracy"]
                 _require_recorded(recorded, outcome.parity.accuracy, f"{folder / bundle.MANIFEST}: {form.file_name}'s")
+                calibration.check_recorded(
+                    manifest["files"][form.file_name]["calibration"],
+                    outcome.calibrated,
+                    f"{folder / bundle.MANIFEST}: {form.file_name}",
+                )
         except MnistEdgeError as error:
             outcome = Outcome(form, bytes=0, parity=None, calibrated=None, error=error)
         outcomes.append(outcome)
@@ -177,8 +184,7 @@ def _convert(form: Format, name: str, against: _Against) -> bytes:
     content = module.convert(against.trained, against.golden)
     if not form.is_onnx:
         return content
-    found = calibration.fit(_as_used(module, content, name), against.kept)
-    return metadata.calibrate(content, replace(against.trained.contract, calibration=found))
+    return metadata.calibrate(content, calibration.fit(_as_used(module, content, name), against.kept))
 
 
 def _as_used(module: FormatModule, content: bytes, name: str) -> Run:

@@ -2,7 +2,6 @@
 
 import io
 import os
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -71,13 +70,13 @@ def decode(source: str | os.PathLike[str] | BinaryIO) -> NDArray[np.uint8]:
     except FileNotFoundError as error:
         raise ImageNotFoundError(f"{name}: no such file: check the path") from error
     except IsADirectoryError as error:
-        raise ImageFormatError(f"{name}: a folder without pictures: name a picture, or a folder of them") from error
+        raise ImageFormatError(f"{name}: is a folder: name a picture in it") from error
     except (OSError, ValueError) as error:
         raise ImageFormatError(f"{name}: cannot be read ({error}): check the path") from error
     if not isinstance(data, bytes):
         raise ImageFormatError(f"{name}: read() gives {type(data).__name__}, not bytes: open the file in binary mode")
-    if data.startswith(png.SIGNATURE) and not png.is_whole(data):
-        raise ImageFormatError(f"{name}: cannot be decoded (the PNG is cut short): save or fetch the picture again")
+    if not data:
+        raise ImageFormatError(f"{name}: is empty: save or fetch the picture again")
     return grey(data, name)
 
 
@@ -88,16 +87,20 @@ def _content(path: str | os.PathLike[str]) -> bytes:
 
 def grey(source: "bytes | Image.Image", name: str) -> NDArray[np.uint8]:
     """A picture, encoded or opened by Pillow, as `decode` returns it; `name` is for the messages."""
-    from PIL import UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     try:
         image = _opened(source) if isinstance(source, bytes) else source
         _require_reasonable(image, name)
+        if isinstance(source, bytes):
+            _require_whole(source, name)
         return _grey_values(_upright(image), name)
     except UnidentifiedImageError as error:
         raise ImageFormatError(f"{name}: not a picture that Pillow can read: convert it to PNG or JPEG") from error
     except ImageFormatError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageFormatError(f"{name}: more than {MAX_PIXELS:,} pixels: scale the picture down") from error
     except Exception as error:  # what Pillow's decoders raise on damaged files is not documented
         raise ImageFormatError(f"{name}: cannot be decoded ({error}): save or fetch the picture again") from error
 
@@ -110,9 +113,7 @@ def _opened(data: bytes) -> "Image.Image":
         return PngImageFile(io.BytesIO(data))
     from PIL import Image
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused soon, by our own limit
-        return Image.open(io.BytesIO(data))
+    return Image.open(io.BytesIO(data))
 
 
 def _require_reasonable(image: "Image.Image", name: str) -> None:
@@ -120,6 +121,11 @@ def _require_reasonable(image: "Image.Image", name: str) -> None:
         raise ImageFormatError(
             f"{name}: {image.width}×{image.height} pixels are more than {MAX_PIXELS:,}: scale the picture down"
         )
+
+
+def _require_whole(data: bytes, name: str) -> None:
+    if data.startswith(png.SIGNATURE) and not png.is_whole(data):
+        raise ImageFormatError(f"{name}: cannot be decoded (the PNG is cut short): save or fetch the picture again")
 
 
 def _upright(image: "Image.Image") -> "Image.Image":

@@ -1,5 +1,6 @@
 """`Album`: pictures of what the model saw, in a folder, for a person to look at."""
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -7,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_edge.errors import UsageError
+
+LONGEST: Final = 200
+"""Bytes of an input's name that are kept: file systems end at 255."""
 
 _ORIGIN: Final = ("Software", "mnist-edge")
 """Every picture says in this entry that it may be overwritten by the next run."""
@@ -24,7 +28,8 @@ class Album:
         except (FileExistsError, NotADirectoryError) as error:
             raise UsageError(f"{folder}: is not a folder: name one for the pictures, new or not") from error
         self._folder = folder
-        self._taken: dict[str, int] = {}
+        self._used: dict[str, int] = {}
+        self._taken: set[str] = set()
 
     def add(self, name: str, image: NDArray[np.uint8]) -> Path:
         """Write one image, uint8 [28, 28], under a name made from its input's; returns where."""
@@ -39,16 +44,17 @@ class Album:
     def _free_path(self, stem: str) -> Path:
         key = stem.casefold()  # some file systems make no difference
         while True:
-            self._taken[key] = number = self._taken.get(key, 0) + 1
+            self._used[key] = number = self._used.get(key, 0) + 1
             path = self._folder / f"{stem if number == 1 else f'{stem}-{number}'}.png"
             if path.name.casefold() not in self._taken and (not path.exists() or _is_ours(path)):
-                self._taken[path.name.casefold()] = 1
+                self._taken.add(path.name.casefold())
                 return path
 
 
 def _stem(name: str) -> str:
     path = Path(name)
-    return "stdin" if name == "-" else path.name if name.endswith("]") else path.stem
+    stem = "stdin" if name == "-" else path.name if name.endswith("]") else path.stem
+    return os.fsdecode(os.fsencode(stem)[:LONGEST])
 
 
 def _is_ours(path: Path) -> bool:

@@ -3,20 +3,25 @@
 import itertools
 import os
 from collections.abc import Iterable, Iterator
+from numbers import Real
 from typing import Final, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mnist_edge.contract import HEIGHT, INPUT_NAME, OUTPUT_NAME, WIDTH, Contract, Framing
-from mnist_edge.errors import ImageTypeError, InputError, UsageError
+from mnist_edge.errors import InputError, UsageError
 from mnist_edge.images import find_digits, frame
 from mnist_edge.runtime.answers import Digit, Prediction, Reading, novelty, softmax
+from mnist_edge.runtime.background import in_background
 from mnist_edge.runtime.model import open_model
-from mnist_edge.runtime.pixels import as_batch, as_tensor, grey_values
+from mnist_edge.runtime.pixels import as_batch, as_tensor, grey_values, require_several
 
 CHUNK: Final = 256
 """Images a call into onnxruntime: its arena keeps the peak of the largest batch it ever saw."""
+
+GROWTH: Final = 4
+"""How much larger each chunk of a stream of pictures is: the first answers come at once, the last ones fast."""
 
 
 class Classifier:
@@ -78,7 +83,8 @@ class Classifier:
 
     def see(self, image: object) -> NDArray[np.uint8]:
         """What the model is shown of a picture, uint8 [28, 28]; takes and raises what `predict` does."""
-        return frame(grey_values(image), self.contract.framing)
+        # A copy: a picture that is framed already would come back as the caller's own array.
+        return frame(grey_values(image), self.contract.framing).copy()
 
     def predict(self, image: object, *, min_probability: float = 0.0, max_novelty: float = 1.0) -> Prediction:
         """Classify one picture.
@@ -95,7 +101,7 @@ class Classifier:
             ImageTypeError: neither of the above kinds.
             UsageError: a limit is not within 0…1.
         """
-        return self.predict_many([image], min_probability=min_probability, max_novelty=max_novelty)[0]
+        return self.answers(self.see(image)[None], min_probability=min_probability, max_novelty=max_novelty)[0]
 
     def predict_many(
         self, images: Iterable[object], *, min_probability: float = 0.0, max_novelty: float = 1.0
@@ -110,16 +116,17 @@ class Classifier:
     def predict_each(
         self, images: Iterable[object], *, min_probability: float = 0.0, max_novelty: float = 1.0
     ) -> Iterator[Prediction | InputError]:
-        """Classify pictures one after another, in their order, two chunks of them at a time in memory.
+        """Classify pictures, answering in their order.
 
-        A picture that cannot be used yields the error that `predict` would raise, and does not stop the others.
+        They are taken in chunks that grow from 1 to `CHUNK`, and while one is computed the next is decoded: at most two
+        chunks are in memory, and answers lag behind by as much. A picture that cannot be used yields the error that
+        `predict` would raise, and does not stop the others.
 
         Raises:
-            ImageTypeError: `images` is a single picture.
+            ImageTypeError: `images` is a single picture, or nothing that can be gone through.
             UsageError: a limit is not within 0…1.
         """
-        if isinstance(images, (str, bytes, os.PathLike)):
-            raise ImageTypeError(f"several pictures are expected, not {images!r}: use predict, or give a list")
+        require_several(images)
         _require_limits(min_probability, max_novelty)
         return self._predict_each(iter(images), min_probability, max_novelty)
 
@@ -147,9 +154,7 @@ class Classifier:
             )
         )
 
-    def answers(
-        self, images: ArrayLike, *, min_probability: float = 0.0, max_novelty: float = 1.0
-    ) -> Iterator[Prediction]:
+    def answers(self, images: ArrayLike, *, min_probability: float = 0.0, max_novelty: float = 1.0) -> list[Prediction]:
         """Classify images that are what the model takes, as `logits` does; `predict` would frame them first.
 
         Raises:
@@ -159,31 +164,36 @@ class Classifier:
         """
         _require_limits(min_probability, max_novelty)
         batch = as_batch(images)
-        return itertools.chain.from_iterable(
-            self._predictions(self.logits(chunk), [bool(image.any()) for image in chunk], min_probability, max_novelty)
-            for chunk in (batch[start : start + CHUNK] for start in range(0, len(batch), CHUNK))
-        )
+        inked = [bool(image.any()) for image in batch]
+        return list(self._predictions(self.logits(batch), inked, min_probability, max_novelty))
 
     def _predict_each(
         self, images: Iterator[object], min_probability: float, max_novelty: float
     ) -> Iterator[Prediction | InputError]:
-        framed = self._framed(images)
-        if len(framed) < CHUNK:
-            yield from self._in_their_places(framed, self._logits_of(framed), min_probability, max_novelty)
-            return
-        # onnxruntime lets go of the interpreter while it computes: meanwhile the next pictures are decoded.
-        from concurrent.futures import ThreadPoolExecutor
+        size = 1
+        framed, failure = self._framed(images, size)
+        while framed:
+            # onnxruntime lets go of the interpreter while it computes.
+            logits = in_background(self._logits_of, framed)
+            size = min(GROWTH * size, CHUNK)
+            following, later = ([], None) if failure else self._framed(images, size)
+            yield from self._in_their_places(framed, logits(), min_probability, max_novelty)
+            if failure:
+                break
+            framed, failure = following, later
+        if failure:
+            raise failure
 
-        with ThreadPoolExecutor(max_workers=1) as computing:
-            while framed:
-                logits = computing.submit(self._logits_of, framed)
-                following = self._framed(images)
-                yield from self._in_their_places(framed, logits.result(), min_probability, max_novelty)
-                framed = following
-
-    def _framed(self, images: Iterator[object]) -> list[NDArray[np.uint8] | InputError]:
-        """The next chunk of pictures as the model is shown them."""
-        return [self._see_or_error(image) for image in itertools.islice(images, CHUNK)]
+    def _framed(
+        self, images: Iterator[object], size: int
+    ) -> tuple[list[NDArray[np.uint8] | InputError], Exception | None]:
+        """The next pictures as the model is shown them, and the error by which `images` itself ended, if any."""
+        framed: list[NDArray[np.uint8] | InputError] = []
+        try:
+            framed.extend(self._see_or_error(image) for image in itertools.islice(images, size))
+        except Exception as error:  # noqa: BLE001  # raised again once the pictures before it are answered
+            return framed, error
+        return framed, None
 
     def _see_or_error(self, image: object) -> NDArray[np.uint8] | InputError:
         try:
@@ -227,5 +237,5 @@ class Classifier:
 
 def _require_limits(min_probability: float, max_novelty: float) -> None:
     for name, limit in (("min_probability", min_probability), ("max_novelty", max_novelty)):
-        if not 0 <= limit <= 1:
+        if isinstance(limit, bool) or not isinstance(limit, Real) or not 0 <= limit <= 1:
             raise UsageError(f"{name} must be within 0…1, not {limit!r}")

@@ -5,7 +5,7 @@ from typing import Any
 
 from mnist_edge import bundle
 from mnist_edge.errors import AlteredModelError, ModelNotFoundError
-from mnist_edge.runtime.model import load
+from mnist_edge.runtime.model import load, locate
 
 
 def describe(target: Path) -> dict[str, Any]:
@@ -16,10 +16,13 @@ def describe(target: Path) -> dict[str, Any]:
     Raises:
         ModelError: it is neither, or cannot be read.
     """
+    target = locate(target)
     if not target.is_dir():
         data = bundle.read_file(target, "give a bundle or an .onnx file")
         model = load(data, str(target))
-        entry = {"sha256": bundle.sha256(data), "bytes": len(data), "state": "intact"}
+        entry: dict[str, Any] = {"sha256": bundle.sha256(data), "bytes": len(data), "state": "intact"}
+        if calibration := model.contract.calibration:
+            entry["calibration"] = {"temperature": calibration.temperature, "images": calibration.images}
         files: dict[str, Any] = {target.name: entry}
         return {"contract": model.contract.as_dict(), "provenance": model.provenance, "files": files}
     manifest = bundle.read_manifest(target)

@@ -60,7 +60,7 @@ def open_model(source: str | os.PathLike[str] | None = None, *, threads: int | N
         AlteredModelError: not the file that was exported.
         UsageError: impossible `threads`.
     """
-    path = _locate(source)
+    path = locate(source)
     if not path.is_dir():
         data = bundle.read_file(path, "give a bundle, an .onnx file or the name of a pretrained model")
         return load(data, str(path), threads=threads)
@@ -92,7 +92,8 @@ def load(data: bytes, name: str, *, threads: int | None = None, optimize: bool =
     return Model(name, session, contract, provenance, golden)
 
 
-def _locate(source: str | os.PathLike[str] | None) -> Path:
+def locate(source: str | os.PathLike[str] | None) -> Path:
+    """The path of a bundle, of an ``.onnx`` file, or of the pretrained model of that name; raises as `open_model`."""
     if source is None:
         path = PRETRAINED / DEFAULT_PRETRAINED
         if not path.is_dir():
@@ -100,11 +101,12 @@ def _locate(source: str | os.PathLike[str] | None) -> Path:
                 "no model was named, and none comes with this version: name a bundle or .onnx file"
             )
         return path
-    if not isinstance(source, (str, os.PathLike)):
+    if not isinstance(source, (str, os.PathLike)) or not os.fspath(source):
         raise UsageError(f"a model is a path or a name, not {source!r:.80}")
     path = Path(source)
     if not os.path.exists(path) and len(path.parts) == 1:  # noqa: PTH110  # Path.exists raises on over-long names
-        path = PRETRAINED / path
+        path = PRETRAINED / path / bundle.MANIFEST
+        path = path.parent if os.path.exists(path) else Path(source)  # noqa: PTH110
     if os.path.exists(path):  # noqa: PTH110
         return path
     raise ModelNotFoundError(

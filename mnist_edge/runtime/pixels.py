@@ -41,6 +41,15 @@ def grey_values(image: object) -> NDArray[np.uint8]:
     )
 
 
+def require_several(images: object) -> None:
+    """Raise ImageTypeError where a single picture was given, or nothing that can be gone through."""
+    single = isinstance(images, (str, bytes, os.PathLike)) or hasattr(images, "read") or hasattr(images, "getbands")
+    single = single or (isinstance(images, np.ndarray) and images.ndim == 2)
+    if single or not hasattr(images, "__iter__"):
+        kind = type(images).__name__
+        raise ImageTypeError(f"several pictures are expected, not a single {kind}: use predict, or give a list")
+
+
 def as_batch(images: ArrayLike) -> NDArray[np.integer[Any]]:
     """Images as [N, 1, 28, 28], checked as a whole but not copied: a large one of a wide type is converted in chunks.
 

@@ -130,7 +130,7 @@ def _recalibrate(folder, **change):
     path = folder / "model.onnx"
     contract = Contract.from_dict(json.loads({e.key: e.value for e in onnx.load(path).metadata_props}[CONTRACT_KEY]))
     changed = dataclasses.replace(contract.calibration, **change) if change else None
-    path.write_bytes(metadata.calibrate(path.read_bytes(), dataclasses.replace(contract, calibration=changed)))
+    path.write_bytes(metadata.calibrate(path.read_bytes(), changed))
     manifest = bundle.read_manifest(folder)
     manifest["files"][path.name]["sha256"] = bundle.sha256(path.read_bytes())
     (folder / bundle.MANIFEST).write_bytes(bundle.as_json(manifest))
@@ -159,3 +159,12 @@ def test_a_calibration_must_be_there_if_images_were_kept():
     for recorded, measured in ((None, found), (found, None)):
         with pytest.raises(ModelFormatError, match="calibration"):
             calibration.check(recorded, measured, "model.onnx")
+
+
+@pytest.mark.parametrize("change", [{"temperature": 9.0}, {"error": 0.5}, None])
+def test_verify_finds_a_manifest_that_tells_another_calibration(bundle_copy, small_idx, change):
+    manifest = bundle.read_manifest(bundle_copy)
+    entry = manifest["files"]["model.torchscript"]
+    entry["calibration"] = entry["calibration"] | change if change else None
+    (bundle_copy / bundle.MANIFEST).write_bytes(bundle.as_json(manifest))
+    fails(run_cli("verify", bundle_copy, "--data", small_idx), 4, "model.torchscript", "calibration is recorded as")

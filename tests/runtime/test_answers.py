@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mnist_edge import Classifier
 from mnist_edge.contract import Calibration
@@ -98,7 +99,16 @@ def test_a_blank_picture_shows_nothing(classifier, blank):
     assert classifier.predict(blank).label is None
 
 
-@pytest.mark.parametrize("limits", [{"min_probability": 1.1}, {"max_novelty": -0.1}, {"min_probability": math.nan}])
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"min_probability": 1.1},
+        {"max_novelty": -0.1},
+        {"min_probability": math.nan},
+        {"max_novelty": "0.5"},
+        {"min_probability": True},
+    ],
+)
 def test_impossible_limits(classifier, expected, limits):
     with pytest.raises(UsageError, match="must be within 0…1"):
         classifier.predict(expected["images"][0], **limits)
@@ -121,9 +131,12 @@ def test_pictures_are_taken_a_chunk_at_a_time(classifier, expected):
             taken.append(1)
             yield expected["images"][0]
 
-    answer = next(classifier.predict_each(endless()))
-    assert answer.label == str(expected["logits"][0].argmax())
-    assert len(taken) <= 1000
+    answers = classifier.predict_each(endless())
+    assert next(answers).label == str(expected["logits"][0].argmax())
+    assert len(taken) <= 10  # the first answers come at once
+    for _ in range(1000):
+        next(answers)
+    assert len(taken) <= 2000
 
 
 def test_what_the_model_is_shown(classifier, expected):
@@ -131,3 +144,38 @@ def test_what_the_model_is_shown(classifier, expected):
     inverted = classifier.see(255 - np.pad(expected["images"][0], 10))
     assert inverted.shape == (28, 28)
     assert inverted[0, 0] == 0
+
+
+def test_a_buffer_that_is_used_again_does_not_change_earlier_answers(classifier, expected):
+    """What a camera loop does: one array, filled anew for every picture."""
+    images = expected["images"][:300]
+
+    def camera():
+        buffer = np.empty((28, 28), np.uint8)
+        for image in images:
+            buffer[:] = image
+            yield buffer
+
+    assert classifier.predict_many(camera()) == classifier.predict_many(list(images))
+    seen = classifier.see(images[0])
+    assert not np.shares_memory(seen, images[0])
+
+
+@pytest.mark.parametrize("pictures", [0, 1, 5, 300, 700])
+def test_what_was_taken_before_an_iterator_failed_is_answered(classifier, expected, pictures):
+    def failing():
+        for index in range(pictures):
+            yield expected["images"][index % 500]
+        raise ZeroDivisionError
+
+    answers = classifier.predict_each(failing())
+    found = [next(answers).label for _ in range(pictures)]
+    assert found == [str(expected["logits"][index % 500].argmax()) for index in range(pictures)]
+    with pytest.raises(ZeroDivisionError):
+        next(answers)
+
+
+@pytest.mark.parametrize("images", ["7.png", b"", np.zeros((28, 28), np.uint8), Image.new("L", (9, 9)), None, 3])
+def test_a_single_picture_is_not_several(classifier, images):
+    with pytest.raises(ImageTypeError, match="several pictures are expected"):
+        classifier.predict_many(images)

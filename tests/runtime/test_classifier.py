@@ -183,7 +183,7 @@ def test_a_larger_picture_of_a_digit_is_framed(classifier, expected, sure, scale
     ("image", "error", "advice"),
     [
         ("nowhere.png", ImageNotFoundError, "no such file"),
-        (io.BytesIO(b""), ImageFormatError, "PNG or JPEG"),
+        (io.BytesIO(b""), ImageFormatError, "is empty"),
         (io.BytesIO(b"not a picture"), ImageFormatError, "PNG or JPEG"),
         (io.BytesIO(_png(np.full((50, 50), 9, np.uint8))[:-30]), ImageFormatError, "again"),
         (io.StringIO("text"), ImageFormatError, "binary mode"),

@@ -155,7 +155,7 @@ UNUSABLE = {
     "nothing*.png": (lambda path: None, "nothing*.png: no file matches this pattern"),
     "empty folder": (lambda path: path.mkdir(), "empty folder: a folder without pictures"),
     "text": (lambda path: path.write_text("some text"), "not a picture that Pillow can read"),
-    "empty": (lambda path: path.write_bytes(b""), "not a picture that Pillow can read"),
+    "empty": (lambda path: path.write_bytes(b""), "is empty"),
     "labels": (lambda path: path.write_bytes(idx_bytes(np.zeros(5, np.uint8))), "an IDX file of labels"),
     "labels.gz": (lambda path: path.write_bytes(gzip.compress(idx_bytes(np.zeros(5, np.uint8)))), "file of labels"),
     "big": (lambda path: path.write_bytes(idx_bytes(np.zeros((2, 32, 32), np.uint8))), "shape (2, 32, 32), expected"),
@@ -315,7 +315,7 @@ def test_one_picture_on_stdin(bundle_dir, folder, answers):
     content = (folder / "digits/b.png").read_bytes()
     (line,) = json_lines(predict("-", "--json", model=bundle_dir, stdin=content))
     assert (line["image"], line["label"]) == ("-", answers[0][0])
-    fails(predict("-", model=bundle_dir, stdin=b""), 3, "<stdin>: not a picture")
+    fails(predict("-", model=bundle_dir, stdin=b""), 3, "<stdin>: is empty")
 
 
 def test_a_pipe_can_be_named(bundle_dir, folder, answers):
@@ -504,3 +504,32 @@ def test_answers_to_raw_pixels(bundle_dir, expected):
         classifier.answers(expected["images"][0])
     with pytest.raises(UsageError):
         classifier.answers(expected["images"], min_probability=2)
+
+
+def test_show_with_long_and_equal_names(bundle_dir, expected, tmp_path):
+    long = "x" * 250
+    for index, folder in enumerate(("a", "b")):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(expected["images"][index]).save(tmp_path / folder / f"{long}.png")
+    result = predict("a", "b", "--show", "seen", model=bundle_dir, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    seen = sorted((tmp_path / "seen").iterdir())
+    assert [path.name for path in seen] == [f"{'x' * 200}-2.png", f"{'x' * 200}.png"]
+
+
+def test_a_name_with_a_line_end_stays_on_one_line(bundle_dir, expected, tmp_path):
+    Image.fromarray(expected["images"][0]).save(tmp_path / "two\nlines.png")
+    result = predict("two\nlines.png", model=bundle_dir, cwd=tmp_path)
+    assert result.stdout.decode().splitlines()[0].startswith("'two\\nlines.png'\t")
+    assert len(result.stdout.decode().splitlines()) == 1
+
+
+def test_closed_streams(bundle_dir, expected, tmp_path):
+    Image.fromarray(expected["images"][0]).save(tmp_path / "digit.png")
+    command = f"{sys.executable} -m mnist_edge predict %s --model {bundle_dir}"
+    for source, redirection, code in (("digit.png", ">&-", 0), ("-", "<&-", 3)):
+        result = subprocess.run(
+            ["bash", "-c", command % source + redirection], cwd=tmp_path, capture_output=True, check=False
+        )
+        assert result.returncode == code, result.stderr
+        assert b"Traceback" not in result.stderr

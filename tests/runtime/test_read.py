@@ -1,6 +1,7 @@
 """Several digits in one picture, from Python and from the command line."""
 
 import dataclasses
+import gzip
 import json
 
 import numpy as np
@@ -102,5 +103,10 @@ def test_errors_do_not_stop_the_others(bundle_dir, line, tmp_path):
     fails(result, 3, "gone.png", "no such file")
     assert result.stdout.decode() == f"line.png\t{line[1]}\n"
     fails(run_cli("read", "batch.npy", "--model", bundle_dir, cwd=tmp_path), 3, "batch.npy", "use predict")
+    labels = tmp_path / "labels.gz"
+    labels.write_bytes(gzip.compress(b"\0\0\x08\x01\0\0\0\x02\x03\x04"))
+    result = run_cli("read", "labels.gz", "line.png", "--model", bundle_dir, cwd=tmp_path)
+    fails(result, 3, "labels.gz", "IDX file of labels")
+    assert result.stdout.decode() == f"line.png\t{line[1]}\n"
     piped = run_cli("read", "-", "--json", "--model", bundle_dir, stdin=(tmp_path / "line.png").read_bytes())
     assert json.loads(piped.stdout)["text"] == line[1]

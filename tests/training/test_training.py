@@ -120,6 +120,7 @@ def test_every_value_of_a_recipe_matters(small):
         "label_smoothing": 0.0,
         "augment": True,
         "average": 0.5,
+        "held_out": 10,
     }
     assert set(changes) | {"autocast"} == {field.name for field in dataclasses.fields(Recipe)}
     digests = {weights(small, dataclasses.replace(base, **{name: value}), seed=0) for name, value in changes.items()}
@@ -295,7 +296,17 @@ def edit_training(folder, **changes):
             "'cnm' is not a valid Architecture",
         ),
         (lambda folder: edit_training(folder, version=2), ModelFormatError, "version 2"),
-        (lambda folder: edit_training(folder, recipe={"normalization": {"men": 1}}), ModelFormatError, "malformed"),
+        (
+            lambda folder: edit_training(folder, recipe={"normalization": {"men": 1}, "held_out": 12}),
+            ModelFormatError,
+            "malformed",
+        ),
+        (
+            lambda folder: edit_training(folder, recipe={"normalization": {"mean": 0.0, "std": 1.0}}),
+            ModelFormatError,
+            "'held_out' is missing",
+        ),
+        (lambda folder: edit_training(folder, framing="round"), ModelFormatError, "malformed"),
         (lambda folder: edit_training(folder, data={}), ModelFormatError, "'name' is missing"),
         (lambda folder: edit_training(folder, labels=["a", "b"]), ModelFormatError, "does not fit cnn"),
         (
@@ -305,12 +316,12 @@ def edit_training(folder, **changes):
         ),
         (lambda folder: edit_training(folder, labels=list(range(10))), ModelFormatError, "different names"),
         (
-            lambda folder: edit_training(folder, recipe={"normalization": {"mean": 0.0, "std": 1.0}}),
+            lambda folder: edit_training(folder, recipe={"normalization": {"mean": 0.0, "std": 1.0}, "held_out": 12}),
             AlteredModelError,
             "labels and normalisation",
         ),
         (
-            lambda folder: edit_training(folder, recipe={"normalization": {"mean": 0.0, "std": 0.0}}),
+            lambda folder: edit_training(folder, recipe={"normalization": {"mean": 0.0, "std": 0.0}, "held_out": 12}),
             ModelFormatError,
             "impossible",
         ),
