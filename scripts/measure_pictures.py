@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from mnist_edge import Classifier, images
+from mnist_edge.images.lines import find_digits
 from mnist_edge.training import datasets
 from tests.lines import lines
 from tests.pictures import pictures
@@ -46,7 +47,7 @@ def single_digits(classifier: Classifier, test: datasets.Split) -> None:
 def several_digits(classifier: Classifier, test: datasets.Split) -> None:
     counts: dict[str, list[tuple[int, int, bool]]] = defaultdict(list)
     for line in lines(test.images, test.labels):
-        found = images.find_digits(line.pixels)
+        found = find_digits(line.pixels)
         framed = np.array([digit.image for digit in found], dtype=np.uint8).reshape(-1, 28, 28)
         text = "".join(str(label) for label in classifier.logits(framed).argmax(axis=1))
         blocks = SequenceMatcher(None, line.text, text, autojunk=False).get_matching_blocks()

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_edge.contract import Framing
+from mnist_edge.images.canonical import frame
 from mnist_edge.images.files import SUFFIXES, decode, find, grey
-from mnist_edge.images.framing import frame
-from mnist_edge.images.lines import Found, find_digits
 
-__all__ = ["SUFFIXES", "Found", "decode", "find", "find_digits", "frame", "grey", "read"]
+__all__ = ["SUFFIXES", "decode", "find", "frame", "grey", "read"]
 
 
 def read(source: str | os.PathLike[str] | BinaryIO, framing: Framing = Framing.MNIST) -> NDArray[np.uint8]:

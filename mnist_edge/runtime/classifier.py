@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mnist_edge.contract import HEIGHT, INPUT_NAME, OUTPUT_NAME, WIDTH, Contract, Framing
 from mnist_edge.errors import InputError, UsageError
-from mnist_edge.images import find_digits, frame
+from mnist_edge.images import frame
 from mnist_edge.runtime.answers import Digit, Prediction, Reading, novelty, softmax
 from mnist_edge.runtime.background import in_background
 from mnist_edge.runtime.model import open_model
@@ -144,6 +144,8 @@ class Classifier:
         """
         if self.contract.framing is not Framing.MNIST:
             raise UsageError("this model was trained on whole pictures, not on what is cropped to its ink: use predict")
+        from mnist_edge.images.lines import find_digits  # not for who classifies single digits
+
         found = find_digits(grey_values(image))
         images = np.array([digit.image for digit in found], dtype=np.uint8).reshape(-1, HEIGHT, WIDTH)
         predictions = self.answers(images, min_probability=min_probability, max_novelty=max_novelty)

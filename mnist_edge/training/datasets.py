@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mnist_edge.contract import HEIGHT, WIDTH, Framing
 from mnist_edge.errors import DataError, DataFormatError, DataNotFoundError
-from mnist_edge.images.framing import is_mnist_framed
+from mnist_edge.images.canonical import is_mnist_framed
 from mnist_edge.training import download, idx, sources
 from mnist_edge.training.sources import RawData, RawSplit
 

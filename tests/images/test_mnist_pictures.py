@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from mnist_edge import Classifier, images
-from mnist_edge.images.framing import _is_framed, is_mnist_framed
+from mnist_edge.images.canonical import _is_framed, is_mnist_framed
+from mnist_edge.images.lines import find_digits
 from tests.lines import lines
 from tests.pictures import CASES, pictures
 
@@ -70,7 +71,7 @@ def test_lines_are_read(mnist, classifier):
     for line in lines(mnist.test.images, mnist.test.labels, count=25):
         if line.touching:
             continue
-        found = images.find_digits(line.pixels)
+        found = find_digits(line.pixels)
         text = "".join(str(label) for label in classifier.logits(np.stack([f.image for f in found])).argmax(axis=1))
         assert {digit.line for digit in found} == {0}
         assert abs(len(text) - len(line.text)) <= 1

@@ -14,6 +14,7 @@ from mnist_edge import images
 from mnist_edge.contract import Framing
 from mnist_edge.errors import ImageFormatError, ImageNotFoundError
 from mnist_edge.images.components import label
+from mnist_edge.images.lines import find_digits
 
 HEIGHT, WIDTH = 60, 90
 
@@ -264,7 +265,7 @@ def test_empty_pictures_are_refused(shape, framing):
     with pytest.raises(ImageFormatError, match=r"pixels is empty: give another"):
         images.frame(np.zeros(shape, np.uint8), framing)
     with pytest.raises(ImageFormatError, match="empty"):
-        images.find_digits(np.zeros(shape, np.uint8))
+        find_digits(np.zeros(shape, np.uint8))
 
 
 def test_every_small_size_is_framed():
@@ -272,7 +273,7 @@ def test_every_small_size_is_framed():
         for width in (1, 2, 4, 7, 9):
             picture = np.random.default_rng(height * 12 + width).integers(0, 256, (height, width), np.uint8)
             assert images.frame(picture).shape == (28, 28)
-            images.find_digits(picture)
+            find_digits(picture)
 
 
 def test_whole_pictures_are_only_scaled():
@@ -292,8 +293,9 @@ def test_whole_pictures_are_only_scaled():
 def test_arrays_need_no_pillow():
     code = (
         "import sys, numpy as np; sys.modules['PIL'] = None; from mnist_edge import images;"
+        "from mnist_edge.images.lines import find_digits;"
         "a = np.zeros((90, 60), np.uint8); a[20:70, 25:33] = 255; assert images.frame(a).any();"
-        "assert len(images.find_digits(a)) == 1"
+        "assert len(find_digits(a)) == 1"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ})
 
@@ -307,7 +309,7 @@ def row(*shapes, gap=14, height=80):
 
 
 def test_digits_of_a_line():
-    found = images.find_digits(dark_on_light(row(24, 20, 26)))
+    found = find_digits(dark_on_light(row(24, 20, 26)))
     assert [digit.box for digit in found] == [
         pytest.approx((22, 20, 46, 60), abs=2),
         pytest.approx((64, 20, 84, 60), abs=2),
@@ -320,7 +322,7 @@ def test_digits_of_a_line():
 def test_two_lines_are_read_one_after_the_other():
     one, two = row(24, 20, 26), row(22, 28)
     page = np.concatenate([one, np.pad(two, ((0, 0), (0, one.shape[1] - two.shape[1])))])
-    found = images.find_digits(dark_on_light(page))
+    found = find_digits(dark_on_light(page))
     assert [digit.line for digit in found] == [0, 0, 0, 1, 1]
     assert [digit.box[0] for digit in found] == pytest.approx([22, 64, 102, 22, 62], abs=2)
 
@@ -329,18 +331,18 @@ def test_underlines_and_specks_are_no_digits():
     picture = dark_on_light(row(24, 20, 26))
     picture[66:68] = 20
     picture[5:8, 30:33] = 20
-    assert len(images.find_digits(picture)) == 3
+    assert len(find_digits(picture)) == 3
 
 
 def test_touching_neighbours_are_cut():
     mask = row(30, 30, 30, gap=20)
     mask[38:41, 20:130] = True
-    assert len(images.find_digits(dark_on_light(mask))) >= 2
+    assert len(find_digits(dark_on_light(mask))) >= 2
 
 
 @pytest.mark.parametrize("value", [0, 255])
 def test_a_blank_page_has_no_digits(value):
-    assert images.find_digits(np.full((200, 300), value, np.uint8)) == []
+    assert find_digits(np.full((200, 300), value, np.uint8)) == []
 
 
 # Components

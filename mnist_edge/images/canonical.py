@@ -1,0 +1,91 @@
+"""The canonical form, 28×28: which pictures have it already, and what is done with those that do not."""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_edge.contract import HEIGHT, WHITE, WIDTH, Framing
+from mnist_edge.errors import ImageFormatError
+
+INK: Final = 0.25 * WHITE
+"""Pixels above are ink when a digit's box is sought."""
+
+OFF_CENTRE: Final = 1.0
+"""How far from 14.0, MNIST's mean index, the centre of mass may lie, in pixels; in MNIST itself 0.5."""
+
+LONGER_SIDE: Final = (16, 21)
+"""Of the ink's box, in pixels. In MNIST 20, less what is fainter than `INK`."""
+
+GROUND: Final = 32
+"""At least half of a framed picture is darker: of MNIST's training images the fullest has 38 % ink."""
+
+_MOMENTS: Final = np.stack(
+    [np.ones(HEIGHT * WIDTH), np.repeat(np.arange(HEIGHT), WIDTH), np.tile(np.arange(WIDTH), HEIGHT)]
+).astype(np.float32)
+"""Multiplied with an image's pixels they give its mass and the sums of its rows' and columns' indices."""
+
+
+def frame(pixels: NDArray[np.uint8], framing: Framing = Framing.MNIST) -> NDArray[np.uint8]:
+    """Grey values of any size brought to the canonical form.
+
+    Args:
+        pixels: uint8 [height, width]: one digit, dark on light or light on dark.
+        framing: what the model was trained on.
+
+    Returns:
+        uint8 [28, 28], 0 = background, 255 = full ink. All zero where no ink stands out from the ground. A picture that
+        already is framed as asked for comes back itself.
+
+    Raises:
+        ImageFormatError: the picture is empty.
+    """
+    if pixels.size == 0:
+        raise ImageFormatError(f"a picture of {pixels.shape[1]}×{pixels.shape[0]} pixels is empty: give another")
+    if framing is Framing.WHOLE:
+        already = pixels.shape == (HEIGHT, WIDTH)
+    else:
+        already = pixels.shape == (HEIGHT, WIDTH) and _is_framed(pixels)
+    if already:
+        return pixels
+    from mnist_edge.images.framing import framed, whole  # most of the package, of which a framed picture needs nothing
+
+    return whole(pixels) if framing is Framing.WHOLE else framed(pixels)
+
+
+def is_mnist_framed(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which images are light ink on a dark ground, of MNIST's size and in MNIST's place.
+
+    Args:
+        images: uint8 [n, 28, 28].
+
+    Returns:
+        bool [n].
+    """
+    ink = images > INK
+    longer = np.maximum(_extent(ink.any(axis=2)), _extent(ink.any(axis=1)))
+    mass = images.sum(axis=(1, 2), dtype=np.int64).clip(1)
+    y = images.sum(axis=2, dtype=np.int64) @ np.arange(HEIGHT) / mass
+    x = images.sum(axis=1, dtype=np.int64) @ np.arange(WIDTH) / mass
+    centred = (abs(y - HEIGHT / 2) <= OFF_CENTRE) & (abs(x - WIDTH / 2) <= OFF_CENTRE)
+    framed: NDArray[np.bool_] = (LONGER_SIDE[0] <= longer) & (longer <= LONGER_SIDE[1]) & centred
+    return framed
+
+
+def _extent(lit: Any) -> Any:
+    # From the first to the last lit index of each row, both included; nonsense where none is lit.
+    return lit.shape[1] - lit[:, ::-1].argmax(axis=1) - lit.argmax(axis=1)
+
+
+def _is_framed(image: NDArray[np.uint8]) -> bool:
+    """`is_mnist_framed` of a single image, which must also lie on a dark ground: in a few microseconds."""
+    mass, y, x = _MOMENTS.dot(image.reshape(-1).astype(np.float32)).tolist()
+    if abs(y - mass * HEIGHT / 2) > OFF_CENTRE * mass or abs(x - mass * WIDTH / 2) > OFF_CENTRE * mass:
+        return False
+    if np.count_nonzero(image < GROUND) < image.size // 2:
+        return False
+    # Searching bytes, row by row and column by column, is much quicker here than numpy's nonzero.
+    lit = image > int(INK)
+    lines = (lit.tobytes(), lit.tobytes("F"))
+    longer = max(line.rfind(b"\x01") // WIDTH - line.find(b"\x01") // WIDTH for line in lines) + 1
+    return LONGER_SIDE[0] <= longer <= LONGER_SIDE[1]
