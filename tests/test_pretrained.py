@@ -1,17 +1,23 @@
 """The model that comes with the package, on what its users bring."""
 
 import importlib.util
+import io
 import json
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mnist_edge import Classifier, bundle
+from mnist_edge.errors import ModelError
 from mnist_edge.runtime import answers, selftest
-from mnist_edge.runtime.model import PRETRAINED, open_model
+from mnist_edge.runtime.model import PRETRAINED, load, open_model
 from mnist_edge.training import metrics
 from tests.helpers import fails, run_cli
+from tests.lines import lines
+from tests.pictures import pictures
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -101,3 +107,68 @@ def test_its_name_stands_for_it_on_the_command_line():
     result = run_cli("evaluate", PRETRAINED / "cnn", "--json")
     assert json.loads(result.stdout)["accuracy"] > 0.996
     fails(run_cli("info", "README.md", cwd=Path("/")), 4, "README.md: no such bundle")
+
+
+def test_no_altered_byte_and_no_missing_end_goes_unnoticed():
+    data = (PRETRAINED / "cnn" / "model.onnx").read_bytes()
+    rng = np.random.default_rng(seed=0)
+    for position in rng.choice(len(data), 500, replace=False):
+        altered = bytearray(data)
+        altered[position] ^= 1 << int(rng.integers(8))
+        with pytest.raises(ModelError):
+            load(bytes(altered), "model.onnx")
+    for length in rng.choice(len(data), 100, replace=False):
+        with pytest.raises(ModelError):
+            load(data[:length], "model.onnx")
+    load(data, "model.onnx")
+
+
+def test_an_altered_copy_of_it_on_the_command_line(tmp_path, mnist):
+    Image.fromarray(mnist.test.images[0]).save(tmp_path / "digit.png")
+    data = bytearray((PRETRAINED / "cnn" / "model.onnx").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "model.onnx").write_bytes(data)
+    fails(run_cli("predict", "digit.png", "--model", "model.onnx", cwd=tmp_path), 4, "altered since its export")
+    fails(run_cli("selftest", "model.onnx", cwd=tmp_path), 4, "altered since its export")
+
+
+@pytest.mark.slow
+def test_the_test_set_as_files(mnist, test_logits, tmp_path):
+    for index, image in enumerate(mnist.test.images):
+        Image.fromarray(image).save(tmp_path / f"{index:05}.png")
+    result = run_cli("predict", tmp_path, "--json")
+    assert result.returncode == 0, result.stderr
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["image"] for line in lines] == [str(path) for path in sorted(tmp_path.iterdir())]
+    from_files = np.mean([line["label"] == str(label) for line, label in zip(lines, mnist.test.labels, strict=True)])
+    from_arrays = (test_logits.argmax(axis=1) == mnist.test.labels).mean()
+    assert from_files == pytest.approx(from_arrays, abs=5e-4)
+
+
+@pytest.mark.slow
+def test_pictures_as_people_have_them(classifier, mnist):
+    resized = script("measure_pictures").resized
+    ours, naive = [], []
+    for picture in pictures(mnist.test.images, mnist.test.labels):
+        both = np.stack([classifier.see(io.BytesIO(picture.content)), resized(picture.content)])
+        found = classifier.logits(both).argmax(axis=1) == picture.label
+        ours.append(found[0])
+        naive.append(found[1])
+    assert len(ours) >= 60
+    assert np.mean(ours) >= 0.98
+    assert np.mean(naive) < 0.7
+
+
+@pytest.mark.slow
+def test_lines_of_digits(classifier, mnist):
+    whole, digits, total = [], 0, 0
+    drawn = list(lines(mnist.test.images, mnist.test.labels))
+    assert len(drawn) >= 200
+    for line in drawn:
+        if not line.touching:
+            text = classifier.read(line.pixels).text
+            whole.append(text == line.text)
+            blocks = SequenceMatcher(None, line.text, text, autojunk=False).get_matching_blocks()
+            digits, total = digits + sum(block.size for block in blocks), total + len(line.text)
+    assert digits / total >= 0.97
+    assert np.mean(whole) >= 0.85
