@@ -144,7 +144,7 @@ def test_predict_needs_a_usable_model_and_image(bundle_dir, tmp_path):
         ),
         (["export", "--formats", ","], 2, "unknown format"),
         (["verify", "nowhere"], 4, "manifest.json: no such file"),
-        (["info", "nowhere"], 4, "no such file"),
+        (["info", "nowhere"], 4, "no such bundle"),
         (["info", "file"], 4, "not a model that mnist-edge exported"),
         (["selftest", "nowhere.onnx"], 4, "no such"),
         (["evaluate", "nowhere"], 4, "no such bundle or file"),
