@@ -232,7 +232,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if name not in (WEIGHTS, TRAINING):
             listed["parity"] = {"max_abs_diff": float, "flips": int, "accuracy": float}
             if entry.get("calibration", "missing") is not None:
-                listed["calibration"] = {"temperature": float, "error": float}
+                listed["calibration"] = {
+                    "temperature": float,
+                    "images": int,
+                    "error": float,
+                    "error_uncalibrated": float,
+                }
         _require_shape({name: entry}, {name: listed}, folder / MANIFEST, remedy)
     try:
         Contract.from_dict(manifest["contract"])

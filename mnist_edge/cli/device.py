@@ -26,8 +26,8 @@ from mnist_edge.errors import DataError, InputError, MnistEdgeError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mnist_edge.cli.album import Album
     from mnist_edge.cli.inputs import Item, Picture, Stack, Unusable
-    from mnist_edge.runtime.album import Album
     from mnist_edge.runtime.answers import Prediction
     from mnist_edge.runtime.classifier import Classifier
 
@@ -68,8 +68,8 @@ def predict(
         raise UsageError("--json and --csv exclude each other: give one of them")
     with leaving_when_pipe_closes():
         from mnist_edge.cli import inputs
-        from mnist_edge.runtime.album import Album
-        from mnist_edge.runtime.classifier import Classifier
+        from mnist_edge.cli.album import Album
+        from mnist_edge.runtime.classifier import CHUNK, Classifier
 
         classifier = Classifier(model)
         write = printer(as_json=json, as_csv=csv)
@@ -78,7 +78,7 @@ def predict(
         worst = 0
         with counting(lambda: sum(item.count for item in inputs.expand(images))) as advance:
             for run in runs:
-                while answers := list(itertools.islice(run, inputs.CHUNK)):
+                while answers := list(itertools.islice(run, CHUNK)):
                     write(answers)
                     sys.stdout.flush()
                     worst = max(worst, _complain_of_errors(answers))

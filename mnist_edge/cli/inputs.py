@@ -20,16 +20,13 @@ from numpy.typing import NDArray
 from mnist_edge import images
 from mnist_edge.contract import HEIGHT, WHITE, WIDTH
 from mnist_edge.errors import DataFormatError, ImageFormatError, ImageTypeError, MnistEdgeError
+from mnist_edge.runtime.classifier import CHUNK
 from mnist_edge.training import idx
-
-CHUNK: Final = 256
-"""Images that are read from a file at a time."""
 
 STDIN: Final = "-"
 """The name of a picture that is read from stdin."""
 
 _SUFFIXES: Final = tuple(images.SUFFIXES)
-_GZIP: Final = b"\x1f\x8b"
 _NPY: Final = b"\x93NUMPY"
 _IDX: Final = re.compile(rb"\0\0[\x08\x09\x0b-\x0e][\x01-\x04]")
 
@@ -141,7 +138,7 @@ def _by_content(name: str) -> Item:
         magic = file.read(len(_NPY))
     if magic == _NPY or name.lower().endswith(".npy"):
         return _npy(name)
-    if magic.startswith(_GZIP) or _IDX.match(magic):
+    if magic.startswith(idx.GZIP_MAGIC) or _IDX.match(magic):
         return _idx(name)
     return Picture(name, name)
 

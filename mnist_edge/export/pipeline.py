@@ -32,7 +32,7 @@ class FormatModule(Protocol):
         """The file's content."""
 
     def variants(self, data: bytes, name: str) -> Mapping[str, Run]:
-        """The ways in which the file is run and compared."""
+        """The ways in which the file is run and compared, first the one in which its users run it."""
 
     def check_weights(self, data: bytes, name: str, trained: Trained) -> None:
         """Raise ParityError where the file's weights are not the trained ones."""
@@ -184,12 +184,11 @@ def _convert(form: Format, name: str, against: _Against) -> bytes:
     content = module.convert(against.trained, against.golden)
     if not form.is_onnx:
         return content
-    return metadata.calibrate(content, calibration.fit(_as_used(module, content, name), against.kept))
+    return metadata.calibrate(content, calibration.fit(_as_used(module.variants(content, name)), against.kept))
 
 
-def _as_used(module: FormatModule, content: bytes, name: str) -> Run:
-    # A format's first variant is the one that its users run.
-    return next(iter(module.variants(content, name).values()))
+def _as_used(variants: Mapping[str, Run]) -> Run:
+    return next(iter(variants.values()))
 
 
 def _prove(form: Format, content: bytes, name: str, against: _Against) -> Outcome:
@@ -198,17 +197,18 @@ def _prove(form: Format, content: bytes, name: str, against: _Against) -> Outcom
     calibrated: Calibrated | None = None
     error: MnistEdgeError | None = None
     try:
-        found = parity.compare(against.reference, module.variants(content, name), name)
+        variants = module.variants(content, name)
+        found = parity.compare(against.reference, variants, name)
         parity.judge(found, module.TOLERANCE, name)
         module.check_weights(content, name, against.trained)
-        run = _as_used(module, content, name)
-        fitted = calibration.fit(run, against.kept)
+        # What was stored is found again, by the very file.
+        fitted = calibration.fit(_as_used(variants), against.kept)
         if form.is_onnx:
             model = load_onnx(content, name)
             _check_metadata(model, against.trained, against.golden)
             calibration.check(model.contract.calibration, fitted, name)
         if fitted is not None:
-            calibrated = calibration.judge(run, fitted, against.test)
+            calibrated = calibration.judge(_as_used(variants), fitted, against.test)
     except MnistEdgeError as problem:
         error = problem
     return Outcome(form, len(content), found, calibrated, error)

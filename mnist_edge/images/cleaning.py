@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_edge.images.components import Components, label
+from mnist_edge.images.components import Components, box, label
 
 Mask = NDArray[np.bool_]
 
@@ -145,8 +145,8 @@ def belongs(boxes: NDArray[np.int64], sums: NDArray[np.float64], main: int) -> N
 
 def is_sheet(mask: Mask) -> bool:
     """Whether what stands out is no digit but a sheet of paper on a table, which may bear one: bool [height, width]."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    part = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    left, top, right, bottom = box(mask)
+    part = mask[top:bottom, left:right]
     height, width = part.shape
     if min(height, width) < 0.2 * max(mask.shape):
         return False

@@ -16,11 +16,8 @@ class Components:
     boxes: NDArray[np.int64]
     """[n, 4]: left, top, right, bottom; right and bottom exclusive."""
 
-    areas: NDArray[np.int64]
-    """[n], in pixels."""
-
     def __len__(self) -> int:
-        return len(self.areas)
+        return len(self.boxes)
 
     @property
     def widths(self) -> NDArray[np.int64]:
@@ -40,6 +37,12 @@ class Components:
     def mask(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """The pixels of the components for which chosen [n] is true: bool [height, width]."""
         return np.append(chosen, False)[self.labels]  # a label of -1 finds the last
+
+
+def box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of what is set in a mask that is not empty; right and bottom exclusive."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def label(mask: NDArray[np.bool_]) -> Components:
@@ -70,8 +73,7 @@ def label(mask: NDArray[np.bool_]) -> Components:
     np.minimum.at(boxes[:, 1], numbers, rows)
     np.maximum.at(boxes[:, 2], numbers, ends)
     np.maximum.at(boxes[:, 3], numbers, rows + 1)
-    areas = np.bincount(numbers, weights=ends - starts, minlength=count).astype(np.int64)
-    return Components(labels, boxes, areas)
+    return Components(labels, boxes)
 
 
 def _touching_runs(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mnist_edge.contract import HEIGHT, WHITE, WIDTH
 from mnist_edge.images.arrays import Array, grow, halo, resample, shrink, smooth
 from mnist_edge.images.cleaning import SHEET_EDGE, digit, is_sheet
+from mnist_edge.images.components import box as box_of
 from mnist_edge.images.ink import Ink, find_ink
 
 INK_BOX: Final = 20
@@ -72,13 +73,13 @@ def extract(pixels: NDArray[np.uint8]) -> Array | None:
     if not strokes.any():
         return None
     if factor * min(small.shape) > SMALLEST and is_sheet(strokes):
-        left, top, right, bottom = (factor * edge for edge in _box(strokes))
+        left, top, right, bottom = (factor * edge for edge in box_of(strokes))
         inset = 2 * factor + int(SHEET_EDGE * min(right - left, bottom - top))
         inside = extract(pixels[top + inset : bottom - inset, left + inset : right - inset])
         if inside is not None:
             return inside
     if factor > 1:
-        left, top, right, bottom = (factor * edge for edge in _box(strokes))
+        left, top, right, bottom = (factor * edge for edge in box_of(strokes))
         margin = int(MARGIN * max(right - left, bottom - top)) + 2 * factor
         pixels = pixels[max(0, top - margin) : bottom + margin, max(0, left - margin) : right + margin]
         small, _ = shrink(pixels, DETAIL)
@@ -103,18 +104,13 @@ def _strokes(picture: Array, dark: bool | None) -> tuple[Ink, NDArray[np.bool_]]
     return ink, digit(ink.mask, ink.values)
 
 
-def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
 def alone(ink: Array, strokes: NDArray[np.bool_]) -> Array:
     """The ink of these strokes and their soft edges, 1 where it is solid."""
     around = grow(strokes.astype(np.float32), 2)
     solid = float(np.percentile(ink[strokes], 75))
     low, high = CONTRAST
     values = ((ink / solid - low) / (high - low)).clip(0, 1) * around
-    left, top, right, bottom = _box(values > 0)
+    left, top, right, bottom = box_of(values > 0)
     return values[top:bottom, left:right]
 
 
@@ -140,7 +136,7 @@ def place(ink: Array) -> NDArray[np.uint8]:
 
 def _placed(ink: Array, longer: float) -> Array:
     """On the fine canvas, the longer side of the ink's box as asked for, in pixels of the result."""
-    left, top, right, bottom = _box(ink > 0.5)
+    left, top, right, bottom = box_of(ink > 0.5)
     step = max(right - left, bottom - top) / (FINE * longer)
     rows, columns = ink.sum(axis=1), ink.sum(axis=0)
     mass = float(rows.sum())

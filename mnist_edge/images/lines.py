@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mnist_edge.errors import ImageFormatError
 from mnist_edge.images.arrays import shrink, smooth
 from mnist_edge.images.cleaning import Mask, outlines, without_lines
+from mnist_edge.images.components import box as box_of
 from mnist_edge.images.components import label
 from mnist_edge.images.framing import alone, enlarged, place
 from mnist_edge.images.ink import Ink, find_ink
@@ -139,7 +140,7 @@ def _numbered_strokes(ink: Ink) -> Numbers:
         elif (path := _cut(own, usual)) is not None:
             fresh = int(strokes.max()) + 1
             part[own & (np.arange(right - left) >= path[:, None])] = fresh
-            waiting += [(one, _shifted(_box(part == one), left, top)) for one in (number, fresh)]
+            waiting += [(one, _shifted(box_of(part == one), left, top)) for one in (number, fresh)]
     return strokes
 
 
@@ -213,12 +214,7 @@ def _path_of_least_ink(mask: Mask, expected: float, reach: float) -> NDArray[np.
 
 
 def _boxes(strokes: Numbers) -> dict[int, Box]:
-    return {int(number): _box(strokes == number) for number in np.unique(strokes[strokes >= 0])}
-
-
-def _box(mask: Mask) -> Box:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    return {int(number): box_of(strokes == number) for number in np.unique(strokes[strokes >= 0])}
 
 
 def _shifted(box: Box, x: int, y: int) -> Box:

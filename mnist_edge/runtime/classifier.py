@@ -4,7 +4,7 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator
 from numbers import Real
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -63,7 +63,9 @@ class Classifier:
             ImageTypeError: the values are not integers.
             ImageFormatError: another shape, or values outside 0…255.
         """
-        batch = as_batch(images)
+        return self._run(as_batch(images))
+
+    def _run(self, batch: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
         chunks = [
             self._model.session.run([OUTPUT_NAME], {INPUT_NAME: as_tensor(batch[start : start + CHUNK])})[0]
             for start in range(0, len(batch), CHUNK)
@@ -107,11 +109,12 @@ class Classifier:
         self, images: Iterable[object], *, min_probability: float = 0.0, max_novelty: float = 1.0
     ) -> list[Prediction]:
         """Classify pictures, each of any kind that `predict` takes; raises as it does."""
-        answers = list(self.predict_each(images, min_probability=min_probability, max_novelty=max_novelty))
-        for answer in answers:
+        predictions = []
+        for answer in self.predict_each(images, min_probability=min_probability, max_novelty=max_novelty):
             if isinstance(answer, InputError):
                 raise answer
-        return cast("list[Prediction]", answers)
+            predictions.append(answer)
+        return predictions
 
     def predict_each(
         self, images: Iterable[object], *, min_probability: float = 0.0, max_novelty: float = 1.0
@@ -167,7 +170,7 @@ class Classifier:
         _require_limits(min_probability, max_novelty)
         batch = as_batch(images)
         inked = [bool(image.any()) for image in batch]
-        return list(self._predictions(self.logits(batch), inked, min_probability, max_novelty))
+        return list(self._predictions(self._run(batch), inked, min_probability, max_novelty))
 
     def _predict_each(
         self, images: Iterator[object], min_probability: float, max_novelty: float

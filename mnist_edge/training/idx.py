@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mnist_edge.errors import DataFormatError
 
 _UBYTE: Final = 0x08
-_GZIP_MAGIC: Final = b"\x1f\x8b"
+GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
 def encode(array: NDArray[np.uint8]) -> bytes:
@@ -77,7 +77,7 @@ def read_in_chunks(path: Path, *, dimensions: int, chunk: int) -> Iterator[NDArr
 def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     # The uncompressed stream, and how many bytes it should hold.
     with path.open("rb") as file:
-        compressed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
     try:
         if compressed:
             with gzip.open(path) as stream:
@@ -115,7 +115,7 @@ def _shape(stream: BinaryIO, path: Path, dimensions: int, size: int) -> tuple[in
     declared = 4 + len(header) + math.prod(shape)
     if declared != size:
         raise DataFormatError(
-            f"{path}: its header declares {declared:,} bytes for shape {shape}, the file holds {size:,}: fetch it again"
+            f"{path}: its header declares {declared:,} bytes for shape {shape}, the file is of {size:,}: fetch it again"
         )
     return shape
 

@@ -372,4 +372,3 @@ def test_components_against_a_flood_fill(shape, share):
     for number in range(len(found)):
         rows, columns = np.nonzero(expected == number)
         assert found.boxes[number].tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-        assert found.areas[number] == len(rows)

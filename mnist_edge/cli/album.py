@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_edge.cli.inputs import STDIN
 from mnist_edge.errors import UsageError
 
 LONGEST: Final = 200
@@ -53,7 +54,7 @@ class Album:
 
 def _stem(name: str) -> str:
     path = Path(name)
-    stem = "stdin" if name == "-" else path.name if name.endswith("]") else path.stem
+    stem = "stdin" if name == STDIN else path.name if name.endswith("]") else path.stem
     return os.fsdecode(os.fsencode(stem)[:LONGEST])
 
 
