@@ -3,6 +3,8 @@
 ========================== ==================================================================
 ``model.pth``              the PyTorch state_dict
 ``training.json``          recipe, seed, data digests, metrics of every epoch, versions
+``metrics.jsonl``          the metrics again, a line an epoch, for plots
+``checkpoint.pth``         while a training is not finished: what it needs to go on
 ``model.torchscript`` …    the exported forms, one file each (`Format`)
 ``manifest.json``          contract, provenance, and each file's digest, size, measured parity
 ========================== ==================================================================
@@ -26,9 +28,12 @@ ARTIFACTS: Final = Path("artifacts")
 
 WEIGHTS: Final = "model.pth"
 TRAINING: Final = "training.json"
+METRICS: Final = "metrics.jsonl"
+CHECKPOINT: Final = "checkpoint.pth"
 MANIFEST: Final = "manifest.json"
 
 TRAINING_VERSION: Final = 1
+CHECKPOINT_VERSION: Final = 1
 MANIFEST_VERSION: Final = 1
 
 
@@ -38,6 +43,7 @@ class Format(StrEnum):
     TORCHSCRIPT = "torchscript"
     ONNX = "onnx"
     INT8_DYNAMIC = "int8-dynamic"
+    INT8_STATIC = "int8-static"
 
     @property
     def file_name(self) -> str:

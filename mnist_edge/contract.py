@@ -63,9 +63,6 @@ TO_TENSOR: Final = Normalization(mean=0.0, std=1.0)
 STANDARDIZED: Final = Normalization(mean=0.1307, std=0.3081)
 """Zero mean and unit variance over MNIST's 47,040,000 training pixels."""
 
-INK_SCALED: Final = Normalization(mean=0.0, std=0.3081)
-"""Unit variance, background exactly zero: a convolution's zero padding then is background, and folding is exact."""
-
 
 class Framing(StrEnum):
     """How a picture of any size becomes the 28×28 that the model was trained on."""

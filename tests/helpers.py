@@ -28,17 +28,21 @@ def _first(split: Split, count: int) -> Split:
 def quick_recipe(architecture: Architecture) -> Recipe:
     """Two epochs, without what only pays over many; in float32, so that it is alike on every processor."""
     recipe = dataclasses.replace(RECIPES[architecture], epochs=2, batch_size=64)
-    if architecture is Architecture.CNN:
+    if recipe.augment:
         recipe = dataclasses.replace(recipe, lr=0.05, augment=False, average=0.0, autocast=False)
     if architecture is Architecture.SIGMOID_NN:
         recipe = dataclasses.replace(recipe, lr=0.5)
     return recipe
 
 
-def train(data: Dataset, architecture: Architecture, recipe: Recipe, out: Path, **options):
-    from mnist_edge.training.train import train as run
+def train(
+    data: Dataset, architecture: Architecture, recipe: Recipe, out: Path, seed: int = 0, device: str = "cpu", **on
+):
+    from mnist_edge.training.train import begin, finish
 
-    return run(data, architecture, recipe, out, **options)
+    training = begin(data, architecture, recipe, out, seed=seed, device=device)
+    finish(training, data, out, **on)
+    return training.epochs
 
 
 def write_idx(folder: Path, data: Dataset, *, compress: bool = False) -> Path:

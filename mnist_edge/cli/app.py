@@ -5,10 +5,10 @@ from typing import Annotated, Final
 import typer
 
 from mnist_edge import __version__
-from mnist_edge.cli import device, workshop
+from mnist_edge.cli import device, train, workshop
 
 COMMANDS: Final = (
-    workshop.train,
+    train.train,
     workshop.export,
     workshop.verify,
     workshop.evaluate,

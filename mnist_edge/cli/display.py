@@ -6,11 +6,13 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import typer
 
 from mnist_edge.cli import PIPE_CLOSED
+from mnist_edge.extras import require
 
 if TYPE_CHECKING:
     from mnist_edge.cli.doctor import Finding
@@ -170,3 +172,34 @@ class TrainingProgress:
             self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
         else:
             note(line)
+
+
+@contextlib.contextmanager
+def tensorboard(folder: Path | None, finished: int) -> Iterator[Callable[["Epoch"], None]]:
+    """What to call after every epoch, so that TensorBoard shows its figures; without a folder it does nothing.
+
+    Args:
+        folder: for the event files; what an interrupted training wrote there beyond `finished` is dropped.
+        finished: epochs that the training has behind it.
+    """
+    if folder is None:
+        yield lambda epoch: None
+        return
+    require("tensorboard", extra="tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder), purge_step=finished + 1) as writer:
+
+        def log(epoch: "Epoch") -> None:
+            figures = {
+                "loss/train": epoch.train_loss,
+                "loss/test": epoch.test.loss,
+                "accuracy/test": epoch.test.accuracy,
+                "lr": epoch.lr,
+                "seconds": epoch.seconds,
+            }
+            for name, value in figures.items():
+                writer.add_scalar(name, value, epoch.number)
+            writer.flush()
+
+        yield log

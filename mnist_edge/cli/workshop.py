@@ -1,22 +1,20 @@
-"""The commands of the machine that trains and exports: `train`, `export`, `verify`, `evaluate`.
+"""The commands that work on a trained model: `export`, `verify`, `evaluate`.
 
 Heavy modules are imported inside them, so that ``--help`` is quick and a device needs no torch.
 """
 
-import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mnist_edge import bundle
-from mnist_edge.bundle import ARTIFACTS, Format
-from mnist_edge.cli import INTERRUPTED, complain, exit_code
-from mnist_edge.cli.display import TrainingProgress, note, print_json, print_outcomes, print_table
+from mnist_edge.bundle import Format
+from mnist_edge.cli import complain, exit_code
+from mnist_edge.cli.display import note, print_json, print_outcomes, print_table
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Json
 from mnist_edge.errors import DataNotFoundError, UsageError
 from mnist_edge.extras import require
-from mnist_edge.training.recipes import DEFAULT_LR, RECIPES, Architecture, OptimizerName, Recipe, Schedule, suited
 
 if TYPE_CHECKING:
     from mnist_edge.training.datasets import Dataset
@@ -28,106 +26,6 @@ Data = Annotated[
     ),
 ]
 Bundle = Annotated[Path, typer.Argument(help="A bundle: the folder that train made.")]
-
-
-def train(
-    model: Annotated[Architecture, typer.Option(help="Architecture, and with it the recipe.")] = Architecture.CNN,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="Data set: a name, an IDX or image folder, a CSV file.  [default: $MNIST_EDGE_DATA or mnist]"
-        ),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Bundle to write.  [default: artifacts/<model>]")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Decides weights, order and distortions.")] = 0,
-    device: Annotated[str, typer.Option(help="Where PyTorch computes: cpu, cuda, mps.")] = "cpu",
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate; its peak with one-cycle.")] = None,
-    optimizer: Annotated[OptimizerName | None, typer.Option(help="PyTorch optimizer.")] = None,
-    schedule: Annotated[Schedule | None, typer.Option(help="How the learning rate moves.")] = None,
-    momentum: Annotated[float | None, typer.Option(help="SGD's, Nesterov.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Weight decay.")] = None,
-    label_smoothing: Annotated[float | None, typer.Option(help="Share of each target spread over all classes.")] = None,
-    augment: Annotated[bool | None, typer.Option(help="Distort the training images at random.")] = None,
-    average: Annotated[float | None, typer.Option(help="Decay of the weights' moving average; 0 for none.")] = None,
-    held_out: Annotated[
-        int | None,
-        typer.Option(help="Keep one training image of so many to calibrate by; 0 for none."),
-    ] = None,
-    autocast: Annotated[bool | None, typer.Option(help="Compute in bfloat16 where the processor can.")] = None,
-    json: Json = False,
-) -> None:
-    """Train a model and write the first half of its bundle, renewed after every epoch.
-
-    Options that are not given come from the architecture's own recipe.
-    """
-    recipe = _recipe(
-        model,
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        optimizer=optimizer,
-        schedule=schedule,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        label_smoothing=label_smoothing,
-        augment=augment,
-        average=average,
-        held_out=held_out,
-        autocast=autocast,
-    )
-    require("torch", extra="train")
-    from mnist_edge.training import datasets
-    from mnist_edge.training.train import train as run
-
-    folder = ARTIFACTS / model if out is None else out
-    dataset = datasets.load(data)
-    if {epochs, batch_size, lr} == {None}:
-        recipe = suited(recipe, len(dataset.train))
-    fitted, kept = dataset.train.hold_out(recipe.held_out)
-    kept_aside = f" (and {len(kept):,} kept for calibration)" if len(kept) else ""
-    note(
-        f"{model} on {dataset.name}: {len(fitted):,} training{kept_aside} and {len(dataset.test):,} test images, "
-        f"{len(dataset.labels)} classes, {recipe.epochs} epochs of batches of {recipe.batch_size}"
-    )
-    finished = 0
-    with TrainingProgress(recipe.epochs) as progress:
-
-        def on_epoch(epoch: Any) -> None:
-            nonlocal finished
-            finished = epoch.number
-            progress.epoch(epoch)
-
-        try:
-            history = run(
-                dataset, model, recipe, folder, seed=seed, device=device, on_batch=progress.batch, on_epoch=on_epoch
-            )
-        except KeyboardInterrupt:
-            left = (
-                f"{folder} holds the model of epoch {finished}"
-                if finished
-                else "no epoch was finished, nothing written"
-            )
-            note(f"interrupted: {left}")
-            raise typer.Exit(INTERRUPTED) from None
-    if json:
-        print_json({"bundle": str(folder), **bundle.read_training(folder)})
-    else:
-        test = history[-1].test
-        print(f"{folder}: {100 * test.accuracy:.2f} % of {test.total:,} test images right")
-        note(f"next:  mnist-edge export {folder}")
-
-
-def _recipe(model: Architecture, **given: Any) -> Recipe:
-    changes = {name: value for name, value in given.items() if value is not None}
-    recipe = RECIPES[model]
-    if changes.get("momentum") and changes.get("optimizer", recipe.optimizer) is not OptimizerName.SGD:
-        raise UsageError("--momentum is SGD's alone: leave it out, or add  --optimizer sgd")
-    if changes.get("optimizer", recipe.optimizer) is not recipe.optimizer and "lr" not in changes:
-        # The recipe's rate was chosen for the recipe's optimizer.
-        changes["lr"] = DEFAULT_LR[changes["optimizer"]]
-    return dataclasses.replace(recipe, **changes)
 
 
 def export(

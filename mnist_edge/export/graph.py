@@ -1,7 +1,6 @@
 """The deployable graph: raw pixels in, logits out, in evaluation mode, ready to be traced or exported."""
 
 import copy
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -41,9 +40,10 @@ class Folded(nn.Module):
 def fold(model: nn.Module, normalization: Normalization) -> nn.Module:
     """The leanest module that computes what `RawPixels` does, equal but for rounding.
 
-    Batch normalisation goes into the convolution before it in an `nn.Sequential`, and the preprocessing into the first
-    layer, both computed in float64. Where a convolution pads with zeros and the background is not zero after
-    normalisation, folding would change the border: there the preprocessing stays an operation of its own.
+    Batch normalisation goes into the convolution before it in an `nn.Sequential`, through a max pool between the two,
+    and the preprocessing into the first layer, both computed in float64. Where a convolution pads with zeros and the
+    background is not zero after normalisation, folding would change the border: there the preprocessing stays an
+    operation of its own.
     """
     folded = copy.deepcopy(model).double().eval()
     _fold_batch_norm(folded)
@@ -82,7 +82,14 @@ def _first_layer(model: nn.Module) -> nn.Linear | nn.Conv2d:
 def _fold_batch_norm(module: nn.Module) -> None:
     for child in module.children():
         _fold_batch_norm(child)
-    if isinstance(module, nn.Sequential):
-        for index, (layer, following) in enumerate(pairwise(module)):
-            if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
-                module[index], module[index + 1] = fuse_conv_bn_eval(layer, following), nn.Identity()
+    if not isinstance(module, nn.Sequential):
+        return
+    for index, layer in enumerate(module):
+        if not isinstance(layer, nn.BatchNorm2d):
+            continue
+        # The maximum of scaled values is the scaled maximum where no scale is negative.
+        pooled = isinstance(module[index - 1], nn.MaxPool2d) and bool((layer.weight > 0).all())
+        before = index - 2 if pooled else index - 1
+        convolution = module[before]
+        if before >= 0 and isinstance(convolution, nn.Conv2d):
+            module[before], module[index] = fuse_conv_bn_eval(convolution, layer), nn.Identity()

@@ -17,7 +17,6 @@ Instead:
   speed. (DequantizeLinear is not folded at load; with it an image took 195 µs.)
 """
 
-from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -25,12 +24,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from mnist_edge.contract import INPUT_NAME, OUTPUT_NAME
 from mnist_edge.errors import ParityError
 from mnist_edge.export import metadata, parity
 from mnist_edge.export import onnx as float32
-from mnist_edge.runtime.golden import Golden
-from mnist_edge.runtime.session import Session
+from mnist_edge.export.examples import Examples, tolerant
 from mnist_edge.training.checkpoint import Trained
 
 TOLERANCE: Final = parity.INT8
@@ -49,19 +46,13 @@ LIMIT: Final = 127
 ZERO_POINT: Final = 128
 """What MatMulNBits takes off its unsigned weights."""
 
-GOLDEN_MARGIN: Final = 2.0
-"""Golden vectors allow this many times the deviation seen at export: other processors round elsewhere."""
-
 _QUANTIZED, _SCALE = "_int8", "_scale"
 
 
-def convert(trained: Trained, golden: Golden) -> bytes:
+def convert(trained: Trained, examples: Examples) -> bytes:
     """The file's content."""
     model = quantize(float32.build(trained))
-    session = Session(model.SerializeToString())
-    deviation = np.abs(session.run([OUTPUT_NAME], {INPUT_NAME: golden.images})[0] - golden.logits).max()
-    tolerance = parity.FLOAT32.max_abs_diff + GOLDEN_MARGIN * float(deviation)
-    return metadata.stamp(model, trained, replace(golden, tolerance=tolerance))
+    return metadata.stamp(model, trained, tolerant(examples.golden, model.SerializeToString()))
 
 
 def quantize(model: ModelProto) -> ModelProto:

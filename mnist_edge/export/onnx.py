@@ -11,20 +11,20 @@ from onnx import ModelProto, numpy_helper
 from mnist_edge.contract import BATCH_AXIS, INPUT_NAME, OPSET, OUTPUT_NAME
 from mnist_edge.errors import ParityError
 from mnist_edge.export import metadata, parity
+from mnist_edge.export.examples import Examples
 from mnist_edge.export.graph import example, fold
 from mnist_edge.export.parity import Run
-from mnist_edge.runtime.golden import Golden
 from mnist_edge.runtime.model import load
 from mnist_edge.training.checkpoint import Trained
 
 TOLERANCE: Final = parity.FLOAT32
 
 
-def convert(trained: Trained, golden: Golden) -> bytes:
+def convert(trained: Trained, examples: Examples) -> bytes:
     """The file's content."""
     model = build(trained)
     onnx.checker.check_model(model, full_check=True)
-    return metadata.stamp(model, trained, golden)
+    return metadata.stamp(model, trained, examples.golden)
 
 
 def variants(data: bytes, name: str) -> Mapping[str, Run]:

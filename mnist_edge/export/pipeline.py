@@ -11,8 +11,9 @@ import numpy as np
 from mnist_edge import bundle
 from mnist_edge.bundle import Format
 from mnist_edge.errors import DataFormatError, MnistEdgeError, ModelFormatError, ParityError
-from mnist_edge.export import calibration, metadata, parity
+from mnist_edge.export import calibration, examples, metadata, parity
 from mnist_edge.export.calibration import Calibrated
+from mnist_edge.export.examples import Examples
 from mnist_edge.export.parity import Parity, Reference, Run, Tolerance
 from mnist_edge.runtime import selftest
 from mnist_edge.runtime.golden import Golden
@@ -28,7 +29,7 @@ class FormatModule(Protocol):
 
     TOLERANCE: Tolerance
 
-    def convert(self, trained: Trained, golden: Golden) -> bytes:
+    def convert(self, trained: Trained, examples: Examples) -> bytes:
         """The file's content."""
 
     def variants(self, data: bytes, name: str) -> Mapping[str, Run]:
@@ -175,13 +176,13 @@ class _Against:
         self.trained = trained
         self.test = data.test
         self.reference = Reference(trained, data.test)
-        self.golden = metadata.golden_vectors(trained, data.test)
+        self.examples = examples.choose(trained, data)
         _, self.kept = data.train.hold_out(trained.training["recipe"]["held_out"])
 
 
 def _convert(form: Format, name: str, against: _Against) -> bytes:
     module = format_module(form)
-    content = module.convert(against.trained, against.golden)
+    content = module.convert(against.trained, against.examples)
     if not form.is_onnx:
         return content
     return metadata.calibrate(content, calibration.fit(_as_used(module.variants(content, name)), against.kept))
@@ -205,7 +206,7 @@ def _prove(form: Format, content: bytes, name: str, against: _Against) -> Outcom
         fitted = calibration.fit(_as_used(variants), against.kept)
         if form.is_onnx:
             model = load_onnx(content, name)
-            _check_metadata(model, against.trained, against.golden)
+            _check_metadata(model, against.trained, against.examples.golden)
             calibration.check(model.contract.calibration, fitted, name)
         if fitted is not None:
             calibrated = calibration.judge(_as_used(variants), fitted, against.test)

@@ -14,15 +14,15 @@ import torch
 
 from mnist_edge.errors import ModelFormatError, ParityError
 from mnist_edge.export import parity
+from mnist_edge.export.examples import Examples
 from mnist_edge.export.graph import RawPixels, example
 from mnist_edge.export.parity import Run
-from mnist_edge.runtime.golden import Golden
 from mnist_edge.training.checkpoint import Trained
 
 TOLERANCE: Final = parity.TORCHSCRIPT
 
 
-def convert(trained: Trained, golden: Golden) -> bytes:  # noqa: ARG001  # the format has no place for golden vectors
+def convert(trained: Trained, examples: Examples) -> bytes:  # noqa: ARG001  # the format has no place for them
     """The file's content."""
     module = RawPixels(trained.model, trained.contract.normalization).eval()
     buffer = io.BytesIO()

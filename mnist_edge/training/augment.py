@@ -20,7 +20,7 @@ SHIFT: Final = 2.0
 """Pixels either way, along each axis."""
 
 
-def random_affine(images: Tensor, generator: torch.Generator) -> Tensor:
+def distort(images: Tensor, generator: torch.Generator) -> Tensor:
     """Each image turned, scaled, slanted and moved by its own random amount, bilinear, background outside.
 
     Args:

@@ -1,7 +1,8 @@
-"""The first half of a bundle: writing what a training made, and reading it back without trusting it."""
+"""The first half of a bundle and a training's checkpoint: written, and read back without being trusted."""
 
 import hashlib
 import io
+import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from mnist_edge import __version__, bundle
-from mnist_edge.bundle import TRAINING, WEIGHTS
+from mnist_edge.bundle import CHECKPOINT, METRICS, TRAINING, WEIGHTS
 from mnist_edge.contract import Contract, Framing, Normalization, to_json
-from mnist_edge.errors import AlteredModelError, ModelFormatError
+from mnist_edge.errors import AlteredModelError, ModelFormatError, ModelNotFoundError
 from mnist_edge.training.datasets import Dataset
-from mnist_edge.training.loop import Epoch
+from mnist_edge.training.loop import Training
 from mnist_edge.training.models import build
 from mnist_edge.training.recipes import Architecture, Recipe
 
@@ -34,27 +35,56 @@ class Trained:
     """What ``training.json`` says."""
 
 
-def save(
-    folder: Path,
-    model: nn.Module,
-    architecture: Architecture,
-    recipe: Recipe,
-    seed: int,
-    data: Dataset,
-    epochs: list[Epoch],
-) -> None:
-    """Write ``model.pth`` and ``training.json``; an earlier training's exported files go, for they answer as it did."""
-    contract = Contract(data.labels, recipe.normalization, data.framing)
-    state_dict = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    training = {
+@dataclass(frozen=True)
+class Paused:
+    """A training that was interrupted, as its checkpoint holds it after the last finished epoch."""
+
+    architecture: Architecture
+    recipe: Recipe
+    seed: int
+    source: str
+    """What `mnist_edge.training.datasets.load` takes to find the training's data again."""
+
+    digests: dict[str, str]
+    """The data's own."""
+
+    state: dict[str, Any]
+    """For `Training.load_state_dict`."""
+
+
+def save(folder: Path, training: Training, data: Dataset) -> None:
+    """Write what a training has come to: the first half of a bundle, and what is needed to go on.
+
+    Before the first epoch is finished there is only the latter, and an earlier bundle in the folder stays as it was;
+    after the last one only the former. Once there is a new model an earlier training's exported files go, for they
+    answer as that did.
+    """
+    with bundle.Staging(folder) as staging:
+        obsolete: list[str] = []
+        if training.epochs:
+            for name, content in _first_half(training, data).items():
+                staging.add(name, content)
+            obsolete += [bundle.MANIFEST, *(form.file_name for form in bundle.Format)]
+        if training.complete:
+            obsolete.append(CHECKPOINT)
+        else:
+            staging.add(CHECKPOINT, _checkpoint(training, data))
+        staging.commit(remove=obsolete)
+
+
+def _first_half(training: Training, data: Dataset) -> dict[str, bytes]:
+    contract = Contract(data.labels, training.recipe.normalization, data.framing)
+    state_dict = {name: tensor.detach().cpu().contiguous() for name, tensor in training.deployed.state_dict().items()}
+    epochs = [epoch.as_dict() for epoch in training.epochs]
+    record = {
         "version": bundle.TRAINING_VERSION,
-        "architecture": architecture.value,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "architecture": training.architecture.value,
+        "parameters": sum(parameter.numel() for parameter in training.deployed.parameters()),
         "labels": list(data.labels),
         "framing": contract.framing.value,
-        "recipe": asdict(recipe),
-        "seed": seed,
-        "finished": len(epochs) == recipe.epochs,
+        "recipe": asdict(training.recipe),
+        "seed": training.seed,
+        "finished": training.complete,
         "data": {
             "name": data.name,
             "source": data.source,
@@ -63,16 +93,62 @@ def save(
             "sha256": data.digests,
         },
         "model_sha256": model_digest(state_dict, contract),
-        "epochs": [epoch.as_dict() for epoch in epochs],
+        "epochs": epochs,
         "versions": {"mnist-edge": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "machine": {"platform": platform.platform(), "threads": torch.get_num_threads()},
     }
+    return {
+        WEIGHTS: _saved(state_dict),
+        TRAINING: bundle.as_json(record),
+        METRICS: "".join(f"{json.dumps(epoch)}\n" for epoch in epochs).encode(),
+    }
+
+
+def _checkpoint(training: Training, data: Dataset) -> bytes:
+    return _saved(
+        {
+            "version": bundle.CHECKPOINT_VERSION,
+            "architecture": training.architecture.value,
+            "recipe": json.loads(json.dumps(asdict(training.recipe))),  # without enumerations, which torch.load refuses
+            "seed": training.seed,
+            "source": data.source,
+            "digests": data.digests,
+            "state": training.state_dict(),
+        }
+    )
+
+
+def load_paused(folder: Path) -> Paused:
+    """Read the checkpoint of a training that was interrupted.
+
+    Raises:
+        ModelNotFoundError: there is none.
+        ModelFormatError: it is damaged.
+    """
+    path = folder / CHECKPOINT
+    remedy = bundle.retrain(folder)
+    if not path.exists():
+        raise ModelNotFoundError(f"{folder}: holds no interrupted training: leave out --resume to begin one")
+    saved = _torch_load(path, remedy)
+    try:
+        if saved["version"] != bundle.CHECKPOINT_VERSION:
+            raise ValueError(f"version {saved['version']!r}")  # noqa: TRY301
+        return Paused(
+            architecture=Architecture(saved["architecture"]),
+            recipe=Recipe.from_dict(saved["recipe"]),
+            seed=saved["seed"],
+            source=saved["source"],
+            digests=saved["digests"],
+            state=saved["state"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFormatError(f"{path}: malformed ({error!r}): {remedy}") from error
+
+
+def _saved(value: object) -> bytes:
     buffer = io.BytesIO()
-    torch.save(state_dict, buffer)
-    with bundle.Staging(folder) as staging:
-        staging.add(WEIGHTS, buffer.getvalue())
-        staging.add(TRAINING, bundle.as_json(training))
-        staging.commit(remove=(bundle.MANIFEST, *(form.file_name for form in bundle.Format)))
+    torch.save(value, buffer)
+    return buffer.getvalue()
 
 
 def load(folder: Path) -> Trained:
@@ -127,12 +203,16 @@ def model_digest(state_dict: Mapping[str, Tensor], contract: Contract) -> str:
     return sha256.hexdigest()
 
 
-def _read_state_dict(path: Path, remedy: str) -> dict[str, Tensor]:
+def _torch_load(path: Path, remedy: str) -> Any:
     data = bundle.read_file(path, remedy)
     try:
-        state_dict = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # what damaged files make torch raise is not documented
         raise ModelFormatError(f"{path}: not a readable state_dict: {remedy}") from error
+
+
+def _read_state_dict(path: Path, remedy: str) -> dict[str, Tensor]:
+    state_dict = _torch_load(path, remedy)
     if not isinstance(state_dict, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state_dict.items()
     ):

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -15,17 +15,15 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mnist_edge.errors import TrainingError, UsageError
-from mnist_edge.training.augment import random_affine
+from mnist_edge.training.augment import distort
 from mnist_edge.training.datasets import Dataset
 from mnist_edge.training.metrics import Metrics, measure
 from mnist_edge.training.models import build, normalize
-from mnist_edge.training.recipes import Architecture, OptimizerName, Recipe, Schedule
+from mnist_edge.training.optimizers import optimizer_of, scheduler_of
+from mnist_edge.training.recipes import Architecture, Recipe
 
 EVALUATION_BATCH: Final = 1000
 """Images a step of an evaluation."""
-
-WARM_UP: Final = 0.25
-"""Share of a one-cycle training in which the learning rate rises."""
 
 _Tensors = list[Tensor] | tuple[Tensor, ...]
 
@@ -40,6 +38,9 @@ class Epoch:
     number: int
     """Counted from 1."""
 
+    lr: float
+    """Learning rate of the epoch's last step."""
+
     train_loss: float
     """Mean loss a training image, as optimised: smoothed targets and distorted images included."""
 
@@ -53,78 +54,141 @@ class Epoch:
         """The figures as JSON values."""
         return asdict(self) | {"test": self.test.as_dict()}
 
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Epoch":
+        """Read what `as_dict` wrote."""
+        test = {name: data["test"][name] for name in ("loss", "correct", "total")}
+        return cls(**data | {"test": Metrics(**test)})
 
-def fit(
-    data: Dataset,
-    architecture: Architecture,
-    recipe: Recipe,
-    *,
-    seed: int = 0,
-    device: str = "cpu",
-    on_batch: OnBatch = lambda epoch, seen, total, loss: None,
-) -> Iterator[tuple[Epoch, nn.Module]]:
-    """Train a fresh model, yielding after every epoch its figures and the model as it would be deployed now.
 
-    The same arguments on the same machine give the same weights; the caller's random state is left alone.
+class Training:
+    """A model on its way through a recipe.
 
-    Yields:
-        The epoch, and the model in evaluation mode on `device`: the averaged weights where the recipe averages. The
-        module is the loop's own and goes on changing: copy what is to be kept.
+    The same arguments on the same machine give the same weights, whether the epochs are run in one go or, between any
+    two of them, taken from one object's `state_dict` to another's `load_state_dict`. The caller's random state is left
+    alone.
 
     Raises:
-        TrainingError: the loss is no longer finite.
         UsageError: PyTorch does not know the device, or has it not.
     """
-    _check_device(device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = build(architecture, len(data.labels)).to(device)
-        model = model.to(memory_format=torch.channels_last)
-    generator = torch.Generator().manual_seed(seed)
-    train, _ = data.train.hold_out(recipe.held_out)
-    images = torch.tensor(train.images).unsqueeze(1).to(device)
-    labels = torch.tensor(train.labels).long().to(device)
-    optimizer = _optimizer(recipe, model)
-    batches = math.ceil(len(images) / recipe.batch_size)
-    scheduler = _scheduler(recipe, optimizer, batches * recipe.epochs)
-    averaged = None
-    if recipe.average:
-        averaged = AveragedModel(model, multi_avg_fn=_warmed_up_average(recipe.average), use_buffers=True)
 
-    for number in range(1, recipe.epochs + 1):
+    def __init__(
+        self, data: Dataset, architecture: Architecture, recipe: Recipe, *, seed: int = 0, device: str = "cpu"
+    ) -> None:
+        _check_device(device)
+        self.architecture, self.recipe, self.seed, self.device = architecture, recipe, seed, device
+        self.epochs: list[Epoch] = []
+        """Those that are finished."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = build(architecture, len(data.labels)).to(device)
+            self._model = model.to(memory_format=torch.channels_last)
+        self._generator = torch.Generator().manual_seed(seed)
+        train, _ = data.train.hold_out(recipe.held_out)
+        self._images = torch.tensor(train.images).unsqueeze(1).to(device)
+        self._labels = torch.tensor(train.labels).long().to(device)
+        self._test = data.test
+        self._optimizer = optimizer_of(recipe, self._model)
+        batches = math.ceil(len(train) / recipe.batch_size)
+        self._scheduler = scheduler_of(recipe, self._optimizer, batches * recipe.epochs)
+        self._averaged = None
+        if recipe.average:
+            average = _warmed_up_average(recipe.average)
+            self._averaged = AveragedModel(self._model, multi_avg_fn=average, use_buffers=True)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all epochs of the recipe are finished."""
+        return len(self.epochs) >= self.recipe.epochs
+
+    @property
+    def deployed(self) -> nn.Module:
+        """The model as it would be deployed now: the averaged weights where the recipe averages.
+
+        The module is the training's own and goes on changing: copy what is to be kept.
+        """
+        return self._averaged.module if self._averaged else self._model
+
+    def run_epoch(self, on_batch: OnBatch = lambda epoch, seen, total, loss: None) -> Epoch:
+        """Pass over the training set once and evaluate.
+
+        Raises:
+            TrainingError: the loss is no longer finite.
+        """
+        recipe, number = self.recipe, len(self.epochs) + 1
         start = time.perf_counter()
-        model.train()
+        self._model.train()
         seen, loss_sum = 0, 0.0
-        for indices in torch.randperm(len(images), generator=generator).split(recipe.batch_size):
-            batch = images[indices.to(device)].float()
-            if recipe.augment:
-                batch = random_affine(batch, generator)
-            batch = normalize(batch, recipe.normalization)
-            with _autocast(recipe, device):
-                logits = model(batch)
-            targets = labels[indices.to(device)]
-            loss = functional.cross_entropy(logits.float(), targets, label_smoothing=recipe.label_smoothing)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            scheduler.step()
-            if averaged:
-                averaged.update_parameters(model)
-            value = loss.item()
+        lr = self._optimizer.param_groups[0]["lr"]
+        for indices in torch.randperm(len(self._images), generator=self._generator).split(recipe.batch_size):
+            lr = self._optimizer.param_groups[0]["lr"]
+            value = self._step(indices.to(self.device))
             if not math.isfinite(value):
                 raise TrainingError(
                     f"the loss became {value} in epoch {number}: lower the learning rate ({recipe.lr:g})"
                 )
             seen += len(indices)
             loss_sum += value * len(indices)
-            on_batch(number, seen, len(images), value)
-        deployed: nn.Module = averaged.module if averaged else model
-        deployed.eval()
-        metrics = measure(predict(deployed, data.test.images, recipe, device), data.test.labels)
+            on_batch(number, seen, len(self._images), value)
+        deployed = self.deployed.eval()
+        metrics = measure(predict(deployed, self._test.images, recipe, self.device), self._test.labels)
         weights = deployed.state_dict().values()
         if not math.isfinite(metrics.loss) or not all(bool(tensor.isfinite().all()) for tensor in weights):
             raise TrainingError(f"the weights diverged in epoch {number}: lower the learning rate ({recipe.lr:g})")
-        yield Epoch(number, loss_sum / seen, metrics, time.perf_counter() - start), deployed
+        epoch = Epoch(number, lr, loss_sum / seen, metrics, time.perf_counter() - start)
+        self.epochs.append(epoch)
+        return epoch
+
+    def _step(self, indices: Tensor) -> float:
+        recipe = self.recipe
+        batch = self._images[indices].float()
+        if recipe.augment:
+            batch = distort(batch, self._generator)
+        with _autocast(recipe, self.device):
+            logits = self._model(normalize(batch, recipe.normalization))
+        loss = functional.cross_entropy(logits.float(), self._labels[indices], label_smoothing=recipe.label_smoothing)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._optimizer.step()
+        self._scheduler.step()
+        if self._averaged:
+            self._averaged.update_parameters(self._model)
+        return loss.item()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that decides how the training goes on, in tensors and plain values."""
+        return {
+            "model": self._model.state_dict(),
+            "averaged": self._averaged.state_dict() if self._averaged else None,
+            "optimizer": self._optimizer.state_dict(),
+            "scheduler": self._scheduler.state_dict(),
+            "generator": self._generator.get_state(),
+            "epochs": [epoch.as_dict() for epoch in self.epochs],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave in a training of the same arguments."""
+        self._model.load_state_dict(state["model"])
+        if self._averaged:
+            self._averaged.load_state_dict(state["averaged"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scheduler.load_state_dict(state["scheduler"])
+        self._generator.set_state(state["generator"])
+        self.epochs = [Epoch.from_dict(epoch) for epoch in state["epochs"]]
+
+
+def fit(
+    data: Dataset, architecture: Architecture, recipe: Recipe, *, seed: int = 0, device: str = "cpu"
+) -> Iterator[tuple[Epoch, nn.Module]]:
+    """Train a fresh model, yielding after every epoch its figures and the model as it would be deployed now.
+
+    Raises:
+        TrainingError: the loss is no longer finite.
+        UsageError: PyTorch does not know the device, or has it not.
+    """
+    training = Training(data, architecture, recipe, seed=seed, device=device)
+    while not training.complete:
+        yield training.run_epoch(), training.deployed
 
 
 def predict(model: nn.Module, images: NDArray[np.uint8], recipe: Recipe, device: str) -> NDArray[np.float32]:
@@ -145,32 +209,6 @@ def _warmed_up_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | i
         get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))(averages, weights, count)
 
     return update
-
-
-def _optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    weights, lr, decay = model.parameters(), recipe.lr, recipe.weight_decay
-    match recipe.optimizer:
-        case OptimizerName.SGD:
-            momentum, nesterov = recipe.momentum, recipe.momentum > 0
-            return torch.optim.SGD(weights, lr, momentum, weight_decay=decay, nesterov=nesterov, fused=True)
-        case OptimizerName.ADAM:
-            return torch.optim.Adam(weights, lr, weight_decay=decay, fused=True)
-        case OptimizerName.ADAMW:
-            return torch.optim.AdamW(weights, lr, weight_decay=decay, fused=True)
-        case _:
-            assert_never(recipe.optimizer)
-
-
-def _scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-    match recipe.schedule:
-        case Schedule.CONSTANT:
-            return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-        case Schedule.ONE_CYCLE:
-            return torch.optim.lr_scheduler.OneCycleLR(
-                optimizer, recipe.lr, total_steps=steps + 1, pct_start=WARM_UP, cycle_momentum=False
-            )
-        case _:
-            assert_never(recipe.schedule)
 
 
 def _autocast(recipe: Recipe, device: str) -> contextlib.AbstractContextManager[None]:

@@ -3,15 +3,17 @@
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
-from mnist_edge.contract import INK_SCALED, STANDARDIZED, TO_TENSOR, Normalization
+from mnist_edge.contract import STANDARDIZED, TO_TENSOR, Normalization
 
 
 class Architecture(StrEnum):
     """Every architecture that `mnist_edge.training.models.build` can build."""
 
+    CNN_NANO = "cnn-nano"
     CNN = "cnn"
+    CNN_LARGE = "cnn-large"
     SIMPLE_NN = "simple-nn"
     SIGMOID_NN = "sigmoid-nn"
 
@@ -74,30 +76,50 @@ class Recipe:
     autocast: bool = False
     """Whether forward and backward run in bfloat16 where the processor has instructions for it."""
 
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Recipe":
+        """Read what `dataclasses.asdict` gave, by way of JSON or not; raises TypeError or ValueError."""
+        parts = {
+            "normalization": Normalization(**data["normalization"]),
+            "optimizer": OptimizerName(data["optimizer"]),
+            "schedule": Schedule(data["schedule"]),
+        }
+        return cls(**data | parts)
+
 
 DEFAULT_LR: Final = {OptimizerName.SGD: 0.01, OptimizerName.ADAM: 0.001, OptimizerName.ADAMW: 0.001}
 """Learning rate of an optimizer that a user puts in the place of the recipe's: the customary ones."""
 
+_CNN: Final = Recipe(
+    normalization=TO_TENSOR,
+    optimizer=OptimizerName.SGD,
+    lr=0.3,
+    epochs=20,
+    batch_size=256,
+    schedule=Schedule.ONE_CYCLE,
+    momentum=0.9,
+    weight_decay=5e-4,
+    label_smoothing=0.1,
+    augment=True,
+    average=0.99,
+    held_out=12,
+    autocast=True,
+)
+
 RECIPES: Final[dict[Architecture, Recipe]] = {
-    Architecture.CNN: Recipe(
-        normalization=INK_SCALED,
-        optimizer=OptimizerName.SGD,
-        lr=0.3,
-        epochs=6,
-        batch_size=256,
-        schedule=Schedule.ONE_CYCLE,
-        momentum=0.9,
-        weight_decay=5e-4,
-        label_smoothing=0.1,
-        augment=True,
-        average=0.99,
-        held_out=12,
-        autocast=True,
-    ),
+    Architecture.CNN_NANO: replace(_CNN, epochs=30),
+    Architecture.CNN: _CNN,
+    Architecture.CNN_LARGE: _CNN,
     Architecture.SIMPLE_NN: Recipe(normalization=STANDARDIZED, optimizer=OptimizerName.ADAM, lr=0.001),
     Architecture.SIGMOID_NN: Recipe(normalization=TO_TENSOR, optimizer=OptimizerName.SGD, lr=0.01),
 }
 
+
+FAST: Final[dict[Architecture, Recipe]] = {
+    architecture: replace(_CNN, epochs=2)
+    for architecture in (Architecture.CNN_NANO, Architecture.CNN, Architecture.CNN_LARGE)
+}
+"""Recipes for the impatient."""
 
 ENOUGH_STEPS: Final = 600
 """Optimizer steps below which a one-cycle training of `cnn` has not settled."""

@@ -103,7 +103,7 @@ def test_the_training_does_not_see_what_is_kept(mnist):
 def test_every_file_has_its_own_calibration(bundle_dir, small):
     manifest = bundle.read_manifest(bundle_dir)
     _, kept = small.train.hold_out(12)
-    for name in ("model.onnx", "model.int8-dynamic.onnx"):
+    for name in ("model.onnx", "model.int8-dynamic.onnx", "model.int8-static.onnx"):
         model = onnx.load(bundle_dir / name)
         metadata_props = {entry.key: entry.value for entry in model.metadata_props}
         found = Contract.from_dict(json.loads(metadata_props[CONTRACT_KEY])).calibration

@@ -16,7 +16,7 @@ from mnist_edge import bundle
 from mnist_edge.bundle import Format
 from mnist_edge.contract import DIGEST_KEY, GOLDEN_KEY, PROVENANCE_KEY
 from mnist_edge.errors import AlteredModelError, MnistEdgeError, ModelError, ModelFormatError, ParityError
-from mnist_edge.export import graph, int8_dynamic, metadata, parity, pipeline, torchscript
+from mnist_edge.export import examples, graph, int8_dynamic, metadata, parity, pipeline, torchscript
 from mnist_edge.export import onnx as float32
 from mnist_edge.training import checkpoint
 from mnist_edge.training.recipes import Architecture
@@ -95,10 +95,10 @@ class InExport:
 
         convert = torchscript.convert
 
-        def convert_wrong(trained, golden):
+        def convert_wrong(trained, given):
             with monkeypatch.context() as patch:
                 patch.setattr(torchscript, "RawPixels", wrong)
-                return convert(trained, golden)
+                return convert(trained, given)
 
         monkeypatch.setattr(torchscript, "convert", convert_wrong)
 
@@ -136,13 +136,13 @@ class InExport:
 
     @staticmethod
     def wrong_golden_vectors(monkeypatch):
-        real = metadata.golden_vectors
+        real = examples.golden_vectors
 
         def wrong(trained, test):
             golden = real(trained, test)
             return dataclasses.replace(golden, logits=np.roll(golden.logits, 1, axis=1))
 
-        monkeypatch.setattr(metadata, "golden_vectors", wrong)
+        monkeypatch.setattr(examples, "golden_vectors", wrong)
 
     @staticmethod
     def batch_axis_fixed(monkeypatch):
@@ -162,10 +162,13 @@ class InExport:
     [
         (InExport.one_weight_changed, Format.ONNX, "max |Δlogit|"),
         (InExport.one_weight_changed, Format.INT8_DYNAMIC, "is not the trained one"),
+        (InExport.one_weight_changed, Format.INT8_STATIC, "is not the trained one"),
         (InExport.normalization_left_out, Format.ONNX, "max |Δlogit|"),
         (InExport.normalization_left_out, Format.INT8_DYNAMIC, "images answered differently"),
+        (InExport.normalization_left_out, Format.INT8_STATIC, "images answered differently"),
         (InExport.outputs_swapped, Format.ONNX, "images answered differently"),
         (InExport.outputs_swapped, Format.INT8_DYNAMIC, "points below PyTorch's"),
+        (InExport.outputs_swapped, Format.INT8_STATIC, "points below PyTorch's"),
         (InExport.labels_swapped, Format.ONNX, "its contract is not the one of the training"),
         (InExport.dropout_in_training_mode, Format.ONNX, "max |Δlogit|"),
         (InExport.normalization_left_out_of_torchscript, Format.TORCHSCRIPT, "max |Δlogit|"),

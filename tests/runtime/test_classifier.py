@@ -32,8 +32,9 @@ def test_a_copied_file_is_a_deployment(bundle_dir, expected, tmp_path):
     np.testing.assert_allclose(Classifier(str(copied)).logits(expected["images"]), expected["logits"], atol=1e-4)
 
 
-def test_int8_answers_alike_and_alone_as_in_a_batch(bundle_dir, expected):
-    classifier = Classifier(bundle_dir / "model.int8-dynamic.onnx")
+@pytest.mark.parametrize("form", ["int8-dynamic", "int8-static"])
+def test_int8_answers_alike_and_alone_as_in_a_batch(bundle_dir, expected, form):
+    classifier = Classifier(bundle_dir / f"model.{form}.onnx")
     together = classifier.logits(expected["images"])
     assert (together.argmax(1) == expected["logits"].argmax(1)).mean() >= 0.997
     alone = np.concatenate([classifier.logits(image[None]) for image in expected["images"][:100]])

@@ -170,7 +170,7 @@ def test_a_file_that_breaks_its_contract_is_refused(content, old, new, words):
 
 
 def test_selftest_passes_and_reports(bundle_dir):
-    for file in ("model.onnx", "model.int8-dynamic.onnx"):
+    for file in ("model.onnx", "model.int8-dynamic.onnx", "model.int8-static.onnx"):
         result = selftest.run(open_model(bundle_dir / file))
         assert result.vectors >= 20
         assert 0 <= result.max_abs_diff <= result.tolerance

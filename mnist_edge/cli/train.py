@@ -1,0 +1,208 @@
+"""The command that trains.
+
+Heavy modules are imported inside it, so that ``--help`` is quick.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mnist_edge import bundle
+from mnist_edge.bundle import ARTIFACTS
+from mnist_edge.cli import INTERRUPTED
+from mnist_edge.cli.display import TrainingProgress, note, print_json, tensorboard
+from mnist_edge.cli.options import Json
+from mnist_edge.errors import UsageError
+from mnist_edge.extras import require
+from mnist_edge.training.recipes import (
+    DEFAULT_LR,
+    FAST,
+    RECIPES,
+    Architecture,
+    OptimizerName,
+    Recipe,
+    Schedule,
+    suited,
+)
+
+if TYPE_CHECKING:
+    from mnist_edge.training.datasets import Dataset
+    from mnist_edge.training.loop import Epoch, Training
+
+
+def train(
+    model: Annotated[
+        Architecture | None, typer.Option(help="Architecture, and with it the recipe.  [default: cnn]")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Data set: a name, an IDX or image folder, a CSV file.  [default: $MNIST_EDGE_DATA or mnist]"
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Bundle to write.  [default: artifacts/<model>]")] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="The short recipe: seconds, for a little less accuracy.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the interrupted training in the bundle, with its recipe.")
+    ] = False,
+    log_dir: Annotated[Path | None, typer.Option(help="Write every epoch's figures there for TensorBoard.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="Decides weights, order and distortions.  [default: 0]")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where PyTorch computes: cpu, cuda, mps.")] = "cpu",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate; its peak with one-cycle.")] = None,
+    optimizer: Annotated[OptimizerName | None, typer.Option(help="PyTorch optimizer.")] = None,
+    schedule: Annotated[Schedule | None, typer.Option(help="How the learning rate moves.")] = None,
+    momentum: Annotated[float | None, typer.Option(help="SGD's, Nesterov.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Weight decay.")] = None,
+    label_smoothing: Annotated[float | None, typer.Option(help="Share of each target spread over all classes.")] = None,
+    augment: Annotated[bool | None, typer.Option(help="Distort the training images at random.")] = None,
+    average: Annotated[float | None, typer.Option(help="Decay of the weights' moving average; 0 for none.")] = None,
+    held_out: Annotated[
+        int | None,
+        typer.Option(help="Keep one training image of so many to calibrate by; 0 for none."),
+    ] = None,
+    autocast: Annotated[bool | None, typer.Option(help="Compute in bfloat16 where the processor can.")] = None,
+    json: Json = False,
+) -> None:
+    """Train a model and write the first half of its bundle, renewed after every epoch.
+
+    Options that are not given come from the architecture's own recipe.
+    """
+    given = {
+        name: value
+        for name, value in {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "lr": lr,
+            "optimizer": optimizer,
+            "schedule": schedule,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "label_smoothing": label_smoothing,
+            "augment": augment,
+            "average": average,
+            "held_out": held_out,
+            "autocast": autocast,
+        }.items()
+        if value is not None
+    }
+    folder = ARTIFACTS / (model or Architecture.CNN) if out is None else out
+    if resume:
+        _refuse_beside_resume([*given, *(["seed"] if seed is not None else []), *(["fast"] if fast else [])])
+        if _is_finished(folder):
+            note(f"{folder}: its training is finished, there is nothing to resume")
+            _report(folder, json)
+            return
+    require("torch", extra="train")
+    training, dataset = (
+        _resumed(folder, model, data, device)
+        if resume
+        else _begun(folder, model or Architecture.CNN, given, data, fast=fast, seed=seed or 0, device=device)
+    )
+    _announce(training, dataset)
+    _finish(training, dataset, folder, log_dir)
+    _report(folder, json)
+
+
+def _refuse_beside_resume(names: list[str]) -> None:
+    if names:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+        raise UsageError(f"--resume goes on with the recipe that the training began with: leave out {options}")
+
+
+def _is_finished(folder: Path) -> bool:
+    return not (folder / bundle.CHECKPOINT).exists() and (folder / bundle.TRAINING).exists()
+
+
+def _resumed(folder: Path, model: Architecture | None, data: str | None, device: str) -> "tuple[Training, Dataset]":
+    from mnist_edge.training import checkpoint, datasets
+    from mnist_edge.training.train import resume
+
+    paused = checkpoint.load_paused(folder)
+    if model not in (None, paused.architecture):
+        raise UsageError(f"{folder}: the training to resume is of {paused.architecture}: leave out --model")
+    dataset = datasets.load(data or paused.source)
+    return resume(dataset, paused, folder, device=device), dataset
+
+
+def _begun(
+    folder: Path,
+    model: Architecture,
+    given: dict[str, Any],
+    data: str | None,
+    *,
+    fast: bool,
+    seed: int,
+    device: str,
+) -> "tuple[Training, Dataset]":
+    recipe = _recipe(model, given, fast=fast)
+    from mnist_edge.training import datasets
+    from mnist_edge.training.train import begin
+
+    dataset = datasets.load(data)
+    if given.keys().isdisjoint({"epochs", "batch_size", "lr"}):
+        recipe = suited(recipe, len(dataset.train))
+    return begin(dataset, model, recipe, folder, seed=seed, device=device), dataset
+
+
+def _recipe(model: Architecture, given: dict[str, Any], *, fast: bool) -> Recipe:
+    if fast and model not in FAST:
+        raise UsageError(f"{model} has no short recipe, {' and '.join(FAST)} have: leave out --fast")
+    recipe = FAST[model] if fast else RECIPES[model]
+    changes = dict(given)
+    if changes.get("momentum") and changes.get("optimizer", recipe.optimizer) is not OptimizerName.SGD:
+        raise UsageError("--momentum is SGD's alone: leave it out, or add  --optimizer sgd")
+    if changes.get("optimizer", recipe.optimizer) is not recipe.optimizer and "lr" not in changes:
+        # The recipe's rate was chosen for the recipe's optimizer.
+        changes["lr"] = DEFAULT_LR[changes["optimizer"]]
+    return dataclasses.replace(recipe, **changes)
+
+
+def _announce(training: "Training", data: "Dataset") -> None:
+    recipe = training.recipe
+    fitted, kept = data.train.hold_out(recipe.held_out)
+    kept_aside = f" (and {len(kept):,} kept for calibration)" if len(kept) else ""
+    note(
+        f"{training.architecture} on {data.name}: {len(fitted):,} training{kept_aside} and {len(data.test):,} test "
+        f"images, {len(data.labels)} classes, {recipe.epochs} epochs of batches of {recipe.batch_size}"
+    )
+    if training.epochs:
+        note(f"going on after epoch {len(training.epochs)}")
+
+
+def _finish(training: "Training", data: "Dataset", folder: Path, log_dir: Path | None) -> None:
+    from mnist_edge.training.train import finish
+
+    with (
+        TrainingProgress(training.recipe.epochs) as progress,
+        tensorboard(log_dir, len(training.epochs)) as log,
+    ):
+
+        def on_epoch(epoch: "Epoch") -> None:
+            progress.epoch(epoch)
+            log(epoch)
+
+        try:
+            finish(training, data, folder, on_batch=progress.batch, on_epoch=on_epoch)
+        except KeyboardInterrupt:
+            done = len(training.epochs)
+            holds = f"{folder} holds the model of epoch {done}" if done else "no epoch was finished"
+            note(f"interrupted: {holds}; go on with  mnist-edge train --resume --out {folder}")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def _report(folder: Path, json: bool) -> None:
+    record = bundle.read_training(folder)
+    if json:
+        print_json({"bundle": str(folder), **record})
+        return
+    test = record["epochs"][-1]["test"]
+    print(f"{folder}: {100 * test['accuracy']:.2f} % of {test['total']:,} test images right")
+    note(f"next:  mnist-edge export {folder}")

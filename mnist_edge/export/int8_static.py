@@ -1,0 +1,208 @@
+"""ONNX in int8 throughout: weights and activations quantized once and for all, with scales from training images.
+
+The graph is in ONNX's own quantized form, QuantizeLinear and DequantizeLinear around float32 operators, which
+onnxruntime fuses into integer ones. Every choice was measured (``scripts/compare_int8.py``):
+
+* The raw pixels are the first layer's quantized input as they are, at scale 1: nothing is lost and nothing computed.
+* Activations are unsigned bytes with zero point 0, so that the ReLU before them is the scale's lower end and pools work
+  on bytes. The scale's upper end is the largest activation among the calibration images.
+* Weights have a scale for each output channel and seven bits, -63…63. Processors without VNNI add two products of an
+  unsigned and a signed byte in 16 bits and saturate; 2 · 255 · 63 is below 2¹⁵, so that every processor gets the same
+  sums.
+* The last layer returns float32 from 32-bit sums. (onnxruntime's own ``quantize_static`` rounds the logits themselves
+  to 256 levels.)
+
+Integer sums do not depend on their order, so an image's logits are the same in any batch.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from mnist_edge.contract import INPUT_NAME
+from mnist_edge.errors import ModelFormatError, ParityError
+from mnist_edge.export import metadata, parity
+from mnist_edge.export import onnx as float32
+from mnist_edge.export.examples import Examples, tolerant
+from mnist_edge.runtime.session import Session
+from mnist_edge.training.checkpoint import Trained
+
+TOLERANCE: Final = parity.INT8
+
+variants = float32.variants
+
+ACTIVATION_LIMIT: Final = 255
+"""Quantized pixels and activations lie within 0…255."""
+
+WEIGHT_LIMIT: Final = 63
+"""Quantized weights lie within -63…63."""
+
+
+def convert(trained: Trained, examples: Examples) -> bytes:
+    """The file's content; the training images among the examples set the scales of the activations."""
+    model = quantize(float32.build(trained), examples.training)
+    onnx.checker.check_model(model, full_check=True)
+    return metadata.stamp(model, trained, tolerant(examples.golden, model.SerializeToString()))
+
+
+def quantize(model: ModelProto, images: NDArray[np.uint8]) -> ModelProto:
+    """A float32 graph, a chain of operators, with every Conv and Gemm in int8.
+
+    Args:
+        model: from `mnist_edge.export.onnx.build`.
+        images: whose activations set the scales, uint8 [n, 1, 28, 28].
+
+    Raises:
+        ModelFormatError: it has an operator that cannot be quantized.
+    """
+    nodes = list(model.graph.node)
+    largest = _largest_activations(model, images)
+    constants = float32.initializers(model)
+    graph = _Graph()
+    value, scale, layer = INPUT_NAME, np.float32(1), 0
+    for position, node in enumerate(nodes):
+        match node.op_type:
+            case "Cast":
+                value = graph.dequantize(value, scale)
+            case "Conv" | "Gemm":
+                weight, bias = (constants[name] for name in node.input[1:])
+                value = graph.layer(node, value, scale, weight, bias, layer)
+                layer += 1
+                activation = _activation_after(nodes[position + 1 :])
+                if activation is not None:
+                    scale = np.float32(largest[activation] / ACTIVATION_LIMIT)
+                    value = graph.quantize(value, scale)
+            case "Relu":
+                pass  # it is the lower end of the scale by which its input is quantized
+            case "MaxPool" | "Reshape":
+                value = graph.quantize(graph.copy(node, value, constants), scale)
+            case "Sigmoid":
+                scale = np.float32(largest[node.output[0]] / ACTIVATION_LIMIT)
+                value = graph.quantize(graph.copy(node, value, constants), scale)
+            case kind:
+                raise ModelFormatError(f"int8-static knows no {kind}: leave the format out with --formats")
+    return graph.finish(model)
+
+
+def check_weights(data: bytes, name: str, trained: Trained) -> None:
+    """Every stored weight must be within half a step of the trained one. Raises ParityError."""
+    stored = float32.initializers(onnx.load_from_string(data))
+    for index, (key, exact) in enumerate(float32.weights(trained).items()):
+        quantized, scale = (f"{letter}{index // 2}" for letter in (("w", "s"), ("b", "t"))[index % 2])
+        try:
+            step = _by_channel(stored[scale].astype(np.float64), exact.ndim)
+            # float32 rounds the quotient
+            right = bool((np.abs(stored[quantized] * step - exact) <= 0.5001 * step).all())
+        except (KeyError, ValueError):
+            right = False
+        if not right:
+            raise ParityError(f"{name}: its weight {key} is not the trained one, quantized")
+
+
+class _Graph:
+    """A quantized graph that grows by one operator after the other; values are named by number, to keep files small."""
+
+    def __init__(self) -> None:
+        self.nodes: list[NodeProto] = []
+        self.constants: dict[str, NDArray[Any]] = {}
+
+    def finish(self, model: ModelProto) -> ModelProto:
+        """The whole as a model with the given one's input, output and opset."""
+        output = model.graph.output[0].name
+        self.nodes[-1].output[0] = output
+        graph = helper.make_graph(
+            self.nodes,
+            model.graph.name,
+            model.graph.input,
+            model.graph.output,
+            [numpy_helper.from_array(array, name) for name, array in self.constants.items()],
+        )
+        return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+
+    def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        """Append an operator; returns the name of its value."""
+        name = f"v{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
+        return name
+
+    def constant(self, name: str, value: Any, dtype: type[np.generic]) -> str:
+        """Keep a constant; returns its name."""
+        self.constants[name] = np.asarray(value, dtype)
+        return name
+
+    def copy(self, node: NodeProto, value: str, constants: dict[str, NDArray[Any]]) -> str:
+        """Append a given operator as it is, on another value."""
+        for name in node.input[1:]:
+            self.constants[name] = constants[name]
+        copied = self.add(node.op_type, value, *node.input[1:])
+        self.nodes[-1].attribute.extend(node.attribute)
+        return copied
+
+    def quantize(self, value: str, scale: np.float32) -> str:
+        """Append the rounding of a value to unsigned bytes and back."""
+        return self.dequantize(self.add("QuantizeLinear", value, *self._parameters(scale)), scale)
+
+    def dequantize(self, value: str, scale: np.float32) -> str:
+        """Append what makes floats of unsigned bytes."""
+        return self.add("DequantizeLinear", value, *self._parameters(scale))
+
+    def _parameters(self, scale: np.float32) -> tuple[str, str]:
+        for name, known in self.constants.items():
+            if name.startswith("a") and known == scale:
+                return name, "zero"
+        self.constant("zero", 0, np.uint8)
+        return self.constant(f"a{len(self.constants)}", scale, np.float32), "zero"
+
+    def layer(
+        self,
+        node: NodeProto,
+        value: str,
+        scale: np.float32,
+        weight: NDArray[np.float32],
+        bias: NDArray[np.float32],
+        number: int,
+    ) -> str:
+        """Append a given Conv or Gemm with its weights in int8 and its bias in int32."""
+        peaks = np.abs(weight).reshape(len(weight), -1).max(axis=1)
+        step = np.where(peaks > 0, peaks / WEIGHT_LIMIT, 1).astype(np.float32)
+        rounded = np.round(weight / _by_channel(step, weight.ndim)).clip(-WEIGHT_LIMIT, WEIGHT_LIMIT)
+        weight_names = (
+            self.constant(f"w{number}", rounded, np.int8),
+            self.constant(f"s{number}", step, np.float32),
+            self.constant(f"z{number}", np.zeros(len(step)), np.int8),  # onnxruntime fuses no Gemm without it
+        )
+        weights = self.add("DequantizeLinear", *weight_names, axis=0)
+        bias_step = step * scale
+        rounded_bias = self.constant(f"b{number}", np.round(bias / bias_step), np.int32)
+        biases = self.add("DequantizeLinear", rounded_bias, self.constant(f"t{number}", bias_step, np.float32), axis=0)
+        product = self.add(node.op_type, value, weights, biases)
+        self.nodes[-1].attribute.extend(node.attribute)
+        return product
+
+
+def _by_channel(scale: NDArray[Any], dimensions: int) -> NDArray[Any]:
+    return scale.reshape(-1, *[1] * (dimensions - 1))
+
+
+def _activation_after(nodes: Sequence[NodeProto]) -> str | None:
+    """The value of the ReLU that follows, with nothing but pools between; None where another operator follows."""
+    for node in nodes:
+        if node.op_type == "Relu":
+            return str(node.output[0])
+        if node.op_type != "MaxPool":
+            break
+    return None
+
+
+def _largest_activations(model: ModelProto, images: NDArray[np.uint8]) -> dict[str, float]:
+    """The largest value that each Relu and Sigmoid returns for any of the images; one that never fires has 1."""
+    watched = ModelProto()
+    watched.CopyFrom(model)
+    names = [node.output[0] for node in model.graph.node if node.op_type in ("Relu", "Sigmoid")]
+    watched.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
+    values = Session(watched.SerializeToString()).run(names, {INPUT_NAME: images})
+    return {name: float(array.max()) or 1.0 for name, array in zip(names, values, strict=True)}

@@ -1,0 +1,39 @@
+"""What steps a training, as its recipe says."""
+
+from typing import Final, assert_never
+
+import torch
+from torch import nn
+
+from mnist_edge.training.recipes import OptimizerName, Recipe, Schedule
+
+WARM_UP: Final = 0.25
+"""Share of a one-cycle training in which the learning rate rises."""
+
+
+def optimizer_of(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+    """The recipe's optimizer, in its fused form, over all of a model's weights."""
+    weights, lr, decay = model.parameters(), recipe.lr, recipe.weight_decay
+    match recipe.optimizer:
+        case OptimizerName.SGD:
+            momentum, nesterov = recipe.momentum, recipe.momentum > 0
+            return torch.optim.SGD(weights, lr, momentum, weight_decay=decay, nesterov=nesterov, fused=True)
+        case OptimizerName.ADAM:
+            return torch.optim.Adam(weights, lr, weight_decay=decay, fused=True)
+        case OptimizerName.ADAMW:
+            return torch.optim.AdamW(weights, lr, weight_decay=decay, fused=True)
+        case _:
+            assert_never(recipe.optimizer)
+
+
+def scheduler_of(recipe: Recipe, optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """What moves the learning rate, to be stepped after each of so many optimizer steps."""
+    match recipe.schedule:
+        case Schedule.CONSTANT:
+            return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+        case Schedule.ONE_CYCLE:
+            return torch.optim.lr_scheduler.OneCycleLR(
+                optimizer, recipe.lr, total_steps=steps + 1, pct_start=WARM_UP, cycle_momentum=False
+            )
+        case _:
+            assert_never(recipe.schedule)

@@ -1,0 +1,203 @@
+"""An interrupted training goes on, bit for bit, as if nothing had happened."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from mnist_edge.errors import DataFormatError, ModelNotFoundError
+from mnist_edge.training import checkpoint, datasets
+from mnist_edge.training.recipes import FAST, RECIPES, Architecture
+from mnist_edge.training.train import begin, finish, resume
+from tests.helpers import fails, quick_recipe, run_cli, subset, train, write_idx
+
+RECIPE = dataclasses.replace(RECIPES[Architecture.CNN], epochs=3, held_out=0)
+
+
+def digest(folder):
+    return checkpoint.load(folder).training["model_sha256"]
+
+
+def stop_in(wanted):
+    def on_batch(epoch, seen, total, loss):
+        if epoch == wanted and seen > total / 2:
+            raise KeyboardInterrupt
+
+    return on_batch
+
+
+@pytest.mark.parametrize("architecture", Architecture)
+def test_resumed_as_often_as_one_likes_the_weights_are_the_same(small, tmp_path, architecture):
+    data = subset(small, 1000, 100)
+    recipe = dataclasses.replace(RECIPES[architecture], epochs=3, held_out=0)
+    whole = train(data, architecture, recipe, tmp_path / "whole", seed=7)
+    training = begin(data, architecture, recipe, tmp_path / "parts", seed=7)
+    for epoch in (1, 2, 3):
+        with pytest.raises(KeyboardInterrupt):
+            finish(training, data, tmp_path / "parts", on_batch=stop_in(epoch))
+        training = resume(data, checkpoint.load_paused(tmp_path / "parts"), tmp_path / "parts")
+        assert len(training.epochs) == epoch - 1
+    finish(training, data, tmp_path / "parts")
+    assert digest(tmp_path / "parts") == digest(tmp_path / "whole")
+    assert [epoch.test for epoch in training.epochs] == [epoch.test for epoch in whole]
+    assert [epoch.train_loss for epoch in training.epochs] == [epoch.train_loss for epoch in whole]
+    assert not (tmp_path / "parts" / "checkpoint.pth").exists()
+
+
+def test_what_a_checkpoint_leaves_out_would_be_noticed(small, tmp_path):
+    """The comparison above can fail: without any one part of the state the weights end up elsewhere."""
+    data = subset(small, 1000, 100)
+    train(data, Architecture.CNN, RECIPE, tmp_path / "whole")
+    training = begin(data, Architecture.CNN, RECIPE, tmp_path / "parts")
+    with pytest.raises(KeyboardInterrupt):
+        finish(training, data, tmp_path / "parts", on_batch=stop_in(3))
+    saved = (tmp_path / "parts" / "checkpoint.pth").read_bytes()
+    fresh = begin(data, Architecture.CNN, RECIPE, tmp_path / "other", seed=1).state_dict()
+    for part in ("model", "averaged", "optimizer", "scheduler", "generator"):
+        (tmp_path / "parts" / "checkpoint.pth").write_bytes(saved)
+        paused = checkpoint.load_paused(tmp_path / "parts")
+        training = resume(
+            data, dataclasses.replace(paused, state=paused.state | {part: fresh[part]}), tmp_path / "parts"
+        )
+        finish(training, data, tmp_path / "parts")
+        assert digest(tmp_path / "parts") != digest(tmp_path / "whole"), part
+
+
+def start(folder, out):
+    command = [sys.executable, "-W", "error", "-m", "mnist_edge", "train", "--data", folder, "--out", out]
+    command += ["--epochs", "3", "--batch-size", "64"]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True)
+
+
+def wait_for(process, words):
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if words in line:
+            return
+    pytest.fail(f"never said {words!r}: {seen}")
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_signal_in_the_middle_of_an_epoch(mnist, tmp_path, kind, epoch):
+    folder = write_idx(tmp_path / "data", subset(mnist, 3000, 100))
+    whole = start(folder, tmp_path / "whole")
+    whole.communicate(timeout=120)
+    assert whole.returncode == 0
+    interrupted = start(folder, tmp_path / "parts")
+    wait_for(interrupted, f"Train Epoch: {epoch} [64")
+    time.sleep(0.1)
+    interrupted.send_signal(kind)
+    _, rest = interrupted.communicate(timeout=60)
+    assert interrupted.returncode == {signal.SIGINT: 130, signal.SIGKILL: -9}[kind]
+    assert f"[epoch {epoch}/3" not in rest  # it was in the middle of it
+    if kind == signal.SIGINT:
+        assert f"mnist-edge train --resume --out {tmp_path / 'parts'}" in rest
+    result = run_cli("train", "--resume", "--out", tmp_path / "parts", OMP_NUM_THREADS="1")
+    assert result.returncode == 0, result.stderr
+    assert digest(tmp_path / "parts") == digest(tmp_path / "whole")
+    lines = [json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["number"] for line in lines] == [1, 2, 3]
+    assert lines == json.loads((tmp_path / "parts" / "training.json").read_text())["epochs"]
+
+
+@pytest.fixture
+def paused(small, tmp_path):
+    folder = tmp_path / "paused"
+    data = datasets.load(write_idx(tmp_path / "data", subset(small, 640, 100)))
+    train(data, Architecture.SIGMOID_NN, quick_recipe(Architecture.SIGMOID_NN), folder)
+    training = begin(data, Architecture.SIMPLE_NN, quick_recipe(Architecture.SIMPLE_NN), folder)
+    with pytest.raises(KeyboardInterrupt):
+        finish(training, data, folder, on_batch=stop_in(1))
+    return folder
+
+
+def test_the_older_bundle_stays_until_the_first_epoch_is_finished(paused):
+    assert checkpoint.load(paused).architecture == Architecture.SIGMOID_NN
+    assert checkpoint.load_paused(paused).architecture == Architecture.SIMPLE_NN
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--epochs", "3"], "leave out --epochs"),
+        (["--lr", "0.1", "--no-augment"], "leave out --lr, --augment"),
+        (["--seed", "0"], "leave out --seed"),
+        (["--fast"], "leave out --fast"),
+        (["--model", "cnn"], "is of simple-nn: leave out --model"),
+    ],
+)
+def test_a_resumed_training_keeps_its_recipe(paused, options, words):
+    before = {path.name: path.read_bytes() for path in paused.iterdir()}
+    fails(run_cli("train", "--resume", "--out", paused, *options), 2, words)
+    assert {path.name: path.read_bytes() for path in paused.iterdir()} == before
+
+
+def test_other_data_are_refused(paused, small, tmp_path):
+    other = write_idx(tmp_path / "other", subset(small, 641, 100))
+    fails(run_cli("train", "--resume", "--out", paused, "--data", other), 3, "not the data that the training in")
+    with pytest.raises(DataFormatError):
+        resume(subset(small, 639, 100), checkpoint.load_paused(paused), paused)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-100]), "not a readable"),
+        (lambda path: path.write_bytes(b""), "not a readable"),
+        (lambda path: torch.save([1], path), "malformed"),
+        (lambda path: torch.save({"version": 99}, path), "version 99"),
+        (lambda path: edit(path, recipe={}), "malformed"),
+        (lambda path: edit(path, architecture="cnm"), "malformed"),
+        (lambda path: edit(path, architecture="cnn"), "does not fit its recipe"),
+        (lambda path: edit(path, state={"epochs": 1}), "does not fit its recipe"),
+    ],
+)
+def test_a_broken_checkpoint_is_refused(paused, change, words):
+    change(paused / "checkpoint.pth")
+    fails(run_cli("train", "--resume", "--out", paused), 4, words, "train again")
+
+
+def edit(path, **changes):
+    torch.save(torch.load(path, weights_only=True) | changes, path)
+
+
+def test_nothing_to_resume(tmp_path, paused):
+    fails(run_cli("train", "--resume", "--out", tmp_path / "none"), 4, "holds no interrupted training")
+    with pytest.raises(ModelNotFoundError):
+        checkpoint.load_paused(tmp_path)
+    finished = run_cli("train", "--resume", "--out", paused)
+    assert finished.returncode == 0
+    again = run_cli("train", "--resume", "--out", paused)
+    assert again.returncode == 0
+    assert b"nothing to resume" in again.stderr
+    assert again.stdout == finished.stdout
+
+
+def test_tensorboard_reads_what_a_training_logged(small, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = write_idx(tmp_path / "data", subset(small, 640, 100))
+    result = run_cli(
+        "train", "--model", "sigmoid-nn", "--data", folder, "--out", tmp_path / "out", "--log-dir", tmp_path / "log"
+    )
+    assert result.returncode == 0, result.stderr
+    events = EventAccumulator(str(tmp_path / "log")).Reload()
+    recorded = json.loads((tmp_path / "out" / "training.json").read_text())["epochs"]
+    logged = events.Scalars("accuracy/test")
+    assert [event.step for event in logged] == [1, 2, 3, 4, 5]
+    assert [event.value for event in logged] == pytest.approx([epoch["test"]["accuracy"] for epoch in recorded])
+
+
+def test_fast_is_the_short_recipe(small, tmp_path):
+    folder = write_idx(tmp_path / "data", subset(small, 640, 100))
+    fails(run_cli("train", "--fast", "--model", "simple-nn", "--data", folder), 2, "leave out --fast")
+    for architecture, recipe in FAST.items():
+        assert recipe.epochs < RECIPES[architecture].epochs
