@@ -94,7 +94,7 @@ _CNN: Final = Recipe(
     normalization=TO_TENSOR,
     optimizer=OptimizerName.SGD,
     lr=0.3,
-    epochs=20,
+    epochs=12,
     batch_size=256,
     schedule=Schedule.ONE_CYCLE,
     momentum=0.9,
@@ -107,7 +107,7 @@ _CNN: Final = Recipe(
 )
 
 RECIPES: Final[dict[Architecture, Recipe]] = {
-    Architecture.CNN_NANO: replace(_CNN, epochs=30),
+    Architecture.CNN_NANO: _CNN,
     Architecture.CNN: _CNN,
     Architecture.CNN_LARGE: _CNN,
     Architecture.SIMPLE_NN: Recipe(normalization=STANDARDIZED, optimizer=OptimizerName.ADAM, lr=0.001),

@@ -154,7 +154,8 @@ def test_metrics_against_counting_by_hand():
     assert metrics.measure(logits, labels).accuracy == 4 / 6
 
 
-def test_augmentation_moves_ink_and_loses_none_to_speak_of(small):
+def test_moving_loses_no_ink_to_speak_of(small, monkeypatch):
+    monkeypatch.setattr(augment, "SHARES", {})
     images = torch.tensor(small.train.images[:200, None]).float()
     moved = augment.distort(images, torch.Generator().manual_seed(0))
     assert moved.shape == images.shape
@@ -181,6 +182,30 @@ def test_augmentation_moves_ink_and_loses_none_to_speak_of(small):
     assert shift.std() == pytest.approx(augment.SHIFT / 3**0.5, rel=0.2)
 
 
+def test_some_are_changed_besides(small):
+    images = torch.tensor(small.train.images[:1000, None]).float()
+    generator = torch.Generator().manual_seed(0)
+    thick, fine = augment.thicken(images, generator), augment.thin(images, generator)
+    assert (thick >= images).all()
+    assert (fine <= images).all()
+    assert (fine.amax(dim=(1, 2, 3)) > 60).all()  # no stroke is gone
+    assert thick.mean() > 1.2 * images.mean()
+    assert fine.mean() < 0.8 * images.mean()
+
+    full = torch.full_like(images, 255.0)
+    erased = (augment.erase(full, generator) == 0).flatten(1)
+    assert erased.sum(dim=1).min() >= augment.PATCH[0] ** 2
+    assert erased.sum(dim=1).max() <= (augment.PATCH[1] - 1) ** 2
+    assert erased.view(-1, 28, 28)[:, 1:-1, 1:-1].any(dim=0).all()  # anywhere but in the very corners
+
+
+def test_the_rest_stays_as_it_is(small, monkeypatch):
+    images = torch.rand(200, 1, 28, 28) * 255
+    monkeypatch.setattr(augment, "warp", lambda batch, **amounts: batch)
+    changed = (augment.distort(images, torch.Generator().manual_seed(0)) != images).flatten(1).any(dim=1)
+    assert changed.float().mean() == pytest.approx(sum(augment.SHARES.values()), abs=0.001)
+
+
 def test_a_diverging_training_stops_and_keeps_what_was_there(small, tmp_path):
     data = subset(small, train=1000, test=100)
     recipe = quick_recipe(Architecture.SIMPLE_NN)
@@ -195,7 +220,12 @@ def test_a_diverging_training_stops_and_keeps_what_was_there(small, tmp_path):
 def test_a_new_training_removes_the_files_of_the_old_one(bundle_copy, small):
     assert (bundle_copy / "model.onnx").exists()
     train(subset(small, 640, 100), Architecture.SIGMOID_NN, quick_recipe(Architecture.SIGMOID_NN), bundle_copy)
-    assert {path.name for path in bundle_copy.iterdir()} == {"model.pth", "training.json", "expected.npz"}
+    assert {path.name for path in bundle_copy.iterdir()} == {
+        "model.pth",
+        "training.json",
+        "metrics.jsonl",
+        "expected.npz",
+    }
 
 
 def test_an_interruption_leaves_the_last_finished_epoch(small, tmp_path):
@@ -316,7 +346,7 @@ def edit_training(folder, **changes):
         ),
         (lambda folder: edit_training(folder, labels=list(range(10))), ModelFormatError, "different names"),
         (
-            lambda folder: edit_training(folder, recipe={"normalization": {"mean": 0.0, "std": 1.0}, "held_out": 12}),
+            lambda folder: edit_training(folder, recipe={"normalization": {"mean": 0.0, "std": 2.0}, "held_out": 12}),
             AlteredModelError,
             "labels and normalisation",
         ),
