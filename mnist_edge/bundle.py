@@ -231,7 +231,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         "trained_by": dict,
         "exported_by": dict,
     }
-    shape = {"contract": dict, "provenance": provenance, "pytorch": {"accuracy": float}, "files": dict}
+    shape: dict[str, Any] = {"contract": dict, "provenance": provenance, "pytorch": {"accuracy": float}, "files": dict}
+    if "recommended" in manifest:
+        shape |= {"recommended": {"file": str, "not": dict}, "measured": dict}
     _require_shape(manifest, shape, folder / MANIFEST, remedy)
     for name, entry in manifest["files"].items():
         listed: dict[str, Any] = {"sha256": str, "bytes": int}

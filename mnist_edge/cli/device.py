@@ -17,6 +17,7 @@ from mnist_edge.cli.display import (
     one_line,
     print_findings,
     print_json,
+    print_recommendation,
     print_table,
 )
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Json
@@ -231,6 +232,8 @@ def info(
             for name, entry in facts["files"].items()
         ],
     )
+    if "recommended" in facts:
+        print_recommendation(facts)
 
 
 def selftest(

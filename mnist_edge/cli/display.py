@@ -113,6 +113,15 @@ def print_outcomes(outcomes: Iterable["Outcome"]) -> None:
     )
 
 
+def print_recommendation(facts: dict[str, Any]) -> None:
+    """Which of a manifest's files to take, and of each other ONNX file why not."""
+    recommended = facts["recommended"]
+    times = {name: f" ({measured['microseconds']:.0f} µs an image)" for name, measured in facts["measured"].items()}
+    print(f"\nrecommended: {recommended['file']}{times.get(recommended['file'], '')}")
+    for name, reason in recommended["not"].items():
+        print(f"not recommended: {name}: {reason}")
+
+
 def print_findings(findings: Iterable["Finding"]) -> None:
     """A paragraph a topic; below a finding that is not well, what to do about it."""
     marks = {"ok": " ", "remark": "!", "broken": "✗"}

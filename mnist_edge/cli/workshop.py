@@ -11,7 +11,7 @@ import typer
 from mnist_edge import bundle
 from mnist_edge.bundle import Format
 from mnist_edge.cli import complain, exit_code
-from mnist_edge.cli.display import note, print_json, print_outcomes, print_table
+from mnist_edge.cli.display import note, print_json, print_outcomes, print_recommendation, print_table
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Json
 from mnist_edge.errors import DataNotFoundError, UsageError
 from mnist_edge.extras import require
@@ -53,8 +53,10 @@ def export(
     manifest = pipeline.export(target, dataset, chosen, report)
     if json:
         print_json({"bundle": str(target), **manifest})
-    else:
-        print_outcomes(outcomes)
+        return
+    print_outcomes(outcomes)
+    if "recommended" in manifest:
+        print_recommendation(manifest)
 
 
 def _require_exporters() -> None:

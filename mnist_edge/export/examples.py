@@ -33,13 +33,14 @@ class Examples:
     golden: Golden
 
     training: NDArray[np.uint8]
-    """Raw training images, [n, 1, 28, 28]."""
+    """Raw training images, and a full one, for no picture lights more: [n, 1, 28, 28]."""
 
 
 def choose(trained: Trained, data: Dataset) -> Examples:
     """The same for the same weights and data."""
     every = max(1, len(data.train) // TRAINING_IMAGES)
-    return Examples(golden_vectors(trained, data.test), data.train.images[::every, None])
+    full = np.full_like(data.train.images[:1], WHITE)
+    return Examples(golden_vectors(trained, data.test), np.concatenate([data.train.images[::every], full])[:, None])
 
 
 def golden_vectors(trained: Trained, test: Split) -> Golden:

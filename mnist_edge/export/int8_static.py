@@ -177,7 +177,7 @@ class _Graph:
         )
         weights = self.add("DequantizeLinear", *weight_names, axis=0)
         bias_step = step * scale
-        rounded_bias = self.constant(f"b{number}", np.round(bias / bias_step), np.int32)
+        rounded_bias = self.constant(f"b{number}", np.round(bias / bias_step.astype(np.float64)), np.int32)
         biases = self.add("DequantizeLinear", rounded_bias, self.constant(f"t{number}", bias_step, np.float32), axis=0)
         product = self.add(node.op_type, value, weights, biases)
         self.nodes[-1].attribute.extend(node.attribute)

@@ -11,7 +11,7 @@ import numpy as np
 from mnist_edge import bundle
 from mnist_edge.bundle import Format
 from mnist_edge.errors import DataFormatError, MnistEdgeError, ModelFormatError, ParityError
-from mnist_edge.export import calibration, examples, metadata, parity
+from mnist_edge.export import calibration, examples, metadata, parity, recommendation
 from mnist_edge.export.calibration import Calibrated
 from mnist_edge.export.examples import Examples
 from mnist_edge.export.parity import Parity, Reference, Run, Tolerance
@@ -91,11 +91,12 @@ def export(
     against = _Against(trained, data)
     outcomes: list[Outcome] = []
     entries: dict[str, Any] = {}
+    contents: dict[Format, bytes] = {}
     with bundle.Staging(folder) as staging:
         for form in formats:
             name = str(folder / form.file_name)
             candidate = staging.add(form.file_name, _convert(form, name, against))
-            content = candidate.read_bytes()
+            contents[form] = content = candidate.read_bytes()
             outcome = _prove(form, content, name, against)
             outcomes.append(outcome)
             report(outcome)
@@ -109,13 +110,15 @@ def export(
         if failures:
             raise failures[0] if len(failures) == 1 else ParityError("; ".join(map(str, failures)))
         first_half = {name: _entry((folder / name).read_bytes()) for name in (bundle.WEIGHTS, bundle.TRAINING)}
+        kept = {name: entry for name, entry in _kept_entries(folder, trained).items() if name not in entries}
+        contents |= {form: (folder / form.file_name).read_bytes() for form in Format if form.file_name in kept}
         manifest = {
             "version": bundle.MANIFEST_VERSION,
             "contract": trained.contract.as_dict(),
             "provenance": metadata.provenance(trained),
             "pytorch": {"accuracy": against.reference.accuracy},
-            "files": first_half | _kept_entries(folder, trained) | entries,
-        }
+            "files": first_half | kept | entries,
+        } | _recommendation(contents, against)
         staging.add(bundle.MANIFEST, bundle.as_json(manifest))
         staging.commit()
     return manifest
@@ -186,6 +189,17 @@ def _convert(form: Format, name: str, against: _Against) -> bytes:
     if not form.is_onnx:
         return content
     return metadata.calibrate(content, calibration.fit(_as_used(module.variants(content, name)), against.kept))
+
+
+def _recommendation(contents: Mapping[Format, bytes], against: _Against) -> dict[str, Any]:
+    """What a manifest says of the ONNX files side by side; nothing where there is no float32 file to compare with."""
+    if Format.ONNX not in contents:
+        return {}
+    measured = recommendation.measure({form: data for form, data in contents.items() if form.is_onnx}, against.test)
+    return {
+        "recommended": recommendation.recommend(measured),
+        "measured": {form.file_name: found.as_dict() for form, found in measured.items()},
+    }
 
 
 def _as_used(variants: Mapping[str, Run]) -> Run:

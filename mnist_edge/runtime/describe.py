@@ -27,7 +27,8 @@ def describe(target: Path) -> dict[str, Any]:
         return {"contract": model.contract.as_dict(), "provenance": model.provenance, "files": files}
     manifest = bundle.read_manifest(target)
     files = {name: entry | {"state": _state(target, name, manifest)} for name, entry in manifest["files"].items()}
-    return {key: manifest[key] for key in ("contract", "provenance", "pytorch")} | {"files": files}
+    told = ("contract", "provenance", "pytorch", "recommended", "measured")
+    return {key: manifest[key] for key in told if key in manifest} | {"files": files}
 
 
 def _state(folder: Path, name: str, manifest: dict[str, Any]) -> str:

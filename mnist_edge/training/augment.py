@@ -1,9 +1,9 @@
 """Random distortions of a whole batch: one `grid_sample` for all images, then thickness or a lost patch for some.
 
 Tried and left out, judged by 5,000 training images that were kept aside, over two seeds of `cnn` or `cnn-nano`: elastic
-distortion (0.7 pixels at 7×7 points: 16 errors in place of 15) and normal noise on a share of 0.15 (17 in place of 10.5:
-batch statistics shared with noisy images serve the clean ones badly). Thickness and patches took `cnn` from 12.5 errors
-to 10.5 and `cnn-large` from 10 to 5 (one seed).
+distortion (0.7 pixels at 7×7 points: 16 errors in place of 15), and normal noise on a share of 0.15 (17 errors in place
+of 10.5: batch statistics shared with noisy images serve the clean ones badly). Thickness and patches took `cnn` from
+12.5 errors to 10.5, and `cnn-large` from 10 to 5 (one seed).
 """
 
 import math

@@ -50,6 +50,9 @@ class Epoch:
     seconds: float
     """Training and evaluation."""
 
+    training_seconds: float
+    """Training alone."""
+
     def as_dict(self) -> dict[str, Any]:
         """The figures as JSON values."""
         return asdict(self) | {"test": self.test.as_dict()}
@@ -130,12 +133,13 @@ class Training:
             seen += len(indices)
             loss_sum += value * len(indices)
             on_batch(number, seen, len(self._images), value)
+        trained = time.perf_counter()
         deployed = self.deployed.eval()
         metrics = measure(predict(deployed, self._test.images, recipe, self.device), self._test.labels)
         weights = deployed.state_dict().values()
         if not math.isfinite(metrics.loss) or not all(bool(tensor.isfinite().all()) for tensor in weights):
             raise TrainingError(f"the weights diverged in epoch {number}: lower the learning rate ({recipe.lr:g})")
-        epoch = Epoch(number, lr, loss_sum / seen, metrics, time.perf_counter() - start)
+        epoch = Epoch(number, lr, loss_sum / seen, metrics, time.perf_counter() - start, trained - start)
         self.epochs.append(epoch)
         return epoch
 

@@ -1,0 +1,43 @@
+"""What models are worth beyond MNIST: accuracy on every kind of corruption, and the means.
+
+    python scripts/measure_corruptions.py MODEL [MODEL ...]
+
+MODEL is a bundle, an exported .onnx file or the name of a pretrained model. Kinds marked with a star resemble what a
+training with augmentation shows; the mean over the others is the one that tells about robustness.
+"""
+
+import sys
+from statistics import mean
+
+from mnist_edge import Classifier
+from mnist_edge.training import datasets
+from mnist_edge.training.corruptions import CORRUPTIONS, corrupt
+from mnist_edge.training.datasets import Split
+
+
+def accuracy(classifier: Classifier, split: Split) -> float:
+    return 100 * float((classifier.logits(split.images).argmax(axis=1) == split.labels).mean())
+
+
+def main(names: list[str]) -> None:
+    test = datasets.load().test
+    classifiers = [Classifier(name) for name in names]
+    table = {kind: [accuracy(one, corrupt(test, kind)) for one in classifiers] for kind in CORRUPTIONS}
+    starred = {f"{kind}{' *' if CORRUPTIONS[kind].seen else ''}": row for kind, row in table.items()}
+    groups = {
+        f"mean of all {len(table)}": list(table),
+        "mean of those not trained on": [kind for kind in table if not CORRUPTIONS[kind].seen],
+    }
+    means = {
+        words: [mean(column) for column in zip(*(table[kind] for kind in kinds), strict=True)]
+        for words, kinds in groups.items()
+    }
+    rows = {"clean": [accuracy(one, test) for one in classifiers]} | starred | means
+    print(f"| {'':28} | " + " | ".join(names) + " |")
+    print("|---|" + "--:|" * len(names))
+    for name, row in rows.items():
+        print(f"| {name:28} | " + " | ".join(f"{value:.2f}" for value in row) + " |")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,95 @@
+"""The verdict about quantized files: each reason can be given, and the winner is the one that the figures name."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from mnist_edge import bundle
+from mnist_edge.bundle import Format
+from mnist_edge.errors import ModelFormatError
+from mnist_edge.export.recommendation import Measured, measure, objections, recommend
+from tests.helpers import run_cli
+
+FLOAT32 = Measured(bytes=300_000, microseconds=100, batch_dependence=1e-6, accuracy=0.9960, agreement=1.0)
+INT8 = Measured(bytes=80_000, microseconds=70, batch_dependence=0.0, accuracy=0.9958, agreement=0.9995)
+
+
+def changed(measured, **changes):
+    return dataclasses.replace(measured, **changes)
+
+
+def test_nothing_speaks_against_a_good_file():
+    assert objections(INT8, FLOAT32) is None
+    assert objections(changed(INT8, microseconds=104, accuracy=0.9955, agreement=0.998), FLOAT32) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"microseconds": 120.0}, "slower than float32: 120 against 100 µs"),
+        ({"accuracy": 0.9950}, "loses 0.10 points"),
+        ({"agreement": 0.997}, "answers 0.30 % of the images otherwise"),
+        ({"batch_dependence": 0.05}, "logits move by 0.05"),
+        ({"bytes": 300_001}, "not smaller"),
+    ],
+)
+def test_every_objection(changes, words):
+    bad = changed(INT8, **changes)
+    assert words in objections(bad, FLOAT32)
+    verdict = recommend({Format.ONNX: FLOAT32, Format.INT8_STATIC: bad})
+    assert verdict["file"] == "model.onnx"
+    assert words in verdict["not"]["model.int8-static.onnx"]
+
+
+def test_the_fastest_wins_and_among_equals_the_smallest():
+    dynamic = changed(INT8, microseconds=98.0)
+    verdict = recommend({Format.ONNX: FLOAT32, Format.INT8_DYNAMIC: dynamic, Format.INT8_STATIC: INT8})
+    assert verdict == {
+        "file": "model.int8-static.onnx",
+        "not": {
+            "model.onnx": "slower: 100 against 70 µs an image",
+            "model.int8-dynamic.onnx": "slower: 98 against 70 µs an image",
+        },
+    }
+    verdict = recommend({Format.ONNX: FLOAT32, Format.INT8_DYNAMIC: dynamic})
+    assert verdict["not"] == {"model.onnx": "larger: 300.0 against 80.0 KB, and no faster"}
+    assert recommend({Format.ONNX: FLOAT32}) == {"file": "model.onnx", "not": {}}
+
+
+def test_what_is_measured(bundle_dir, small, expected):
+    files = {form: (bundle_dir / form.file_name).read_bytes() for form in Format if form.is_onnx}
+    found = measure(files, small.test)
+    for form, content in files.items():
+        assert found[form].bytes == len(content)
+        assert found[form].microseconds > 0
+        assert found[form].batch_dependence < 1e-4
+    accuracy = (expected["logits"].argmax(axis=1) == small.test.labels).mean()
+    assert found[Format.ONNX].accuracy == pytest.approx(accuracy, abs=1e-9)
+    assert found[Format.ONNX].agreement == 1.0
+
+
+def test_the_manifest_and_the_commands_tell(bundle_copy):
+    manifest = json.loads((bundle_copy / "manifest.json").read_text())
+    best = manifest["recommended"]["file"]
+    assert {best, *manifest["recommended"]["not"]} == {form.file_name for form in Format if form.is_onnx}
+    assert set(manifest["measured"]) == {form.file_name for form in Format if form.is_onnx}
+    told = run_cli("info", bundle_copy).stdout.decode()
+    assert f"recommended: {best}" in told
+    for name, reason in manifest["recommended"]["not"].items():
+        assert f"not recommended: {name}: {reason}" in told
+    assert json.loads(run_cli("info", bundle_copy, "--json").stdout)["recommended"] == manifest["recommended"]
+    assert np.isfinite([entry["microseconds"] for entry in manifest["measured"].values()]).all()
+
+
+def test_a_manifest_without_a_verdict_is_one_too_but_not_half_a_verdict(bundle_copy):
+    path = bundle_copy / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(
+        json.dumps({key: value for key, value in manifest.items() if key not in ("recommended", "measured")})
+    )
+    assert "recommended" not in run_cli("info", bundle_copy).stdout.decode()
+    path.write_text(json.dumps(manifest | {"recommended": {"file": 1}}))
+    with pytest.raises(ModelFormatError, match="'file' is missing or malformed"):
+        bundle.read_manifest(bundle_copy)
