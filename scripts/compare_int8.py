@@ -1,10 +1,12 @@
-"""Ways to int8, side by side: why `int8-dynamic` is what it is (see mnist_edge/export/int8_dynamic.py).
+"""Ways to int8, side by side: why `int8-dynamic` and `int8-static` are what they are (see their modules).
 
     python scripts/compare_int8.py BUNDLE [BUNDLE ...]
 
-For each bundle: float32, onnxruntime's quantize_dynamic (everything, and linear layers only), convolution weights
-behind DequantizeLinear, and ours. Size, accuracy, answers that differ from float32's, how far an image's logits move
-with its batch, and the median time of one image and of 64 on one thread.
+For each bundle: float32; onnxruntime's quantize_dynamic (everything, and linear layers only), convolution weights behind
+DequantizeLinear, our int8-dynamic; then onnxruntime's quantize_static and our int8-static, also with the eighth bit of
+the weights, which processors without VNNI cannot add up. Size, accuracy, answers that differ from float32's, how far
+logits are from float32's and how far they move with the batch, and the median time of one image and of 64 on one
+thread.
 """
 
 import logging
@@ -13,13 +15,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import onnx
 from onnx import ModelProto, helper
 
 from mnist_edge.contract import INPUT_NAME
-from mnist_edge.export import int8_dynamic
+from mnist_edge.export import examples, int8_dynamic, int8_static
 from mnist_edge.export import onnx as float32
 from mnist_edge.export.parity import in_batches
 from mnist_edge.runtime.session import Session
@@ -28,7 +31,7 @@ from mnist_edge.training import checkpoint, datasets
 logging.disable(logging.WARNING)  # onnxruntime's quantizer is talkative
 
 
-def variants(folder: Path) -> Iterator[tuple[str, ModelProto]]:
+def variants(folder: Path, data: datasets.Dataset) -> Iterator[tuple[str, ModelProto]]:
     trained = checkpoint.load(folder)
     exact = float32.build(trained)
     yield "float32", exact
@@ -38,6 +41,11 @@ def variants(folder: Path) -> Iterator[tuple[str, ModelProto]]:
     if any(node.op_type == "Conv" for node in ours.graph.node):
         yield "ours, DequantizeLinear", with_dequantize_linear(ours)
     yield "int8-dynamic (ours)", ours
+    images = examples.choose(trained, data).training
+    yield "quantize_static", quantized_statically_by_onnxruntime(exact, images)
+    yield "int8-static (ours)", int8_static.quantize(exact, images)
+    with mock.patch.object(int8_static, "WEIGHT_LIMIT", 127):
+        yield "int8-static, 8-bit weights", int8_static.quantize(exact, images)
 
 
 def quantized_by_onnxruntime(model: ModelProto, kinds: list[str] | None = None) -> ModelProto:
@@ -47,6 +55,25 @@ def quantized_by_onnxruntime(model: ModelProto, kinds: list[str] | None = None) 
         source, target = Path(scratch) / "float32.onnx", Path(scratch) / "int8.onnx"
         onnx.save(model, source)
         quantize_dynamic(source, target, op_types_to_quantize=kinds, per_channel=True)
+        return onnx.load(target)
+
+
+def quantized_statically_by_onnxruntime(model: ModelProto, images: np.ndarray) -> ModelProto:
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+        def __init__(self) -> None:
+            self.batches = iter(np.array_split(images, 10))
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            batch = next(self.batches, None)
+            return None if batch is None else {INPUT_NAME: batch}
+
+    with tempfile.TemporaryDirectory() as scratch:
+        source, target = Path(scratch) / "float32.onnx", Path(scratch) / "int8.onnx"
+        onnx.save(model, source)
+        types = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
+        quantize_static(source, target, Reader(), per_channel=True, reduce_range=True, **types)
         return onnx.load(target)
 
 
@@ -82,20 +109,24 @@ def microseconds(content: bytes, images: np.ndarray) -> float:
 
 
 def main(folders: list[Path]) -> None:
-    test = datasets.load().test
+    data = datasets.load()
+    test = data.test
     images = test.images[:, None]
-    print(f"{'':42} {'KB':>8} {'accuracy':>9} {'flips':>6} {'batch Δ':>8} {'1 image':>9} {'64 images':>10}")
+    print(
+        f"{'':42} {'KB':>8} {'accuracy':>9} {'flips':>6} {'max Δ':>8} {'batch Δ':>8} {'1 image':>9} {'64 images':>10}"
+    )
     for folder in folders:
-        answers = None
-        for name, model in variants(folder):
+        exact = None
+        for name, model in variants(folder, data):
             content = model.SerializeToString()
             logits = answer(content, images, 64)
-            answers = logits.argmax(axis=1) if answers is None else answers
+            exact = logits if exact is None else exact
+            answers = exact.argmax(axis=1)
             alone = answer(content, images[:1000], 1)
             right, flips = (logits.argmax(axis=1) == test.labels).mean(), (logits.argmax(axis=1) != answers).sum()
             print(
                 f"{folder.name + ': ' + name:42} {len(content) / 1000:8.1f} {100 * right:7.2f} % {flips:6} "
-                f"{np.abs(alone - logits[:1000]).max():8.4f} "
+                f"{np.abs(logits - exact).max():8.4f} {np.abs(alone - logits[:1000]).max():8.4f} "
                 f"{microseconds(content, images[:1]):6.1f} µs {microseconds(content, images[:64]):7.0f} µs",
                 flush=True,
             )

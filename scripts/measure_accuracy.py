@@ -1,6 +1,6 @@
-"""Train every architecture by its own recipe with several seeds: mean and spread of the final test accuracy.
+"""Train architectures by their own recipes with several seeds: mean and spread of the final test accuracy.
 
-    python scripts/measure_accuracy.py [SEEDS]
+    python scripts/measure_accuracy.py [SEEDS] [MODEL ...]
 
 Nothing is chosen by the test set: the figures are those of the last epoch of every training.
 """
@@ -13,13 +13,14 @@ import time
 import torch
 
 from mnist_edge.training import datasets, loop
-from mnist_edge.training.recipes import RECIPES
+from mnist_edge.training.recipes import RECIPES, Architecture
 
 
-def main(seeds: int) -> None:
+def main(seeds: int, architectures: list[Architecture]) -> None:
     data = datasets.load()
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    for architecture, recipe in RECIPES.items():
+    for architecture in architectures:
+        recipe = RECIPES[architecture]
         accuracies, seconds = [], []
         for seed in range(seeds):
             start = time.perf_counter()
@@ -35,4 +36,4 @@ def main(seeds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5, [Architecture(name) for name in sys.argv[2:]] or [*Architecture])
