@@ -2,8 +2,8 @@
 
     python scripts/compare_dataloader.py [PAIRS]
 
-Both sides train simple-nn (batch 64, Adam, cross-entropy) and sigmoid-nn (batch 64, SGD, cross-entropy) for one epoch and
-then measure the accuracy on the test set; they take turns, and what counts is the median of the ratios pair by pair.
+Both sides train simple-nn (batch 64, Adam, cross-entropy) and sigmoid-nn (batch 64, SGD, cross-entropy) for one epoch
+and then measure the accuracy on the test set; they take turns, and what counts is the median of the ratios.
 """
 
 import gzip
