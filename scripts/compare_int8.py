@@ -3,9 +3,9 @@
     python scripts/compare_int8.py BUNDLE [BUNDLE ...]
 
 For each bundle: float32; onnxruntime's quantize_dynamic (everything, and linear layers only), convolution weights
-behind DequantizeLinear, our int8-dynamic; then onnxruntime's quantize_static and our int8-static, also with the eighth bit of
-the weights, which processors without VNNI cannot add up. Size, accuracy, answers that differ from float32's, how far
-logits are from float32's and how far they move with the batch, and the median time of one image and of 64 on one
+behind DequantizeLinear, our int8-dynamic; then onnxruntime's quantize_static and our int8-static, also with the eighth
+bit of the weights, which processors without VNNI cannot add up. Size, accuracy, answers that differ from float32's, how
+far logits are from float32's and how far they move with the batch, and the median time of one image and of 64 on one
 thread.
 """
 
