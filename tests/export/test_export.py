@@ -254,7 +254,9 @@ def test_int8_static_is_onnxs_own_arithmetic(exported):
     folder, data, _ = exported
     path = folder / Format.INT8_STATIC.file_name
     images = data.test.images[:20]
-    (expected,) = onnx.reference.ReferenceEvaluator(onnx.load(path)).run(None, {"image": images[:, None]})
+    model = onnx.load(path)
+    model.opset_import[0].version = 19  # the reference begins there; what is used of the operators is the same in 18
+    (expected,) = onnx.reference.ReferenceEvaluator(model).run(None, {"image": images[:, None]})
     # A value on the border between two bytes may fall to either side.
     np.testing.assert_allclose(Classifier(path).logits(images), expected, atol=0.02 * np.abs(expected).max())
 
