@@ -41,6 +41,8 @@ ACTIVATION_LIMIT: Final = 255
 WEIGHT_LIMIT: Final = 63
 """Quantized weights lie within -63…63."""
 
+_KNOWN: Final = {"Cast", "Conv", "Gemm", "Relu", "Sigmoid", "MaxPool", "Reshape"}
+
 
 def convert(trained: Trained, examples: Examples) -> bytes:
     """The file's content; the training images among the examples set the scales of the activations."""
@@ -60,6 +62,11 @@ def quantize(model: ModelProto, images: NDArray[np.uint8]) -> ModelProto:
         ModelFormatError: it has an operator that cannot be quantized.
     """
     nodes = list(model.graph.node)
+    unknown = {node.op_type for node in nodes} - _KNOWN
+    if unknown:
+        raise ModelFormatError(
+            f"int8-static knows no {', '.join(sorted(unknown))}: leave the format out with --formats"
+        )
     largest = _largest_activations(model, images)
     constants = float32.initializers(model)
     graph = _Graph()
@@ -83,8 +90,6 @@ def quantize(model: ModelProto, images: NDArray[np.uint8]) -> ModelProto:
             case "Sigmoid":
                 scale = np.float32(largest[node.output[0]] / ACTIVATION_LIMIT)
                 value = graph.quantize(graph.copy(node, value, constants), scale)
-            case kind:
-                raise ModelFormatError(f"int8-static knows no {kind}: leave the format out with --formats")
     return graph.finish(model)
 
 

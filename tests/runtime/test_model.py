@@ -159,7 +159,7 @@ def test_manifest_and_file_must_agree_on_the_labels(bundle_copy):
         (b'"labels":', b'"lebals":', "incomplete"),
         (CONTRACT_KEY.encode(), b"mnist_edge.contrakt", "incomplete"),
         (GOLDEN_KEY.encode(), b"mnist_edge.goldem", "incomplete"),
-        (b'"count":22', b'"count":21', "golden"),
+        (b'"count":12', b'"count":11', "golden"),
         (b"\x12\x01N", b"\x12\x01M", "its contract says"),  # the batch axis
     ],
 )
@@ -172,7 +172,7 @@ def test_a_file_that_breaks_its_contract_is_refused(content, old, new, words):
 def test_selftest_passes_and_reports(bundle_dir):
     for file in ("model.onnx", "model.int8-dynamic.onnx", "model.int8-static.onnx"):
         result = selftest.run(open_model(bundle_dir / file))
-        assert result.vectors >= 20
+        assert result.vectors == 12
         assert 0 <= result.max_abs_diff <= result.tolerance
 
 
@@ -184,7 +184,7 @@ def test_golden_vectors_are_pytorchs_answers(bundle_dir, expected):
         for image, row in zip(golden.images, golden.logits, strict=True)
         if image.tobytes() in known
     ]
-    assert len(found) >= 20
+    assert len(found) >= 10
     for stored, row in found:
         np.testing.assert_allclose(stored, row, atol=1e-4)
 
