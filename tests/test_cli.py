@@ -49,7 +49,10 @@ def test_the_whole_pipeline(mnist, tmp_path):
     trained = run("train", "--data", "shapes", "--model", "simple-nn", "--epochs", "3", "--out", "bundle", "--json")
     assert json.loads(trained)["labels"] == list(names)
     manifest = json.loads(run("export", "bundle", "--json"))
-    assert set(manifest["files"]) == {path.name for path in (tmp_path / "bundle").iterdir()} - {"manifest.json"}
+    assert set(manifest["files"]) == {path.name for path in (tmp_path / "bundle").iterdir()} - {
+        "manifest.json",
+        "metrics.jsonl",
+    }
     assert "ok" in run("verify", "bundle")
     assert json.loads(run("info", "bundle", "--json"))["contract"]["labels"] == list(names)
     assert "circle, line, swan" in run("info", "bundle/model.onnx")
@@ -272,11 +275,11 @@ def test_ctrl_c_keeps_the_last_finished_epoch(small_idx, tmp_path):
     assert last.startswith("interrupted: ")
     assert "Traceback" not in error.decode()
     finished = json.loads((tmp_path / "bundle" / "training.json").read_text())["epochs"]
-    assert last.endswith(f"holds the model of epoch {len(finished)}")
+    assert f"holds the model of epoch {len(finished)}; go on with  mnist-edge train --resume" in last
     succeeds(run_cli("export", tmp_path / "bundle", "--formats", "onnx"))
 
 
-def test_ctrl_c_before_the_first_epoch_writes_nothing(tmp_path):
+def test_ctrl_c_before_the_first_epoch_leaves_only_what_is_needed_to_go_on(tmp_path):
     command = [sys.executable, "-m", "mnist_edge", "train", "--out", str(tmp_path / "bundle")]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         shown = b""
@@ -285,8 +288,11 @@ def test_ctrl_c_before_the_first_epoch_writes_nothing(tmp_path):
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert error.decode().splitlines()[-1] == "interrupted: no epoch was finished, nothing written"
-    assert list(tmp_path.iterdir()) == []
+    last = error.decode().splitlines()[-1]
+    assert (
+        last == f"interrupted: no epoch was finished; go on with  mnist-edge train --resume --out {tmp_path / 'bundle'}"
+    )
+    assert [path.name for path in (tmp_path / "bundle").iterdir()] == ["checkpoint.pth"]
 
 
 def test_a_closed_pipe_is_no_error(bundle_dir, digits):

@@ -25,7 +25,7 @@ ALLOWED = {
     "export": (FOUNDATION | {"runtime", "training", "export"}, {"numpy", "torch", "onnx", "onnxruntime"}),
     "cli": (
         FOUNDATION | {"images", "runtime", "training", "export", "cli"},
-        {"typer", "rich", "torch", "numpy", "PIL"},
+        {"typer", "rich", "torch", "tensorboard", "numpy", "PIL"},
     ),
     "__init__": ({"errors", "runtime"}, STDLIB_ONLY),
     "__main__": ({"cli"}, STDLIB_ONLY),

@@ -84,8 +84,7 @@ def wait_for(process, words):
     pytest.fail(f"never said {words!r}: {seen}")
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
-@pytest.mark.parametrize("epoch", [1, 2])
+@pytest.mark.parametrize(("kind", "epoch"), [(signal.SIGINT, 2), (signal.SIGKILL, 1), (signal.SIGKILL, 2)])
 def test_a_signal_in_the_middle_of_an_epoch(mnist, tmp_path, kind, epoch):
     folder = write_idx(tmp_path / "data", subset(mnist, 3000, 100))
     whole = start(folder, tmp_path / "whole")
