@@ -207,6 +207,7 @@ def read_training(folder: Path) -> dict[str, Any]:
         "labels": list,
         "framing": str,
         "recipe": {"normalization": dict, "held_out": int},
+        "finished": bool,
         "seed": int,
         "data": {"name": str, "source": str, "sha256": dict},
         "model_sha256": str,
@@ -238,7 +239,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     for name, entry in manifest["files"].items():
         listed: dict[str, Any] = {"sha256": str, "bytes": int}
         if name not in (WEIGHTS, TRAINING):
-            listed["parity"] = {"max_abs_diff": float, "flips": int, "accuracy": float}
+            listed["parity"] = {"max_abs_diff": float, "flips": int, "agreement": float, "accuracy": float}
             if entry.get("calibration", "missing") is not None:
                 listed["calibration"] = {
                     "temperature": float,

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import typer
 
 from mnist_edge.cli import PIPE_CLOSED
-from mnist_edge.extras import require
 
 if TYPE_CHECKING:
     from mnist_edge.cli.doctor import Finding
@@ -194,7 +193,6 @@ def tensorboard(folder: Path | None, finished: int) -> Iterator[Callable[["Epoch
     if folder is None:
         yield lambda epoch: None
         return
-    require("tensorboard", extra="tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder), purge_step=finished + 1) as writer:

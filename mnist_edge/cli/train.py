@@ -101,6 +101,8 @@ def train(
             _report(folder, json)
             return
     require("torch", extra="train")
+    if log_dir is not None:
+        require("tensorboard", extra="tensorboard")
     training, dataset = (
         _resumed(folder, model, data, device)
         if resume
@@ -118,7 +120,9 @@ def _refuse_beside_resume(names: list[str]) -> None:
 
 
 def _is_finished(folder: Path) -> bool:
-    return not (folder / bundle.CHECKPOINT).exists() and (folder / bundle.TRAINING).exists()
+    if (folder / bundle.CHECKPOINT).exists() or not (folder / bundle.TRAINING).exists():
+        return False
+    return bundle.read_training(folder)["finished"] is True  # one that diverged is not, and cannot go on either
 
 
 def _resumed(folder: Path, model: Architecture | None, data: str | None, device: str) -> "tuple[Training, Dataset]":

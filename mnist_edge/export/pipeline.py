@@ -1,5 +1,6 @@
 """`export` completes a bundle and `verify` proves it again; both fail closed."""
 
+import contextlib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -110,15 +111,15 @@ def export(
         if failures:
             raise failures[0] if len(failures) == 1 else ParityError("; ".join(map(str, failures)))
         first_half = {name: _entry((folder / name).read_bytes()) for name in (bundle.WEIGHTS, bundle.TRAINING)}
-        kept = {name: entry for name, entry in _kept_entries(folder, trained).items() if name not in entries}
-        contents |= {form: (folder / form.file_name).read_bytes() for form in Format if form.file_name in kept}
+        for form, (entry, content) in _kept(folder, trained, formats).items():
+            entries[form.file_name], contents[form] = entry, content
         manifest = {
             "version": bundle.MANIFEST_VERSION,
             "contract": trained.contract.as_dict(),
             "provenance": metadata.provenance(trained),
             "pytorch": {"accuracy": against.reference.accuracy},
-            "files": first_half | kept | entries,
-        } | _recommendation(contents, against)
+            "files": first_half | {form.file_name: entries[form.file_name] for form in Format if form in contents},
+        } | _recommendation(contents, entries, data)
         staging.add(bundle.MANIFEST, bundle.as_json(manifest))
         staging.commit()
     return manifest
@@ -191,11 +192,16 @@ def _convert(form: Format, name: str, against: _Against) -> bytes:
     return metadata.calibrate(content, calibration.fit(_as_used(module.variants(content, name)), against.kept))
 
 
-def _recommendation(contents: Mapping[Format, bytes], against: _Against) -> dict[str, Any]:
+def _recommendation(
+    contents: Mapping[Format, bytes], entries: Mapping[str, dict[str, Any]], data: Dataset
+) -> dict[str, Any]:
     """What a manifest says of the ONNX files side by side; nothing where there is no float32 file to compare with."""
     if Format.ONNX not in contents:
         return {}
-    measured = recommendation.measure({form: data for form, data in contents.items() if form.is_onnx}, against.test)
+    files = {form: content for form, content in contents.items() if form.is_onnx}
+    measured = recommendation.measure(
+        files, {form: entries[form.file_name] for form in files}, data.test.images[:, None]
+    )
     return {
         "recommended": recommendation.recommend(measured),
         "measured": {form.file_name: found.as_dict() for form, found in measured.items()},
@@ -282,8 +288,8 @@ def _entry(content: bytes) -> dict[str, Any]:
     return {"sha256": bundle.sha256(content), "bytes": len(content)}
 
 
-def _kept_entries(folder: Path, trained: Trained) -> dict[str, Any]:
-    # Files of an earlier export stay listed while they are intact and of the same weights.
+def _kept(folder: Path, trained: Trained, renewed: Sequence[Format]) -> dict[Format, tuple[dict[str, Any], bytes]]:
+    # Other files of an earlier export stay listed while they are intact and of the same weights.
     try:
         manifest = bundle.read_manifest(folder)
     except MnistEdgeError:
@@ -292,9 +298,8 @@ def _kept_entries(folder: Path, trained: Trained) -> dict[str, Any]:
         return {}
     kept = {}
     for form in Format:
-        try:
-            bundle.read_verified(folder, form.file_name, manifest)
-        except MnistEdgeError:
-            continue
-        kept[form.file_name] = manifest["files"][form.file_name]
+        if form not in renewed:
+            with contextlib.suppress(MnistEdgeError):
+                content = bundle.read_verified(folder, form.file_name, manifest)
+                kept[form] = manifest["files"][form.file_name], content
     return kept

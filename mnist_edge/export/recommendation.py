@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mnist_edge.bundle import Format
 from mnist_edge.contract import INPUT_NAME, OUTPUT_NAME
 from mnist_edge.export.parity import BATCH_SIZES, in_batches
 from mnist_edge.runtime.session import Session
-from mnist_edge.training.datasets import Split
 
 ROUNDS: Final = 5
 CALLS: Final = 100
@@ -31,7 +31,7 @@ MAX_DROP: Final = 0.0005
 """Accuracy that may be given up, in shares of one."""
 
 MIN_AGREEMENT: Final = 0.998
-"""Share of the test images on which the answer must be float32's."""
+"""Share of the test images on which the answer must be PyTorch's."""
 
 MAX_BATCH_DEPENDENCE: Final = 1e-4
 """Of an image's logits, on the images beside it; float32's own rounding stays below."""
@@ -53,27 +53,24 @@ class Measured:
     """On the test set."""
 
     agreement: float
-    """Share of test images answered as the float32 file does."""
+    """Share of test images answered as PyTorch does, and with it the float32 file."""
 
     def as_dict(self) -> dict[str, Any]:
         """The figures that a manifest does not have from the comparison with PyTorch."""
         return {"microseconds": round(self.microseconds, 1), "batch_dependence": self.batch_dependence}
 
 
-def measure(files: Mapping[Format, bytes], test: Split) -> dict[Format, Measured]:
-    """Run each ONNX file on one thread.
+def measure(
+    files: Mapping[Format, bytes], entries: Mapping[Format, Mapping[str, Any]], images: NDArray[np.uint8]
+) -> dict[Format, Measured]:
+    """Time ONNX files on one thread, and see whether their logits depend on the batch.
 
     Args:
-        files: their contents; the float32 file must be among them.
-        test: judged on all of it, timed on its first images.
+        files: their contents.
+        entries: what the manifest lists of each: the comparison with PyTorch has judged the rest.
+        images: raw pixels, uint8 [n, 1, 28, 28].
     """
-    images = test.images[:, None]
     sessions = {form: Session(content, threads=1) for form, content in files.items()}
-
-    def logits(form: Format, count: int | None, size: int) -> np.ndarray:
-        return in_batches(lambda chunk: sessions[form].run([OUTPUT_NAME], {INPUT_NAME: chunk})[0], images[:count], size)
-
-    together = {form: logits(form, None, BATCH_SIZES[-1]) for form in files}
     times: dict[Format, list[float]] = {form: [] for form in files}
     for _ in range(ROUNDS):
         for form, session in sessions.items():
@@ -82,17 +79,24 @@ def measure(files: Mapping[Format, bytes], test: Split) -> dict[Format, Measured
                 start = time.perf_counter()
                 session.run([OUTPUT_NAME], {INPUT_NAME: image})
                 times[form].append(time.perf_counter() - start)
-    answers = together[Format.ONNX].argmax(axis=1)
     return {
         form: Measured(
             bytes=len(content),
             microseconds=1e6 * float(np.median(times[form])),
-            batch_dependence=float(np.abs(logits(form, NEIGHBOURS, 1) - together[form][:NEIGHBOURS]).max()),
-            accuracy=float((together[form].argmax(axis=1) == test.labels).mean()),
-            agreement=float((together[form].argmax(axis=1) == answers).mean()),
+            batch_dependence=_batch_dependence(sessions[form], images[:NEIGHBOURS]),
+            accuracy=entries[form]["parity"]["accuracy"],
+            agreement=entries[form]["parity"]["agreement"],
         )
         for form, content in files.items()
     }
+
+
+def _batch_dependence(session: Session, images: NDArray[np.uint8]) -> float:
+    alone, together = (
+        in_batches(lambda chunk: session.run([OUTPUT_NAME], {INPUT_NAME: chunk})[0], images, size)
+        for size in (1, BATCH_SIZES[-1])
+    )
+    return float(np.abs(alone - together).max())
 
 
 def objections(measured: Measured, float32: Measured) -> str | None:

@@ -58,16 +58,27 @@ def test_the_fastest_wins_and_among_equals_the_smallest():
     assert recommend({Format.ONNX: FLOAT32}) == {"file": "model.onnx", "not": {}}
 
 
-def test_what_is_measured(bundle_dir, small, expected):
-    files = {form: (bundle_dir / form.file_name).read_bytes() for form in Format if form.is_onnx}
-    found = measure(files, small.test)
+def test_what_is_measured(bundle_dir, small):
+    forms = [form for form in Format if form.is_onnx]
+    files = {form: (bundle_dir / form.file_name).read_bytes() for form in forms}
+    listed = bundle.read_manifest(bundle_dir)["files"]
+    found = measure(files, {form: listed[form.file_name] for form in forms}, small.test.images[:, None])
     for form, content in files.items():
         assert found[form].bytes == len(content)
         assert found[form].microseconds > 0
         assert found[form].batch_dependence < 1e-4
-    accuracy = (expected["logits"].argmax(axis=1) == small.test.labels).mean()
-    assert found[Format.ONNX].accuracy == pytest.approx(accuracy, abs=1e-9)
+        assert found[form].accuracy == listed[form.file_name]["parity"]["accuracy"]
     assert found[Format.ONNX].agreement == 1.0
+
+
+def test_a_file_that_depends_on_the_batch_is_found_out(bundle_dir, small, tmp_path):
+    from onnxruntime.quantization import quantize_dynamic
+
+    quantize_dynamic(bundle_dir / "model.onnx", tmp_path / "dynamic.onnx")
+    entry = {"parity": {"accuracy": 0.99, "agreement": 1.0}}
+    content = (tmp_path / "dynamic.onnx").read_bytes()
+    found = measure({Format.INT8_DYNAMIC: content}, {Format.INT8_DYNAMIC: entry}, small.test.images[:, None])
+    assert found[Format.INT8_DYNAMIC].batch_dependence > 1e-3
 
 
 def test_the_manifest_and_the_commands_tell(bundle_copy):

@@ -180,6 +180,24 @@ def test_nothing_to_resume(tmp_path, paused):
     assert again.stdout == finished.stdout
 
 
+def test_a_training_that_diverged_has_nothing_to_go_on_from(small, tmp_path):
+    data = datasets.load(write_idx(tmp_path / "data", subset(small, 640, 100)))
+    training = begin(data, Architecture.SIMPLE_NN, quick_recipe(Architecture.SIMPLE_NN), tmp_path / "out")
+    with pytest.raises(KeyboardInterrupt):
+        finish(training, data, tmp_path / "out", on_batch=stop_in(2))
+    (tmp_path / "out" / "checkpoint.pth").unlink()  # as after a loss that is no longer finite
+    fails(run_cli("train", "--resume", "--out", tmp_path / "out"), 4, "holds no interrupted training")
+
+
+def test_without_tensorboard_nothing_is_begun(small, tmp_path):
+    folder = write_idx(tmp_path / "data", subset(small, 640, 100))
+    (tmp_path / "tensorboard.py").write_text("raise ModuleNotFoundError(name='tensorboard')")
+    options = ["--model", "sigmoid-nn", "--data", folder, "--out", tmp_path / "out", "--log-dir", tmp_path / "log"]
+    result = run_cli("train", *options, PYTHONPATH=str(tmp_path))
+    fails(result, 1, "pip install 'mnist-edge[tensorboard]'")
+    assert not (tmp_path / "out").exists()
+
+
 def test_tensorboard_reads_what_a_training_logged(small, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
