@@ -15,8 +15,9 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mnist_edge.errors import TrainingError, UsageError
-from mnist_edge.training.augment import distort
+from mnist_edge.training.augment import SCANNED, distort, scan
 from mnist_edge.training.datasets import Dataset
+from mnist_edge.training.memory import keep_freed
 from mnist_edge.training.metrics import Metrics, measure
 from mnist_edge.training.models import build, normalize
 from mnist_edge.training.optimizers import optimizer_of, scheduler_of
@@ -79,6 +80,7 @@ class Training:
         self, data: Dataset, architecture: Architecture, recipe: Recipe, *, seed: int = 0, device: str = "cpu"
     ) -> None:
         _check_device(device)
+        keep_freed()
         self.architecture, self.recipe, self.seed, self.device = architecture, recipe, seed, device
         self.epochs: list[Epoch] = []
         """Those that are finished."""
@@ -146,10 +148,16 @@ class Training:
     def _step(self, indices: Tensor) -> float:
         recipe = self.recipe
         batch = self._images[indices].float()
+        scans = batch[:0]
         if recipe.augment:
-            batch = distort(batch, self._generator)
+            batch, scans = _distorted(batch, self._generator)
         with _autocast(recipe, self.device):
             logits = self._model(normalize(batch, recipe.normalization))
+            if len(scans):
+                # Normalised by the running statistics, which are those of the clean images, as on a device.
+                self._model.eval()
+                logits = torch.cat([logits, self._model(normalize(scans, recipe.normalization))])
+                self._model.train()
         loss = functional.cross_entropy(logits.float(), self._labels[indices], label_smoothing=recipe.label_smoothing)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -203,6 +211,14 @@ def predict(model: nn.Module, images: NDArray[np.uint8], recipe: Recipe, device:
             for chunk in np.array_split(images, math.ceil(len(images) / EVALUATION_BATCH))
         ]
     return torch.cat(logits).numpy()
+
+
+def _distorted(batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A batch distorted, and the last of its images, distorted and then badly scanned."""
+    distorted = distort(batch, generator)
+    count = int(SCANNED * len(batch))
+    clean, others = distorted.split([len(batch) - count, count])
+    return clean, scan(others, generator)
 
 
 def _warmed_up_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
