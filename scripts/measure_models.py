@@ -4,7 +4,7 @@
 
 The first table has the test accuracy after the last epoch, nothing chosen by it; the second holds each ONNX file
 against PyTorch and against the float32 file beside it. The bundles stay in artifacts/seeds: what is finished there by
-the recipe as it now is is taken as it is, and an interrupted run goes on where it was.
+the recipe as it now is is taken as it is, and what was interrupted goes on.
 """
 
 import platform
@@ -17,6 +17,7 @@ import torch
 
 from mnist_edge import bundle
 from mnist_edge.bundle import ARTIFACTS, Format
+from mnist_edge.cli.doctor import processor_name
 from mnist_edge.export.pipeline import export
 from mnist_edge.training import checkpoint, datasets
 from mnist_edge.training.datasets import Dataset
@@ -28,7 +29,7 @@ Facts = tuple[dict[str, Any], dict[str, Any]]
 """What a bundle's training.json and its manifest say."""
 
 
-def finished(folder: Path, recipe: Recipe) -> bool:
+def is_made(folder: Path, recipe: Recipe) -> bool:
     if (folder / bundle.CHECKPOINT).exists() or not (folder / bundle.TRAINING).exists():
         return False
     training = bundle.read_training(folder)
@@ -37,34 +38,34 @@ def finished(folder: Path, recipe: Recipe) -> bool:
 
 def made(architecture: Architecture, seed: int, data: Dataset) -> Facts:
     folder, recipe = SEEDS / f"{architecture}-{seed}", RECIPES[architecture]
-    if not finished(folder, recipe):
+    if not is_made(folder, recipe):
         paused = checkpoint.load_paused(folder) if (folder / bundle.CHECKPOINT).exists() else None
         if paused is not None and paused.recipe == recipe:
             training = resume(data, paused, folder)
         else:
             training = begin(data, architecture, recipe, folder, seed=seed)
         finish(training, data, folder)
-    complete = (folder / bundle.MANIFEST).exists()
-    manifest = bundle.read_manifest(folder) if complete else export(folder, data)
-    accuracy = manifest["pytorch"]["accuracy"]
-    print(f"{folder}: {100 * accuracy:.2f} %", file=sys.stderr, flush=True)
+    manifest = bundle.read_manifest(folder) if (folder / bundle.MANIFEST).exists() else export(folder, data)
+    print(f"{folder}: {100 * manifest['pytorch']['accuracy']:.2f} %", file=sys.stderr, flush=True)
     return bundle.read_training(folder), manifest
 
 
 def accuracy_row(architecture: Architecture, runs: list[Facts]) -> list[str]:
     accuracies = [100 * manifest["pytorch"]["accuracy"] for _, manifest in runs]
-    spread = f" ± {statistics.stdev(accuracies):.2f}" if len(runs) > 1 else ""
+    spread = f" ± {statistics.stdev(accuracies):.3f}" if len(runs) > 1 else ""
     training, manifest = runs[0]
-    seconds = statistics.median(sum(epoch["seconds"] for epoch in training["epochs"]) for training, _ in runs)
+    size = manifest["files"][Format.INT8_STATIC.file_name]["bytes"]
+    spent = [sum(epoch["seconds"] for epoch in training["epochs"]) for training, _ in runs]
+    threads = {training["machine"]["threads"] for training, _ in runs}
     return [
         f"`{architecture}`",
         f"{training['parameters']:,}",
-        f"{manifest['files'][Format.INT8_STATIC.file_name]['bytes'] / 1000:.1f} KB",
+        f"{size / 1000:.1f} KB",
         f"{len(runs)}",
         f"{statistics.mean(accuracies):.3f}{spread} %",
         f"{min(accuracies):.2f}…{max(accuracies):.2f}",
         f"{training['recipe']['epochs']}",
-        f"{seconds:.0f} s",
+        f"{statistics.median(spent):.0f} s on {'/'.join(map(str, sorted(threads)))} thread(s)",
     ]
 
 
@@ -73,11 +74,11 @@ def file_row(architecture: Architecture, runs: list[Facts], form: Format) -> lis
     manifests = [manifest for _, manifest in runs]
     files = [manifest["files"] for manifest in manifests]
     measured = [manifest["measured"] for manifest in manifests]
-    drops = [100 * (each[exact]["parity"]["accuracy"] - each[name]["parity"]["accuracy"]) for each in files]
+    lost = [100 * (each[exact]["parity"]["accuracy"] - each[name]["parity"]["accuracy"]) for each in files]
     return [
         f"`{architecture}`: `{name}`",
         f"{statistics.median(each[name]['bytes'] / each[exact]['bytes'] for each in files):.2f}",
-        f"{statistics.mean(drops):+.3f}",
+        f"{statistics.mean(lost):.3f}",
         f"{100 * min(each[name]['parity']['agreement'] for each in files):.2f} %",
         f"{max(each[name]['batch_dependence'] for each in measured):.1g}",
         f"{statistics.median(each[name]['microseconds'] for each in measured):.0f} µs",
@@ -96,17 +97,15 @@ def main(seeds: int, architectures: list[Architecture]) -> None:
     data = datasets.load()
     runs = {each: [made(each, seed, data) for seed in range(seeds)] for each in architectures}
     print(
-        f"{platform.machine()}, {torch.get_num_threads()} threads, Python {platform.python_version()}, "
-        f"torch {torch.__version__}, onnxruntime {onnxruntime.__version__}"
+        f"{processor_name()}, {platform.python_implementation()} {platform.python_version()}, torch {torch.__version__}"
     )
     print_table(
         ["model", "parameters", "int8-static", "n", "test accuracy", "range", "epochs", "one training"],
         [accuracy_row(each, runs[each]) for each in architectures],
     )
-    quantized = [form for form in Format if form.is_onnx]
     print_table(
         ["file", "size", "points lost", "least agreement", "batch Δ", "one image", "against float32", "recommended"],
-        [file_row(each, runs[each], form) for each in architectures for form in quantized],
+        [file_row(each, runs[each], form) for each in architectures for form in Format if form.is_onnx],
     )
 
 

@@ -23,7 +23,8 @@ def make(folder: Path) -> None:
     from tests.helpers import train as run
 
     data = subset(datasets.load(), train=10_000, test=500)
-    run(data, Architecture.CNN, quick_recipe(Architecture.CNN), folder)
+    # By seed 0 two of the 500 answers are so close that int8 turns them on some processors.
+    run(data, Architecture.CNN, quick_recipe(Architecture.CNN), folder, seed=1)
     pipeline.export(folder, data)
 
     trained = load(folder)

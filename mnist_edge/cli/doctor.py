@@ -127,15 +127,26 @@ def _pip(requirement: str) -> str:
     return f"pip install '{requirement}'"
 
 
-def _processor() -> Findings:
+def processor_name() -> str:
+    """What this machine's processor calls itself."""
+    return (_cpuinfo() or {}).get("model name") or platform.processor() or platform.machine() or "unknown"
+
+
+def _cpuinfo() -> dict[str, str] | None:
+    """Linux's description of the last processor; None on other systems."""
     try:
         text = _CPUINFO.read_text(errors="replace")
     except OSError:
-        yield Finding("processor", "model", platform.processor() or platform.machine() or "unknown")
+        return None
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+
+
+def _processor() -> Findings:
+    yield Finding("processor", "model", processor_name())
+    fields = _cpuinfo()
+    if fields is None:
         yield Finding("processor", "features", "unknown on this system")
         return
-    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
-    yield Finding("processor", "model", fields.get("model name") or platform.machine())
     flags = set((fields.get("flags") or fields.get("Features") or "").split())
     known = ", ".join(shown for flag, shown in CPU_FEATURES.items() if flag in flags)
     if "flags" in fields and "avx2" not in flags:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from mnist_edge.contract import DIGITS, STANDARDIZED, TO_TENSOR, Contract, Framing
 from mnist_edge.errors import AlteredModelError, ModelError, ModelFormatError, TrainingError, UsageError
-from mnist_edge.training import augment, checkpoint, loop, metrics
+from mnist_edge.training import checkpoint, loop, metrics
 from mnist_edge.training.models import SigmoidNN, SimpleNN, build, normalize
 from mnist_edge.training.recipes import RECIPES, Architecture, OptimizerName, Recipe, Schedule, suited
 from tests.helpers import quick_recipe, subset, train
@@ -152,58 +152,6 @@ def test_metrics_against_counting_by_hand():
     assert (two["precision"], two["recall"], two["f1"]) == (1.0, pytest.approx(2 / 3), pytest.approx(0.8))
     assert unseen == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
     assert metrics.measure(logits, labels).accuracy == 4 / 6
-
-
-def test_moving_loses_no_ink_to_speak_of(small, monkeypatch):
-    monkeypatch.setattr(augment, "SHARES", {})
-    images = torch.tensor(small.train.images[:200, None]).float()
-    moved = augment.distort(images, torch.Generator().manual_seed(0))
-    assert moved.shape == images.shape
-    assert moved.min() >= 0
-    assert moved.max() <= 255.001
-    assert (moved != images).flatten(1).any(dim=1).all()
-    ratio = moved.sum(dim=(1, 2, 3)) / images.sum(dim=(1, 2, 3))
-    assert ratio.min() > 0.7
-    assert ratio.max() < 1.4
-    assert ratio.mean() == pytest.approx(1, abs=0.05)
-
-    def centre(batch):
-        mass = batch.sum(dim=(1, 2, 3))
-        return torch.stack(
-            [
-                (batch.sum(dim=2).squeeze(1) @ torch.arange(28.0)) / mass,
-                (batch.sum(dim=3).squeeze(1) @ torch.arange(28.0)) / mass,
-            ]
-        )
-
-    shift = centre(moved) - centre(images)
-    assert shift.abs().max() < augment.SHIFT + 1
-    assert shift.mean().abs() < 0.3
-    assert shift.std() == pytest.approx(augment.SHIFT / 3**0.5, rel=0.2)
-
-
-def test_some_are_changed_besides(small):
-    images = torch.tensor(small.train.images[:1000, None]).float()
-    generator = torch.Generator().manual_seed(0)
-    thick, fine = augment.thicken(images, generator), augment.thin(images, generator)
-    assert (thick >= images).all()
-    assert (fine <= images).all()
-    assert (fine.amax(dim=(1, 2, 3)) > 60).all()  # no stroke is gone
-    assert thick.mean() > 1.2 * images.mean()
-    assert fine.mean() < 0.8 * images.mean()
-
-    full = torch.full_like(images, 255.0)
-    erased = (augment.erase(full, generator) == 0).flatten(1)
-    assert erased.sum(dim=1).min() >= augment.PATCH[0] ** 2
-    assert erased.sum(dim=1).max() <= (augment.PATCH[1] - 1) ** 2
-    assert erased.view(-1, 28, 28)[:, 1:-1, 1:-1].any(dim=0).all()  # anywhere but in the very corners
-
-
-def test_the_rest_stays_as_it_is(small, monkeypatch):
-    images = torch.rand(200, 1, 28, 28) * 255
-    monkeypatch.setattr(augment, "warp", lambda batch, **amounts: batch)
-    changed = (augment.distort(images, torch.Generator().manual_seed(0)) != images).flatten(1).any(dim=1)
-    assert changed.float().mean() == pytest.approx(sum(augment.SHARES.values()), abs=0.001)
 
 
 def test_a_diverging_training_stops_and_keeps_what_was_there(small, tmp_path):
