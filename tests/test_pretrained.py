@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import re
 from difflib import SequenceMatcher
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mnist_edge.errors import ModelError
 from mnist_edge.runtime import answers, selftest
 from mnist_edge.runtime.model import PRETRAINED, load, open_model
 from mnist_edge.training import metrics
+from mnist_edge.training.corruptions import corrupt
 from tests.helpers import fails, run_cli
 from tests.lines import lines
 from tests.pictures import pictures
@@ -44,9 +46,21 @@ def test_it_is_the_file_of_its_manifest_and_answers_as_pytorch_did():
         if folder.is_dir():
             manifest = bundle.read_manifest(folder)
             assert list(manifest["files"]) == ["model.onnx"]
-            assert {path.name for path in folder.iterdir()} == {"model.onnx", "manifest.json"}
+            assert {path.name for path in folder.iterdir()} - {"README.md"} == {"model.onnx", "manifest.json"}
             bundle.read_verified(folder, "model.onnx", manifest)
-            assert selftest.run(open_model(folder.name)).vectors >= 20
+            assert selftest.run(open_model(folder.name)).vectors >= 12
+
+
+@pytest.mark.parametrize("name", ["cnn-nano", "cnn-large"])
+def test_its_card_tells_what_it_does(mnist, name):
+    classifier, card = Classifier(name), (PRETRAINED / name / "README.md").read_text()
+    table = dict(re.findall(r"^\| (.+?) \| (.+?) \|$", card, re.MULTILINE))
+    accuracy = (classifier.logits(mnist.test.images).argmax(axis=1) == mnist.test.labels).mean()
+    assert float(table["accuracy on MNIST's test set"].split()[0]) == pytest.approx(100 * accuracy, abs=0.02)
+    for kind in ("gaussian noise *", "thin pen", "zigzag"):
+        found = script("measure_corruptions").accuracy(classifier, corrupt(mnist.test, kind.removesuffix(" *")))
+        assert float(table[kind].split()[0]) == pytest.approx(found, abs=0.1), kind
+    assert f"{(PRETRAINED / name / 'model.onnx').stat().st_size / 1000:.1f} KB" in table["file"]
 
 
 def test_its_figures_are_those_of_its_manifest(classifier, mnist, test_logits):

@@ -1,14 +1,17 @@
-"""Examples of the data that formats take in: golden vectors to carry along, and images to find scales by."""
+"""What formats are made with: golden vectors to carry along, images to find scales by, and the float32 graph."""
 
 import copy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from onnx import ModelProto
 
 from mnist_edge.contract import INPUT_NAME, OUTPUT_NAME, WHITE
+from mnist_edge.export import onnx as float32
 from mnist_edge.export.parity import FLOAT32
 from mnist_edge.runtime.golden import Golden
 from mnist_edge.runtime.session import Session
@@ -35,12 +38,26 @@ class Examples:
     training: NDArray[np.uint8]
     """Raw training images, and a full one, for no picture lights more: [n, 1, 28, 28]."""
 
+    trained: Trained
+    """The model that is exported."""
+
+    def graph(self) -> ModelProto:
+        """The model as a float32 ONNX graph, for the caller to change; torch's slow exporter runs only once."""
+        copied = ModelProto()
+        copied.CopyFrom(self._graph)
+        return copied
+
+    @cached_property
+    def _graph(self) -> ModelProto:
+        return float32.build(self.trained)
+
 
 def choose(trained: Trained, data: Dataset) -> Examples:
     """The same for the same weights and data."""
     every = max(1, len(data.train) // TRAINING_IMAGES)
     full = np.full_like(data.train.images[:1], WHITE)
-    return Examples(golden_vectors(trained, data.test), np.concatenate([data.train.images[::every], full])[:, None])
+    training = np.concatenate([data.train.images[::every], full])[:, None]
+    return Examples(golden_vectors(trained, data.test), training, trained)
 
 
 def golden_vectors(trained: Trained, test: Split) -> Golden:

@@ -51,7 +51,7 @@ _QUANTIZED, _SCALE = "_int8", "_scale"
 
 def convert(trained: Trained, examples: Examples) -> bytes:
     """The file's content."""
-    model = quantize(float32.build(trained))
+    model = quantize(examples.graph())
     return metadata.stamp(model, trained, tolerant(examples.golden, model.SerializeToString()))
 
 

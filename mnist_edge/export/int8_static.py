@@ -46,7 +46,7 @@ WEIGHT_LIMIT: Final = 63
 
 def convert(trained: Trained, examples: Examples) -> bytes:
     """The file's content; the training images among the examples set the scales of the activations."""
-    model = quantize(float32.build(trained), examples.training)
+    model = quantize(examples.graph(), examples.training)
     onnx.checker.check_model(model, full_check=True)
     return metadata.stamp(model, trained, tolerant(examples.golden, model.SerializeToString()))
 

@@ -1,7 +1,7 @@
 """ONNX in float32: one file, self-describing, the same bytes for the same weights."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import onnx
@@ -11,18 +11,20 @@ from onnx import ModelProto, numpy_helper
 from mnist_edge.contract import BATCH_AXIS, INPUT_NAME, OPSET, OUTPUT_NAME
 from mnist_edge.errors import ParityError
 from mnist_edge.export import metadata, parity
-from mnist_edge.export.examples import Examples
 from mnist_edge.export.graph import example, fold
 from mnist_edge.export.parity import Run
 from mnist_edge.runtime.model import load
 from mnist_edge.training.checkpoint import Trained
 
+if TYPE_CHECKING:
+    from mnist_edge.export.examples import Examples
+
 TOLERANCE: Final = parity.FLOAT32
 
 
-def convert(trained: Trained, examples: Examples) -> bytes:
+def convert(trained: Trained, examples: "Examples") -> bytes:
     """The file's content."""
-    model = build(trained)
+    model = examples.graph()
     onnx.checker.check_model(model, full_check=True)
     return metadata.stamp(model, trained, examples.golden)
 
