@@ -1,11 +1,10 @@
 """Put trained models into the package, where `Classifier` finds them by their names, each with its manifest and card.
 
-    python scripts/measure_models.py 1 cnn-nano cnn-large
-    python scripts/write_pretrained.py cnn-nano cnn-large
+    python scripts/measure_models.py 1 cnn-nano cnn cnn-large
+    python scripts/write_pretrained.py cnn-nano cnn cnn-large
 
-is how they were made; `cnn` has no card, for it is still that of an earlier recipe, of 20 epochs. It is always seed 0
-that ships, so that the test set has no say; other seeds that lie beside it only tell in the card what to expect of the
-recipe. Every figure of a card is measured here or by the export.
+is how they were made. It is always seed 0 that ships, so that the test set has no say; other seeds that lie beside it
+only tell in the card what to expect of the recipe. Every figure of a card is measured here or by the export.
 """
 
 import sys
