@@ -392,7 +392,7 @@ PLANTED = {
     ),
     "provenance in the file, digests renewed": (
         lambda f: edit_onnx(
-            f, "model.onnx", metadata_replaced(PROVENANCE_KEY, '"seed":0', '"seed":7'), update_manifest=True
+            f, "model.onnx", metadata_replaced(PROVENANCE_KEY, '"seed":1', '"seed":7'), update_manifest=True
         ),
         4,
         "its provenance (seed) is not the training's",
