@@ -59,7 +59,8 @@ A classifier of handwritten digits: `Classifier("{name}")`, or `mnist-edge predi
 ## How it was made
 
 {recipe["epochs"]} epochs over 55,000 of MNIST's training images, seed {provenance["seed"]}, averaged weights of the
-last epoch; {calibration["images"]:,} training images were kept for calibration. Within the training nothing was chosen by the test set.
+last epoch; {calibration["images"]:,} training images were kept for calibration. Within
+the training nothing was chosen by the test set.
 `manifest.json` holds the whole recipe, the digests of data and weights, and the versions of what trained and exported
 it.
 
