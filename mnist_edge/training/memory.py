@@ -16,7 +16,7 @@ def keep_freed() -> None:
 
     Left to itself it returns blocks of many megabytes to the kernel, which hands out zeroed pages again at the next
     step: with batches of 256 some 8,000 (`cnn-nano`) to 18,000 (`cnn`) page faults each. Without them a step took 0.78
-    and 0.87 of its time. Elsewhere than on glibc nothing happens.
+    and 0.87 of its time (one pair of runs each). Elsewhere than on glibc nothing happens.
     """
     if sys.platform != "linux":
         return

@@ -16,7 +16,7 @@ from torch import nn
 from mnist_edge import Classifier, bundle
 from mnist_edge.bundle import Format
 from mnist_edge.contract import STANDARDIZED, TO_TENSOR, Normalization
-from mnist_edge.errors import DataFormatError, ModelFormatError
+from mnist_edge.errors import DataFormatError, ModelFormatError, ParityError
 from mnist_edge.export import evaluation, int8_dynamic, int8_static, parity, pipeline
 from mnist_edge.export import onnx as float32
 from mnist_edge.export.graph import RawPixels, fold
@@ -288,6 +288,16 @@ def test_int8_static_runs_in_integers_throughout(exported, tmp_path):
     assert not {"Conv", "Gemm", "Relu", "MaxPool"} & set(kinds)
     if manifest["provenance"]["architecture"].startswith("cnn"):
         assert not {"QuantizeLinear", "DequantizeLinear", "Cast"} & set(kinds)
+
+
+def test_a_bias_that_is_not_the_trained_one_is_noticed(bundle_dir):
+    model = onnx.load(bundle_dir / Format.INT8_STATIC.file_name)
+    trained = checkpoint.load(bundle_dir)
+    int8_static.check_weights(model.SerializeToString(), "model", trained)
+    (bias,) = (tensor for tensor in model.graph.initializer if tensor.name == "b0")
+    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) * np.float32(1.001), "b0"))
+    with pytest.raises(ParityError, match="is not the trained one"):
+        int8_static.check_weights(model.SerializeToString(), "model", trained)
 
 
 def test_int8_static_knows_what_it_cannot_do():
