@@ -32,8 +32,8 @@ METRICS: Final = "metrics.jsonl"
 CHECKPOINT: Final = "checkpoint.pth"
 MANIFEST: Final = "manifest.json"
 
-TRAINING_VERSION: Final = 1
-CHECKPOINT_VERSION: Final = 1
+TRAINING_VERSION: Final = 2
+CHECKPOINT_VERSION: Final = 2
 MANIFEST_VERSION: Final = 1
 
 
@@ -236,6 +236,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if "recommended" in manifest:
         shape |= {"recommended": {"file": str, "not": dict}, "measured": dict}
     _require_shape(manifest, shape, folder / MANIFEST, remedy)
+    _require_shape(manifest["files"], dict.fromkeys(manifest["files"], dict), folder / MANIFEST, remedy)
     for name, entry in manifest["files"].items():
         listed: dict[str, Any] = {"sha256": str, "bytes": int}
         if name not in (WEIGHTS, TRAINING):

@@ -29,6 +29,7 @@ def provenance(trained: Trained) -> dict[str, Any]:
         "architecture": trained.architecture.value,
         "parameters": training["parameters"],
         "recipe": training["recipe"],
+        "epochs": len(training["epochs"]),
         "seed": training["seed"],
         "data": {"name": training["data"]["name"], "sha256": training["data"]["sha256"]},
         "model_sha256": training["model_sha256"],

@@ -46,8 +46,37 @@ PATCH: Final = (3, 9)
 """Pixels, from the smallest side of an erased patch to one less than the largest."""
 
 
+DISTORTED: Final = 0.5
+"""Which share of a batch `distort` is for."""
+
+SCANNED: Final = 0.05
+"""Which share of a batch `scan` is for: of the images that were only moved, or left as they are."""
+
+SETTLING: Final = 0.2
+"""The last share of a training, in which images are no longer distorted."""
+
+
+def shown(images: Tensor, generator: torch.Generator, *, settling: bool) -> tuple[Tensor, Tensor]:
+    """A batch as a training sees it: what shares its batch statistics, and the poor scans, which go apart.
+
+    Args:
+        images: float32 [N, 1, H, W] within 0…255, background zero.
+        generator: on the CPU; the same state gives the same batch on any device.
+        settling: whether the training has come to its last part, `SETTLING`.
+
+    Returns:
+        Two tensors of N images together, of the same type and device, in the order of `images`.
+    """
+    if not settling and (count := int(DISTORTED * len(images))):
+        same, others = images.split([len(images) - count, count])
+        images = torch.cat([same, distort(others, generator)])
+    scans = int(SCANNED * len(images))
+    clear, poor = images.split([len(images) - scans, scans])
+    return clear, scan(poor, generator)
+
+
 def distort(images: Tensor, generator: torch.Generator) -> Tensor:
-    """A batch as other hands, pens and scanners might have written it.
+    """Images as other hands, pens and scanners might have written it.
 
     Every image is turned, scaled, slanted and moved by its own random amount. Then some are drawn thicker, others
     thinner, others lose a patch; the rest stay as they are.
@@ -102,11 +131,8 @@ def scan(images: Tensor, generator: torch.Generator) -> Tensor:
     return images.lerp(torch.full_like(images, WHITE), haze).add_(noise, alpha=NOISE * WHITE).clamp_(0, WHITE)
 
 
-SCANNED: Final = 0.05
-"""Which share of a batch `scan` is for: of the images that `distort` only moved."""
-
 SHARES: Final = {thicken: 0.15, thin: 0.15, erase: 0.2}
-"""Which share of a batch is changed how, besides being moved."""
+"""Which share of the distorted images is changed how, besides being moved."""
 
 
 def _amounts(images: Tensor, generator: torch.Generator) -> Tensor:

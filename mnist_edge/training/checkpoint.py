@@ -95,7 +95,12 @@ def _first_half(training: Training, data: Dataset) -> dict[str, bytes]:
         "model_sha256": model_digest(state_dict, contract),
         "epochs": epochs,
         "versions": {"mnist-edge": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "machine": {"platform": platform.platform(), "threads": torch.get_num_threads()},
+        "machine": {
+            "platform": platform.platform(),
+            "threads": torch.get_num_threads(),
+            "device": training.device,
+            "dtype": "bfloat16" if training.in_bfloat16 else "float32",
+        },
     }
     return {
         WEIGHTS: _saved(state_dict),

@@ -1,6 +1,5 @@
 """The training loop: all images as one uint8 tensor in memory, no DataLoader, no workers, one seed for everything."""
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -12,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mnist_edge.errors import TrainingError, UsageError
-from mnist_edge.training.augment import SCANNED, distort, scan
+from mnist_edge.training.augment import SETTLING, shown
 from mnist_edge.training.datasets import Dataset
 from mnist_edge.training.memory import keep_freed
 from mnist_edge.training.metrics import Metrics, measure
@@ -73,7 +73,7 @@ class Training:
     alone.
 
     Raises:
-        UsageError: PyTorch does not know the device, or has it not.
+        UsageError: PyTorch does not know the device, or has it not; or the architecture cannot learn from such batches.
     """
 
     def __init__(
@@ -84,18 +84,22 @@ class Training:
         self.architecture, self.recipe, self.seed, self.device = architecture, recipe, seed, device
         self.epochs: list[Epoch] = []
         """Those that are finished."""
+        self.in_bfloat16 = recipe.autocast and _has_bfloat16(device)
+        """Whether forward and backward run in bfloat16."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = build(architecture, len(data.labels)).to(device)
             self._model = model.to(memory_format=torch.channels_last)
         self._generator = torch.Generator().manual_seed(seed)
         train, _ = data.train.hold_out(recipe.held_out)
+        if min(recipe.batch_size, len(train)) == 1 and any(isinstance(part, _BatchNorm) for part in model.modules()):
+            raise UsageError(f"{architecture} normalises by its batch and cannot learn from batches of one image")
         self._images = torch.tensor(train.images).unsqueeze(1).to(device)
         self._labels = torch.tensor(train.labels).long().to(device)
         self._test = data.test
         self._optimizer = optimizer_of(recipe, self._model)
-        batches = math.ceil(len(train) / recipe.batch_size)
-        self._scheduler = scheduler_of(recipe, self._optimizer, batches * recipe.epochs)
+        self._steps = recipe.epochs * len(_batches(torch.arange(len(train)), recipe.batch_size))
+        self._scheduler = scheduler_of(recipe, self._optimizer, self._steps)
         self._averaged = None
         if recipe.average:
             average = _warmed_up_average(recipe.average)
@@ -124,8 +128,8 @@ class Training:
         start = time.perf_counter()
         self._model.train()
         seen, loss_sum = 0, 0.0
-        lr = self._optimizer.param_groups[0]["lr"]
-        for indices in torch.randperm(len(self._images), generator=self._generator).split(recipe.batch_size):
+        order = torch.randperm(len(self._images), generator=self._generator)
+        for indices in _batches(order, recipe.batch_size):
             lr = self._optimizer.param_groups[0]["lr"]
             value = self._step(indices.to(self.device))
             if not math.isfinite(value):
@@ -150,8 +154,9 @@ class Training:
         batch = self._images[indices].float()
         scans = batch[:0]
         if recipe.augment:
-            batch, scans = _distorted(batch, self._generator)
-        with _autocast(recipe, self.device):
+            settling = self._scheduler.last_epoch >= (1 - SETTLING) * self._steps
+            batch, scans = shown(batch, self._generator, settling=settling)
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.in_bfloat16):
             logits = self._model(normalize(batch, recipe.normalization))
             if len(scans):
                 # Normalised by the running statistics, which are those of the clean images, as on a device.
@@ -213,12 +218,12 @@ def predict(model: nn.Module, images: NDArray[np.uint8], recipe: Recipe, device:
     return torch.cat(logits).numpy()
 
 
-def _distorted(batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A batch distorted, and the last of its images, distorted and then badly scanned."""
-    distorted = distort(batch, generator)
-    count = int(SCANNED * len(batch))
-    clean, others = distorted.split([len(batch) - count, count])
-    return clean, scan(others, generator)
+def _batches(order: Tensor, batch_size: int) -> list[Tensor]:
+    batches = list(order.split(batch_size))
+    # Batch normalisation is not defined for a single image.
+    if batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
 
 
 def _warmed_up_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
@@ -231,14 +236,12 @@ def _warmed_up_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | i
     return update
 
 
-def _autocast(recipe: Recipe, device: str) -> contextlib.AbstractContextManager[None]:
+def _has_bfloat16(device: str) -> bool:
     kind = torch.device(device).type
     # Without instructions for it a CPU emulates bfloat16, several times slower than float32.
     if kind == "cpu":
-        native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001  # there is no public one
-    else:
-        native = kind == "cuda"
-    return torch.autocast(kind, torch.bfloat16, enabled=recipe.autocast and native)
+        return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001  # there is no public one
+    return kind == "cuda"
 
 
 def _check_device(device: str) -> None:

@@ -32,8 +32,11 @@ def scheduler_of(recipe: Recipe, optimizer: torch.optim.Optimizer, steps: int) -
         case Schedule.CONSTANT:
             return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
         case Schedule.ONE_CYCLE:
+            total = steps + 1
+            # torch divides by the length of the rise, and takes the first step for none of it.
+            rise = max(WARM_UP, 2 / total)
             return torch.optim.lr_scheduler.OneCycleLR(
-                optimizer, recipe.lr, total_steps=steps + 1, pct_start=WARM_UP, cycle_momentum=False
+                optimizer, recipe.lr, total_steps=total, pct_start=rise, cycle_momentum=False
             )
         case _:
             assert_never(recipe.schedule)

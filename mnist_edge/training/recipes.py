@@ -35,7 +35,7 @@ class Schedule(StrEnum):
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a training, but for the data and the seed."""
+    """What may be chosen of a training besides the data and the seed; the rest is the same in all of them."""
 
     normalization: Normalization
     """How pixels are scaled before the first layer; it travels in the model's contract."""
@@ -65,7 +65,7 @@ class Recipe:
     """The share of each target that is spread over all classes."""
 
     augment: bool = False
-    """Whether every batch is moved, turned, scaled and sheared at random (`mnist_edge.training.augment`)."""
+    """Whether a part of every batch is distorted at random (`mnist_edge.training.augment`)."""
 
     average: float = 0.0
     """Decay a step of the exponential moving average of the weights; zero keeps the last weights themselves."""
@@ -121,7 +121,7 @@ FAST: Final[dict[Architecture, Recipe]] = {
 }
 """Recipes for the impatient."""
 
-ENOUGH_STEPS: Final = 600
+ENOUGH_STEPS: Final = 400
 """Optimizer steps below which a one-cycle training of `cnn` has not settled."""
 
 SMALL_BATCH: Final = 64

@@ -62,6 +62,34 @@ def test_the_rest_stays_as_it_is(small, monkeypatch):
     assert changed.float().mean() == pytest.approx(sum(augment.SHARES.values()), abs=0.001)
 
 
+def test_half_of_a_batch_is_distorted_until_the_training_settles(monkeypatch):
+    images = torch.rand(200, 1, 28, 28) * 255
+    monkeypatch.setattr(augment, "scan", lambda images, generator: images)
+
+    def changed(*, settling):
+        clear, poor = augment.shown(images, torch.Generator().manual_seed(0), settling=settling)
+        assert len(poor) == augment.SCANNED * 200
+        return (torch.cat([clear, poor]) != images).flatten(1).any(dim=1)
+
+    assert changed(settling=False).sum() == augment.DISTORTED * 200
+    assert not changed(settling=True).any()
+
+
+def test_a_training_settles_in_its_last_part(small, monkeypatch):
+    recipe = dataclasses.replace(RECIPES[Architecture.CNN_NANO], epochs=2, batch_size=128)
+    told = []
+
+    def shown(images, generator, *, settling):
+        told.append(settling)
+        return images, images[:0]
+
+    monkeypatch.setattr(loop, "shown", shown)
+    training = loop.Training(subset(small, 1280, 100), Architecture.CNN_NANO, recipe)
+    training.run_epoch()
+    training.run_epoch()
+    assert told == [False] * 16 + [True] * 4
+
+
 def test_poor_scans(small):
     images = torch.tensor(small.train.images[:1000, None]).float()
     scans = augment.scan(images, torch.Generator().manual_seed(0))
@@ -83,7 +111,7 @@ def test_clean_images_are_normalised_as_if_there_were_no_scans(small, monkeypatc
         training.run_epoch()  # the running statistics begin far from the truth
         training._model.train()
         with monkeypatch.context() as patch:
-            patch.setattr(loop, "scan", lambda images, generator: images + more_ink)
+            patch.setattr(augment, "scan", lambda images, generator: images + more_ink)
             training._step(torch.arange(64))
         return training._model
 

@@ -13,7 +13,7 @@ from mnist_edge.contract import DIGITS, STANDARDIZED, TO_TENSOR, Contract, Frami
 from mnist_edge.errors import AlteredModelError, ModelError, ModelFormatError, TrainingError, UsageError
 from mnist_edge.training import checkpoint, loop, metrics
 from mnist_edge.training.models import SigmoidNN, SimpleNN, build, normalize
-from mnist_edge.training.recipes import RECIPES, Architecture, OptimizerName, Recipe, Schedule, suited
+from mnist_edge.training.recipes import FAST, RECIPES, Architecture, OptimizerName, Recipe, Schedule, suited
 from tests.helpers import quick_recipe, subset, train
 
 CONTRACT = Contract(DIGITS, TO_TENSOR, Framing.MNIST)
@@ -334,6 +334,33 @@ def test_the_digest_of_weights_does_not_depend_on_how_they_were_saved(tmp_path):
     assert checkpoint.model_digest(model.state_dict(), CONTRACT) != digest
 
 
+@pytest.mark.parametrize("images", [65, 129])
+def test_a_last_image_joins_the_batch_before(mnist, images):
+    recipe = dataclasses.replace(RECIPES[Architecture.CNN_NANO], epochs=1, batch_size=64, held_out=0)
+    training = loop.Training(subset(mnist, images, 100), Architecture.CNN_NANO, recipe)
+    seen = []
+    training.run_epoch(lambda epoch, so_far, total, loss: seen.append(so_far))
+    assert seen == [*range(64, images - 64, 64), images]
+    assert training._scheduler.total_steps == len(seen) + 1
+
+
+@pytest.mark.parametrize(("images", "batch_size"), [(1, 64), (100, 1)])
+def test_batches_of_one_image_are_for_models_without_batch_normalisation(mnist, images, batch_size):
+    recipe = dataclasses.replace(RECIPES[Architecture.CNN], batch_size=batch_size)
+    with pytest.raises(UsageError, match="cnn normalises by its batch and cannot learn from batches of one image"):
+        loop.Training(subset(mnist, images, 100), Architecture.CNN, recipe)
+    recipe = dataclasses.replace(RECIPES[Architecture.SIMPLE_NN], batch_size=batch_size)
+    loop.Training(subset(mnist, images, 100), Architecture.SIMPLE_NN, recipe).run_epoch()
+
+
+@pytest.mark.parametrize("steps", range(1, 10))
+def test_one_cycle_of_few_steps(mnist, steps):
+    recipe = dataclasses.replace(RECIPES[Architecture.CNN_NANO], epochs=steps, batch_size=64)
+    rates = [epoch.lr for epoch, _ in loop.fit(subset(mnist, 64, 10), Architecture.CNN_NANO, recipe)]
+    assert len(rates) == steps
+    assert max(rates) <= recipe.lr
+
+
 @pytest.mark.parametrize("images", [200, 2000, 10_000])
 def test_cnn_learns_from_small_sets_as_well(mnist, images):
     data = subset(mnist, images, 1000)
@@ -343,6 +370,7 @@ def test_cnn_learns_from_small_sets_as_well(mnist, images):
 
 
 def test_recipes_that_suit_are_left_alone():
+    assert all(suited(recipe, 60_000) is recipe for recipe in FAST.values())
     for architecture, recipe in RECIPES.items():
         assert suited(recipe, 60_000) is recipe
         if architecture in (Architecture.SIMPLE_NN, Architecture.SIGMOID_NN):
