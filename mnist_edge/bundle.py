@@ -34,7 +34,20 @@ MANIFEST: Final = "manifest.json"
 
 TRAINING_VERSION: Final = 2
 CHECKPOINT_VERSION: Final = 2
-MANIFEST_VERSION: Final = 1
+MANIFEST_VERSION: Final = 2
+
+PROVENANCE: Final = {
+    "architecture": str,
+    "parameters": int,
+    "recipe": {"epochs": int},
+    "epochs": int,
+    "seed": int,
+    "data": {"name": str},
+    "model_sha256": str,
+    "trained_by": dict,
+    "exported_by": dict,
+}
+"""What readers lean on in what a manifest or an exported file says of its origin, for `require_shape`."""
 
 
 class Format(StrEnum):
@@ -214,7 +227,7 @@ def read_training(folder: Path) -> dict[str, Any]:
         "epochs": list,
         "versions": dict,
     }
-    _require_shape(training, shape, folder / TRAINING, remedy)
+    require_shape(training, shape, folder / TRAINING, remedy)
     return training
 
 
@@ -223,20 +236,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     remedy = reexport(folder)
     manifest = read_json(folder / MANIFEST, remedy)
     _require_version(manifest, MANIFEST_VERSION, folder / MANIFEST, remedy)
-    provenance = {
-        "architecture": str,
-        "parameters": int,
-        "seed": int,
-        "data": {"name": str},
-        "model_sha256": str,
-        "trained_by": dict,
-        "exported_by": dict,
-    }
-    shape: dict[str, Any] = {"contract": dict, "provenance": provenance, "pytorch": {"accuracy": float}, "files": dict}
+    shape: dict[str, Any] = {"contract": dict, "provenance": PROVENANCE, "pytorch": {"accuracy": float}, "files": dict}
     if "recommended" in manifest:
         shape |= {"recommended": {"file": str, "not": dict}, "measured": dict}
-    _require_shape(manifest, shape, folder / MANIFEST, remedy)
-    _require_shape(manifest["files"], dict.fromkeys(manifest["files"], dict), folder / MANIFEST, remedy)
+    require_shape(manifest, shape, folder / MANIFEST, remedy)
+    require_shape(manifest["files"], dict.fromkeys(manifest["files"], dict), folder / MANIFEST, remedy)
     for name, entry in manifest["files"].items():
         listed: dict[str, Any] = {"sha256": str, "bytes": int}
         if name not in (WEIGHTS, TRAINING):
@@ -248,7 +252,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
                     "error": float,
                     "error_uncalibrated": float,
                 }
-        _require_shape({name: entry}, {name: listed}, folder / MANIFEST, remedy)
+        require_shape({name: entry}, {name: listed}, folder / MANIFEST, remedy)
     try:
         Contract.from_dict(manifest["contract"])
     except ModelFormatError as error:
@@ -270,13 +274,14 @@ def _require_version(value: dict[str, Any], version: int, path: Path, remedy: st
         raise ModelFormatError(f"{path}: version {value.get('version')!r} instead of {version}: {remedy}")
 
 
-def _require_shape(value: Any, shape: Any, path: Path, remedy: str) -> None:
+def require_shape(value: Any, shape: Any, path: Path, remedy: str) -> None:
+    """Raise ModelFormatError where a JSON object lacks a key of `shape`, or has something of another type there."""
     for key, kind in shape.items():
         part = value.get(key)
         if not isinstance(part, dict if isinstance(kind, dict) else kind):
             raise ModelFormatError(f"{path}: its {key!r} is missing or malformed: {remedy}")
         if isinstance(kind, dict):
-            _require_shape(part, kind, path, remedy)
+            require_shape(part, kind, path, remedy)
 
 
 def read_verified(folder: Path, name: str, manifest: dict[str, Any]) -> bytes:

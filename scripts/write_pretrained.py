@@ -13,24 +13,26 @@ from statistics import mean
 from typing import Any
 
 from measure_corruptions import accuracy
-from measure_models import SEEDS, mean_and_spread
+from measure_models import SEEDS, is_made, mean_and_spread
 
 from mnist_edge import Classifier, bundle
 from mnist_edge.runtime.model import PRETRAINED
 from mnist_edge.training import datasets
 from mnist_edge.training.corruptions import CORRUPTIONS, corrupt
+from mnist_edge.training.recipes import RECIPES, Architecture
 
 SEED = 0
 FILE = bundle.Format.ONNX.file_name
 CARD = "README.md"
 
 
-def card(name: str, manifest: dict[str, Any], accuracies: list[float], corrupted: dict[str, float]) -> str:
+def card(name: str, manifest: dict[str, Any], images: int, accuracies: list[float], corrupted: dict[str, float]) -> str:
     """What to know about a model before it is used.
 
     Args:
         name: the model's.
         manifest: what ships with it.
+        images: how many training images there are, those for calibration included.
         accuracies: of all seeds of its recipe on the test set, in percent.
         corrupted: accuracy on each kind of corruption of the test set, in percent.
     """
@@ -58,9 +60,9 @@ A classifier of handwritten digits: `Classifier("{name}")`, or `mnist-edge predi
 
 ## How it was made
 
-{recipe["epochs"]} epochs over 55,000 of MNIST's training images, seed {provenance["seed"]}, averaged weights of the
-last epoch; {calibration["images"]:,} training images were kept for calibration. Within
-the training nothing was chosen by the test set.
+{recipe["epochs"]} epochs over {images - calibration["images"]:,} of MNIST's training images, seed
+{provenance["seed"]}, averaged weights of the last epoch; the other {calibration["images"]:,}, most of them
+by other writers, were kept for calibration. Nothing was chosen by the test set.
 `manifest.json` holds the whole recipe, the digests of data and weights, and the versions of what trained and exported
 it.
 
@@ -83,7 +85,7 @@ are a few of its test images.
 
 
 def main(models: list[str]) -> None:
-    test = datasets.load().test
+    data = datasets.load()
     for model in models:
         source = SEEDS / f"{model}-{SEED}"
         manifest = bundle.read_manifest(source)
@@ -92,17 +94,18 @@ def main(models: list[str]) -> None:
         shipped = {key: manifest[key] for key in told} | {"files": {FILE: manifest["files"][FILE]}}
         accuracies = [100 * bundle.read_manifest(folder)["pytorch"]["accuracy"] for folder in seeds_of(model)]
         classifier = Classifier(source)
-        corrupted = {kind: accuracy(classifier, corrupt(test, kind)) for kind in CORRUPTIONS}
+        corrupted = {kind: accuracy(classifier, corrupt(data.test, kind)) for kind in CORRUPTIONS}
         with bundle.Staging(PRETRAINED / model) as staging:
             staging.add(FILE, content)
             staging.add(bundle.MANIFEST, bundle.as_json(shipped))
-            staging.add(CARD, card(model, shipped, accuracies, corrupted).encode())
+            staging.add(CARD, card(model, shipped, len(data.train), accuracies, corrupted).encode())
             staging.commit()
         print(f"{PRETRAINED / model}: {len(content):,} bytes, {accuracies[0]:.2f} %")
 
 
 def seeds_of(model: str) -> list[Path]:
-    return sorted(SEEDS.glob(f"{model}-[0-9]*"))
+    folders = sorted(SEEDS.glob(f"{model}-[0-9]*"))
+    return [folder for folder in folders if is_made(folder, RECIPES[Architecture(model)])]
 
 
 if __name__ == "__main__":

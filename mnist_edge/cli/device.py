@@ -208,7 +208,7 @@ def info(
         ("normalization", "(pixel / 255 - {mean}) / {std}, inside the graph".format(**contract["normalization"])),
         ("framing", FRAMINGS[Framing(contract["framing"])]),
         ("architecture", f"{provenance['architecture']}, {provenance['parameters']:,} parameters"),
-        ("trained on", f"{provenance['data']['name']}, seed {provenance['seed']}"),
+        ("trained on", "{data[name]}, seed {seed}, {epochs} of {recipe[epochs]} epochs".format(**provenance)),
         ("model", f"SHA-256 {provenance['model_sha256']}"),
         ("trained by", ", ".join(f"{package} {version}" for package, version in provenance["trained_by"].items())),
         ("exported by", ", ".join(f"{package} {version}" for package, version in provenance["exported_by"].items())),

@@ -77,13 +77,16 @@ def quantize(model: ModelProto) -> ModelProto:
 
 
 def check_weights(data: bytes, name: str, trained: Trained) -> None:
-    """Every stored weight must be within half a step of the trained one, every other exact. Raises ParityError."""
+    """Every stored weight must be the trained one, rounded to the finest step there is; biases the very ones.
+
+    Raises:
+        ParityError: one is not.
+    """
     stored = float32.initializers(onnx.load_from_string(data))
     for key, exact in float32.weights(trained).items():
         try:
-            distance = np.abs(_dequantized(stored, key, exact.shape) - exact)
-            # A scale is half a step times two; float32 rounds the quotient.
-            right = bool((distance <= _step(stored, key, exact.shape) * 0.5001).all())
+            value, step = _dequantized(stored, key, exact.shape), _step(stored, key, exact.shape)
+            right = parity.is_quantized(value, step, exact, _peak(exact), LIMIT)
         except (KeyError, ValueError):
             right = False
         if not right:
@@ -104,6 +107,15 @@ def _step(stored: dict[str, NDArray[Any]], key: str, shape: tuple[int, ...]) -> 
         return np.zeros(shape)
     scale = stored[key + _SCALE].astype(np.float64)
     return np.repeat(scale, BLOCK, axis=1)[:, : shape[1]] if len(shape) == 2 else scale
+
+
+def _peak(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The largest magnitude among the weights that share a scale, for each weight or in a shape that broadcasts."""
+    magnitude = np.abs(weight)
+    if weight.ndim != 2:
+        return magnitude.max(axis=tuple(range(1, weight.ndim)), keepdims=True)
+    peaks = np.maximum.reduceat(magnitude, np.arange(0, weight.shape[1], BLOCK), axis=1)
+    return np.repeat(peaks, BLOCK, axis=1)[:, : weight.shape[1]]
 
 
 def _linear(node: NodeProto, constants: dict[str, NDArray[Any]]) -> list[NodeProto]:

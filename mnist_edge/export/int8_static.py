@@ -91,8 +91,9 @@ def quantize(model: ModelProto, images: NDArray[np.uint8]) -> ModelProto:
 
 
 def check_weights(data: bytes, name: str, trained: Trained) -> None:
-    """Every stored weight must be the trained one or within half a step of it. Raises ParityError."""
+    """Every stored weight must be the trained one, or be rounded to the finest step there is. Raises ParityError."""
     stored = float32.initializers(onnx.load_from_string(data))
+    peak: NDArray[Any] = np.zeros(0)
     for index, (key, exact) in enumerate(float32.weights(trained).items()):
         quantized, scale = (f"{letter}{index // 2}" for letter in (("w", "s"), ("b", "t"))[index % 2])
         try:
@@ -100,9 +101,13 @@ def check_weights(data: bytes, name: str, trained: Trained) -> None:
             if value.dtype == np.float32:
                 right = np.array_equal(value, exact)
             else:
-                step = _by_channel(stored[scale].astype(np.float64), exact.ndim)
-                # float32 rounds the quotient
-                right = bool((np.abs(value * step - exact) <= 0.5001 * step).all())
+                step = stored[scale].astype(np.float64)
+                if exact.ndim > 1:
+                    peak = np.abs(exact).reshape(len(exact), -1).max(axis=1)
+                # A bias has the step of the sums: a weight's times an activation's, none of which is coarser than the
+                # pixels' 1.
+                step, most = _by_channel(step, exact.ndim), _by_channel(peak, exact.ndim)
+                right = parity.is_quantized(value * step, step, exact, most, WEIGHT_LIMIT)
         except (KeyError, ValueError):
             right = False
         if not right:

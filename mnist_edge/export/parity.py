@@ -1,9 +1,9 @@
 """The proof: an exported file against the PyTorch model it was made from, on every test image.
 
 The reference is the trained model itself, in float32 and evaluation mode, behind the preprocessing of its training. The
-ONNX graphs share no code with it; TorchScript is a trace of it. Every candidate runs at several batch sizes, and where
-its engine rewrites graphs, with and without that. Names, shapes and types come first, then values; everything is
-collected, then judged.
+ONNX graphs are made of a folded copy and run by another engine; TorchScript is a trace of the model. Every candidate
+runs at several batch sizes, and where its engine rewrites graphs, with and without that. Names, shapes and types come
+first, then values; everything is collected, then judged.
 """
 
 import math
@@ -123,6 +123,23 @@ def run_module(module: torch.nn.Module) -> Run:
         return logits
 
     return run
+
+
+def is_quantized(
+    value: NDArray[np.floating[Any]], step: NDArray[np.floating[Any]], exact: NDArray[np.float32], peak: Any, limit: int
+) -> bool:
+    """Whether stored weights are the trained ones, rounded to steps that are as fine as their range allows.
+
+    Args:
+        value: the stored weights, as they act.
+        step: what they are multiples of, of a shape that broadcasts to theirs.
+        exact: the trained weights.
+        peak: the largest magnitude among the trained weights that share a step; broadcasts, too.
+        limit: the most steps that a weight may be away from zero.
+    """
+    # float32 rounds the quotients. Where all weights are zero the step does not matter.
+    is_fine = (step <= 1.0001 * peak / limit) | (peak == 0)
+    return bool(is_fine.all() and (np.abs(value - exact) <= 0.5001 * step).all())
 
 
 def in_batches(run: Run, images: NDArray[np.uint8], size: int) -> NDArray[np.float32]:

@@ -83,6 +83,9 @@ def load(data: bytes, name: str, *, threads: int | None = None, optimize: bool =
     try:
         contract = Contract.from_dict(json.loads(metadata[CONTRACT_KEY]))
         provenance = json.loads(metadata[PROVENANCE_KEY])
+        bundle.require_shape(
+            {"provenance": provenance}, {"provenance": bundle.PROVENANCE}, Path(name), "export it again"
+        )
         golden = Golden.from_dict(json.loads(metadata[GOLDEN_KEY]), len(contract.labels))
     except (KeyError, ValueError) as error:
         if isinstance(error, ModelFormatError):

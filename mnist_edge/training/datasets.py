@@ -140,7 +140,10 @@ def _load(wanted: str) -> Dataset:
         if wanted == DEFAULT:
             _require_canonical(dataset)
         return dataset
-    path = Path(wanted).expanduser().resolve()
+    try:
+        path = Path(wanted).expanduser().resolve()
+    except RuntimeError as error:
+        raise DataNotFoundError(f"{wanted}: {error}: write the path out") from error
     if not path.exists():
         raise DataNotFoundError(
             f"{wanted}: no such file or folder, nor one of the known names ({', '.join(download.NAMES)}): "

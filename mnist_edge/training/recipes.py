@@ -108,8 +108,8 @@ _CNN: Final = Recipe(
 
 RECIPES: Final[dict[Architecture, Recipe]] = {
     Architecture.CNN_NANO: _CNN,
-    Architecture.CNN: replace(_CNN, epochs=20),
-    Architecture.CNN_LARGE: replace(_CNN, epochs=8),
+    Architecture.CNN: replace(_CNN, epochs=8),
+    Architecture.CNN_LARGE: replace(_CNN, epochs=6),
     Architecture.SIMPLE_NN: Recipe(normalization=STANDARDIZED, optimizer=OptimizerName.ADAM, lr=0.001),
     Architecture.SIGMOID_NN: Recipe(normalization=TO_TENSOR, optimizer=OptimizerName.SGD, lr=0.01),
 }

@@ -16,7 +16,7 @@ from mnist_edge import bundle
 from mnist_edge.bundle import Format
 from mnist_edge.contract import DIGEST_KEY, GOLDEN_KEY, PROVENANCE_KEY
 from mnist_edge.errors import AlteredModelError, MnistEdgeError, ModelError, ModelFormatError, ParityError
-from mnist_edge.export import examples, graph, int8_dynamic, metadata, parity, pipeline, torchscript
+from mnist_edge.export import examples, graph, int8_dynamic, int8_static, metadata, parity, pipeline, torchscript
 from mnist_edge.export import onnx as float32
 from mnist_edge.training import checkpoint
 from mnist_edge.training.recipes import Architecture
@@ -279,6 +279,30 @@ def test_types_and_shapes_come_before_values(bundle_dir, small, wrong):
         parity.compare(reference, {"wrong": lambda images: wrong(run(images))}, "file")
 
 
+@pytest.mark.parametrize(
+    ("module", "values", "scale", "zero"),
+    [
+        (int8_static, "w0", "s0", 0),
+        (int8_static, "w6", "s6", 0),
+        (int8_static, "b6", "t6", 0),
+        (int8_dynamic, "features.0.weight_int8", "features.0.weight_scale", 0),
+        (int8_dynamic, "classifier.weight_int8", "classifier.weight_scale", int8_dynamic.ZERO_POINT),
+    ],
+)
+def test_steps_as_coarse_as_you_like_are_no_excuse(bundle_dir, module, values, scale, zero):
+    """Every weight is zero, and within half a step of the trained one."""
+    trained = checkpoint.load(bundle_dir)
+    name = f"model.{module.__name__.rpartition('.')[2].replace('_', '-')}.onnx"
+    model = onnx.load(bundle_dir / name)
+    module.check_weights(model.SerializeToString(), name, trained)
+    tensors = {tensor.name.removeprefix("model."): tensor for tensor in model.graph.initializer}
+    for key, change in ((values, lambda old: old * 0 + zero), (scale, lambda old: old * 1e6)):
+        old = numpy_helper.to_array(tensors[key])
+        tensors[key].CopyFrom(numpy_helper.from_array(change(old).astype(old.dtype), tensors[key].name))
+    with pytest.raises(ParityError, match="is not the trained one, quantized"):
+        module.check_weights(model.SerializeToString(), name, trained)
+
+
 def edit_onnx(folder, name, change, *, update_manifest):
     """Change a file's graph or metadata and seal it anew, as somebody with our own tools would."""
     path = folder / name
@@ -351,6 +375,10 @@ def loose_golden_vectors(model):
             entry.value = json.dumps(json.loads(entry.value) | {"tolerance": 1e9})
 
 
+def _better(manifest):
+    return manifest["files"]["model.onnx"]["parity"]["accuracy"] + 0.005  # two or three of the 500 test images
+
+
 PLANTED = {
     "missing manifest": (lambda f: (f / "manifest.json").unlink(), 4, "manifest.json: no such file"),
     "manifest is no JSON": (lambda f: (f / "manifest.json").write_text("{"), 4, "not JSON"),
@@ -389,6 +417,26 @@ PLANTED = {
         lambda f: edit_manifest(f, lambda m: m["files"]["model.onnx"]["parity"].update(accuracy=0.9999)),
         4,
         "model.onnx's accuracy is recorded as 99.99 %",
+    ),
+    "a slightly better accuracy of a file in the manifest": (
+        lambda f: edit_manifest(f, lambda m: m["files"]["model.onnx"]["parity"].update(accuracy=_better(m))),
+        4,
+        "model.onnx's accuracy is recorded as",
+    ),
+    "another agreement of a file in the manifest": (
+        lambda f: edit_manifest(f, lambda m: m["files"]["model.onnx"]["parity"].update(agreement=0.9)),
+        4,
+        "model.onnx's agreement is recorded as 90.00 %, measured 100.00 %",
+    ),
+    "a difference beyond its limit in the manifest": (
+        lambda f: edit_manifest(f, lambda m: m["files"]["model.onnx"]["parity"].update(max_abs_diff=2e-4)),
+        4,
+        "model.onnx's largest difference is recorded as beyond its limit",
+    ),
+    "an entry that is none in the manifest": (
+        lambda f: edit_manifest(f, lambda m: m["files"].update({"model.onnx": None})),
+        4,
+        "manifest.json: its 'model.onnx' is missing or malformed",
     ),
     "provenance in the file, digests renewed": (
         lambda f: edit_onnx(

@@ -328,6 +328,7 @@ def test_kaggles_unlabelled_test_set_is_left_aside(three, tmp_path):
 
 def test_malformed_folders_are_refused(three, tmp_path):
     refused(tmp_path / "nowhere", "no such file or folder")
+    refused("~no-such-user/data", "write the path out")
     (tmp_path / "notes.txt").write_text("hello")
     refused(tmp_path / "notes.txt", "not a .csv file")
     refused(tmp_path, "holds no data set")
