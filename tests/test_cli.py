@@ -61,6 +61,9 @@ def test_the_whole_pipeline(mnist, tmp_path):
     assert evaluation["accuracy"] > 0.95
     assert evaluation["total"] == len(parts["test"])
     assert list(evaluation["per_class"]) == list(names)
+    (tmp_path / "lone.onnx").write_bytes((tmp_path / "bundle" / "model.onnx").read_bytes())
+    fails(run_cli("evaluate", "lone.onnx", cwd=tmp_path), 2, "was trained on shapes", "name its data with --data")
+    assert json.loads(run("evaluate", "lone.onnx", "--data", "shapes", "--json"))["total"] == len(parts["test"])
 
     test_folder = tmp_path / "shapes" / "test"
     lines = run("predict", test_folder, "--model", "bundle", "--json").splitlines()

@@ -44,7 +44,7 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Bundle to write.  [default: artifacts/<model>]")] = None,
     fast: Annotated[
-        bool, typer.Option("--fast", help="The short recipe: seconds, for a little less accuracy.")
+        bool, typer.Option("--fast", help="The short recipe: about a minute for cnn, for a little less accuracy.")
     ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the interrupted training in the bundle, with its recipe.")

@@ -84,6 +84,21 @@ def _data_of(folder: Path, wanted: str | None) -> "Dataset":
         raise DataNotFoundError(f"{error}; if the training's data have moved, name them with --data") from error
 
 
+def _test_data_of(target: Path, wanted: str | None) -> "Dataset":
+    from mnist_edge.runtime.model import open_model
+    from mnist_edge.training import datasets, download
+
+    folder = target if target.is_dir() else target.parent
+    if wanted is None and (folder / bundle.TRAINING).is_file():
+        return _data_of(folder, wanted)
+    if wanted is None and (target.suffix == ".onnx" or (target / bundle.MANIFEST).is_file()):
+        name = open_model(target).provenance["data"]["name"]
+        if name not in download.NAMES:
+            raise UsageError(f"{target}: was trained on {name}, which is not known here: name its data with --data")
+        wanted = None if name == datasets.DEFAULT else name
+    return datasets.load(wanted)
+
+
 def verify(target: Bundle = DEFAULT_BUNDLE, data: Data = None, json: Json = False) -> None:
     """Prove a bundle again: digests, contract, weights, golden vectors, and parity on the whole test set."""
     manifest = bundle.read_manifest(target)
@@ -123,11 +138,8 @@ def evaluate(
 ) -> None:
     """Judge any form of a model on a test set: loss, accuracy, calibration, confusion, figures of every class."""
     from mnist_edge.export.evaluation import evaluate as run
-    from mnist_edge.training import datasets
 
-    folder = target if target.is_dir() else target.parent
-    known = data is None and (folder / bundle.TRAINING).is_file()
-    dataset = _data_of(folder, data) if known else datasets.load(data)
+    dataset = _test_data_of(target, data)
     result = run(target, dataset.labels, dataset.test)
     if json:
         print_json({"model": str(target), "data": dataset.name, **result.as_dict()})

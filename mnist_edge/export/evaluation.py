@@ -81,6 +81,8 @@ def evaluate(target: Path, labels: tuple[str, ...], test: Split) -> Evaluation:
     """
     if target.is_dir() and not (target / bundle.WEIGHTS).is_file():
         target = target / Format.ONNX.file_name  # the half of a bundle that devices have
+    if not target.exists():
+        raise ModelNotFoundError(f"{target}: no such bundle or file: check the path")
     if target.suffix == ".onnx":
         own, logits, temperature = _by_onnxruntime(target, test)
     else:
@@ -115,8 +117,6 @@ def _by_torch(target: Path, test: Split) -> tuple[tuple[str, ...], NDArray[np.fl
     from mnist_edge.training import checkpoint
     from mnist_edge.training.loop import EVALUATION_BATCH
 
-    if not target.exists():
-        raise ModelNotFoundError(f"{target}: no such bundle or file: check the path")
     folder = target if target.is_dir() else target.parent
     trained = checkpoint.load(folder)
     temperature = 1.0

@@ -135,8 +135,20 @@ def test_image_folder_without_a_test_part_holds_out_a_seventh_of_each_class(thre
     assert len(data.train) + len(data.test) == len(three.train)
     for label in range(3):
         count = (three.train.labels == label).sum()
-        assert (data.test.labels == label).sum() == -(-count // 7)
+        assert (data.test.labels == label).sum() == pytest.approx(count / 7, abs=datasets.RUNS / 2)
     assert datasets.load(tmp_path).digests == data.digests
+
+
+@pytest.mark.parametrize("count", range(2, 40))
+def test_of_each_class_some_are_for_the_training_and_some_for_the_test(three, tmp_path, count):
+    images, labels = (np.concatenate([part[three.train.labels == label][:count] for label in range(3)])
+                      for part in (three.train.images, three.train.labels))  # fmt: skip
+    write_csv(tmp_path / "train.csv", Split(images, labels))
+    data = datasets.load(tmp_path / "train.csv")
+    held_out = np.bincount(data.test.labels, minlength=3)
+    assert (held_out >= 1).all()
+    assert held_out == pytest.approx([count / 7] * 3, abs=datasets.RUNS / 2)
+    assert len(data.train) + len(data.test) == len(labels)
 
 
 def test_labels_that_are_numbers_are_in_their_order(three, tmp_path):
@@ -354,7 +366,7 @@ def test_an_altered_mnist_is_refused(mnist, tmp_path, monkeypatch):
     altered = Dataset("mnist", "mnist", mnist.labels, mnist.train, Split(images, mnist.test.labels))
     write_idx(tmp_path / "mnist", altered)
     monkeypatch.setattr(datasets, "CHECKOUT_DATASETS", tmp_path)
-    with pytest.raises(DataFormatError, match=r"the test-images have SHA-256 .* not the canonical MNIST"):
+    with pytest.raises(DataFormatError, match=r"mnist: the test-images have SHA-256 .* not the canonical MNIST"):
         datasets.load("mnist")
 
 
