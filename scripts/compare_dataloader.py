@@ -55,13 +55,18 @@ def here(data: datasets.Dataset, architecture: Architecture) -> tuple[float, flo
     return epoch.seconds, epoch.test.accuracy
 
 
+def unpack_mnist(root: Path) -> None:
+    """Lay MNIST's files where `torchvision.datasets.MNIST` looks for them."""
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for path in (datasets.CHECKOUT_DATASETS / "mnist").glob("*.gz"):
+        (raw / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+
+
 def main(pairs: int) -> None:
     data = datasets.load()
     with tempfile.TemporaryDirectory() as scratch:
-        raw = Path(scratch) / "MNIST" / "raw"
-        raw.mkdir(parents=True)
-        for path in (datasets.CHECKOUT_DATASETS / "mnist").glob("*.gz"):
-            (raw / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+        unpack_mnist(Path(scratch))
         for architecture in (Architecture.SIMPLE_NN, Architecture.SIGMOID_NN):
             ratios = []
             for pair in range(1, pairs + 1):

@@ -7,13 +7,13 @@ The example's network, recipe and DataLoader are those of pytorch/examples/mnist
 seconds are those of training alone; the evaluation after every epoch is left out, as it is left out on this side.
 """
 
-import gzip
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from compare_dataloader import unpack_mnist
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -92,10 +92,7 @@ def main() -> None:
     recipes = {"cnn --epochs 1": replace(whole, epochs=1), "cnn --fast": FAST[Architecture.CNN], "cnn": whole}
     ours = {name: here(data, name, recipe) for name, recipe in recipes.items()}
     with tempfile.TemporaryDirectory() as scratch:
-        raw = Path(scratch) / "MNIST" / "raw"
-        raw.mkdir(parents=True)
-        for path in (datasets.CHECKOUT_DATASETS / "mnist").glob("*.gz"):
-            (raw / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+        unpack_mnist(Path(scratch))
         theirs = example(Path(scratch))
     seconds, accuracy = theirs[-1]
     print(f"\nthe example ends at {100 * accuracy:.2f} % after {seconds:.0f} s")

@@ -113,7 +113,7 @@ def _peak(weight: NDArray[np.float32]) -> NDArray[np.float32]:
     """The largest magnitude among the weights that share a scale, for each weight or in a shape that broadcasts."""
     magnitude = np.abs(weight)
     if weight.ndim != 2:
-        return magnitude.max(axis=tuple(range(1, weight.ndim)), keepdims=True)
+        return np.asarray(magnitude.max(axis=tuple(range(1, weight.ndim)), keepdims=True))
     peaks = np.maximum.reduceat(magnitude, np.arange(0, weight.shape[1], BLOCK), axis=1)
     return np.repeat(peaks, BLOCK, axis=1)[:, : weight.shape[1]]
 

@@ -240,7 +240,7 @@ def _has_bfloat16(device: str) -> bool:
     kind = torch.device(device).type
     # Without instructions for it a CPU emulates bfloat16, several times slower than float32.
     if kind == "cpu":
-        return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001  # there is no public one
+        return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001  # there is no public one
     return kind == "cuda"
 
 
