@@ -88,7 +88,7 @@ def shown(images: Tensor, generator: torch.Generator, *, settling: bool) -> tupl
 
 
 def distort(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Images as other hands, pens and scanners might have written it.
+    """Images as other hands, pens and scanners might have written them.
 
     Every image is turned, scaled, slanted and moved by its own random amount. Then some are drawn thicker, others
     thinner, others lose a patch; the rest stay as they are.

@@ -114,7 +114,7 @@ def edit(change):
         ("[]", "not a JSON object"),
         ("{}", "version None"),
         ('{"version": 99}', "version 99"),
-        ('{"version": 1}', "'contract'"),
+        (f'{{"version": {bundle.MANIFEST_VERSION}}}', "'contract'"),
         (edit(lambda m: m.update(files=[])), "'files'"),
         (edit(lambda m: m["files"]["model.onnx"].update(sha256=3)), "'sha256'"),
         (edit(lambda m: m["files"]["model.onnx"].update(parity=None)), "'parity'"),
