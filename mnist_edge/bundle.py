@@ -219,7 +219,7 @@ def read_training(folder: Path) -> dict[str, Any]:
         "parameters": int,
         "labels": list,
         "framing": str,
-        "recipe": {"normalization": dict, "held_out": int},
+        "recipe": {"normalization": dict, "held_out": int, "epochs": int},
         "finished": bool,
         "seed": int,
         "data": {"name": str, "source": str, "sha256": dict},

@@ -279,7 +279,10 @@ def test_ctrl_c_keeps_the_last_finished_epoch(small_idx, tmp_path):
     assert "Traceback" not in error.decode()
     finished = json.loads((tmp_path / "bundle" / "training.json").read_text())["epochs"]
     assert f"holds the model of epoch {len(finished)}; go on with  mnist-edge train --resume" in last
-    succeeds(run_cli("export", tmp_path / "bundle", "--formats", "onnx"))
+    exported = run_cli("export", tmp_path / "bundle", "--formats", "onnx")
+    succeeds(exported)
+    assert f"the training was interrupted after epoch {len(finished)} of 1000" in exported.stderr
+    assert f"{len(finished)} of 1000 epochs" in succeeds(run_cli("info", tmp_path / "bundle"))
 
 
 def test_ctrl_c_before_the_first_epoch_leaves_only_what_is_needed_to_go_on(tmp_path):

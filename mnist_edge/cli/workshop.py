@@ -49,6 +49,12 @@ def export(
         note(f"{outcome.format.file_name}: {'failed' if outcome.error else 'as PyTorch'}")
 
     dataset = _data_of(target, data)
+    training = bundle.read_training(target)
+    if not training["finished"]:
+        note(
+            f"the training was interrupted after epoch {len(training['epochs'])} of {training['recipe']['epochs']}; "
+            f"mnist-edge train --resume --out {target}  goes on"
+        )
     note(f"comparing with PyTorch on {len(dataset.test):,} images")
     manifest = pipeline.export(target, dataset, chosen, report)
     if json:

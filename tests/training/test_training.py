@@ -273,9 +273,9 @@ def edit_training(folder, **changes):
             ModelFormatError,
             "'cnm' is not a valid Architecture",
         ),
-        (lambda folder: edit_training(folder, version=2), ModelFormatError, "version 2"),
+        (lambda folder: edit_training(folder, version=1), ModelFormatError, "version 1 instead of 2"),
         (
-            lambda folder: edit_training(folder, recipe={"normalization": {"men": 1}, "held_out": 12}),
+            lambda folder: edit_training(folder, recipe={"normalization": {"men": 1}, "held_out": 12, "epochs": 2}),
             ModelFormatError,
             "malformed",
         ),
@@ -294,12 +294,16 @@ def edit_training(folder, **changes):
         ),
         (lambda folder: edit_training(folder, labels=list(range(10))), ModelFormatError, "different names"),
         (
-            lambda folder: edit_training(folder, recipe={"normalization": {"mean": 0.0, "std": 2.0}, "held_out": 12}),
+            lambda folder: edit_training(
+                folder, recipe={"normalization": {"mean": 0.0, "std": 2.0}, "held_out": 12, "epochs": 2}
+            ),
             AlteredModelError,
             "labels and normalisation",
         ),
         (
-            lambda folder: edit_training(folder, recipe={"normalization": {"mean": 0.0, "std": 0.0}, "held_out": 12}),
+            lambda folder: edit_training(
+                folder, recipe={"normalization": {"mean": 0.0, "std": 0.0}, "held_out": 12, "epochs": 2}
+            ),
             ModelFormatError,
             "impossible",
         ),
