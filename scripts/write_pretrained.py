@@ -92,7 +92,8 @@ def main(models: list[str]) -> None:
         content = bundle.read_verified(source, FILE, manifest)
         told = ("version", "contract", "provenance", "pytorch")
         shipped = {key: manifest[key] for key in told} | {"files": {FILE: manifest["files"][FILE]}}
-        accuracies = [100 * bundle.read_manifest(folder)["pytorch"]["accuracy"] for folder in seeds_of(model)]
+        trainings = [bundle.read_training(folder) for folder in seeds_of(model)]
+        accuracies = [100 * training["epochs"][-1]["test"]["accuracy"] for training in trainings]
         classifier = Classifier(source)
         corrupted = {kind: accuracy(classifier, corrupt(data.test, kind)) for kind in CORRUPTIONS}
         with bundle.Staging(PRETRAINED / model) as staging:
