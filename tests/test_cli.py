@@ -281,7 +281,7 @@ def test_ctrl_c_keeps_the_last_finished_epoch(small_idx, tmp_path):
     assert f"holds the model of epoch {len(finished)}; go on with  mnist-edge train --resume" in last
     exported = run_cli("export", tmp_path / "bundle", "--formats", "onnx")
     succeeds(exported)
-    assert f"the training was interrupted after epoch {len(finished)} of 1000" in exported.stderr
+    assert f"the training was interrupted after epoch {len(finished)} of 1000" in exported.stderr.decode()
     assert f"{len(finished)} of 1000 epochs" in succeeds(run_cli("info", tmp_path / "bundle"))
 
 
