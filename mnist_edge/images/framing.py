@@ -136,7 +136,7 @@ def place(ink: Array) -> NDArray[np.uint8]:
 
 def _placed(ink: Array, longer: float) -> Array:
     """On the fine canvas, the longer side of the ink's box as asked for, in pixels of the result."""
-    left, top, right, bottom = box_of(ink > 0.5)
+    left, top, right, bottom = box_of(ink > 0.5 * float(ink.max()))  # a hairline on the fine canvas is faint
     step = max(right - left, bottom - top) / (FINE * longer)
     rows, columns = ink.sum(axis=1), ink.sum(axis=0)
     mass = float(rows.sum())

@@ -268,6 +268,18 @@ def test_empty_pictures_are_refused(shape, framing):
         find_digits(np.zeros(shape, np.uint8))
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "thickness"), [(450, 20, 1), (60, 150, 1), (300, 1200, 5), (300, 3000, 8), (1200, 300, 1)]
+)
+def test_a_one_by_a_hairline_is_framed(height, width, thickness):
+    picture = np.zeros((height, width), np.uint8)
+    picture[height // 3 : 2 * height // 3 + 1, width // 2 : width // 2 + thickness] = 255
+    seen = images.frame(picture)
+    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+    assert 18 <= len(rows) <= 22
+    assert len(columns) <= 6
+
+
 def test_every_small_size_is_framed():
     for height in (1, 2, 3, 5, 8, 11):
         for width in (1, 2, 4, 7, 9):

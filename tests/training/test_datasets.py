@@ -165,7 +165,7 @@ def test_larger_pictures_in_a_folder_are_framed_as_the_runtime_frames_them(three
             path.parent.mkdir(exist_ok=True)
             Image.fromarray(np.pad(three.train.images[2 * label + index], 40)).save(path)
     data = datasets.load(tmp_path)
-    np.testing.assert_array_equal(data.test.images[0], images.read(tmp_path / "0" / "0.png"))
+    np.testing.assert_array_equal(data.test.images[0], images.read(tmp_path / "0" / "1.png"))
 
 
 @pytest.mark.parametrize("first", [0, 1])
