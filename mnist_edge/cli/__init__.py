@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import warnings
 from typing import Final
 
 from mnist_edge.errors import DataError, InputError, MnistEdgeError, ModelError, UsageError
@@ -28,6 +29,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal or pipe may not know every letter of a file's name
             stream.reconfigure(errors="backslashreplace")
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # a picture that Pillow warns of is refused by us
     try:
         from mnist_edge.cli.app import app
 

@@ -1,5 +1,6 @@
 """What the commands print: tables on stdout, the progress of a training on stderr."""
 
+import codecs
 import contextlib
 import functools
 import json
@@ -23,9 +24,6 @@ MANY: Final = 100
 
 EVERY_BATCHES: Final = 100
 """Off a terminal the loss is told once in so many batches."""
-
-
-_encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def note(message: str) -> None:
@@ -69,7 +67,7 @@ def counting(total: Callable[[], int]) -> Iterator[Callable[[int], None]]:
 
 def print_json(value: object) -> None:
     """One JSON document on stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False), flush=True)
+    print(_as_json(value, indent=2), flush=True)
 
 
 def one_line(name: str) -> str:
@@ -79,7 +77,13 @@ def one_line(name: str) -> str:
 
 def json_line(value: object) -> str:
     """A value as JSON on one line, its end included."""
-    return f"{_encode(value)}\n"
+    return f"{_as_json(value)}\n"
+
+
+def _as_json(value: object, indent: int | None = None) -> str:
+    # What another encoding lacks would be written as stdout's error handler spells it, which is not JSON.
+    ascii_only = codecs.lookup(sys.stdout.encoding).name != "utf-8"
+    return json.dumps(value, indent=indent, ensure_ascii=ascii_only, allow_nan=False)
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -37,7 +37,6 @@ CPU_FEATURES: Final = {
 
 _PACKAGE: Final = "mnist-edge"
 _CPUINFO: Final = Path("/proc/cpuinfo")
-_CGROUP: Final = Path("/sys/fs/cgroup")
 _TELEMETRY: Final = "ORT_DISABLE_TELEMETRY"
 
 
@@ -157,8 +156,8 @@ def _processor() -> Findings:
 
 
 def _threads() -> Findings:
+    from mnist_edge.runtime.limits import cpu_quota
     from mnist_edge.runtime.session import THREADS_VARIABLE, default_threads
-    from mnist_edge.runtime.threads import cpu_quota
 
     yield Finding("threads", "host cores", str(os.cpu_count() or "unknown"))
     if hasattr(os, "sched_getaffinity"):
@@ -172,23 +171,18 @@ def _threads() -> Findings:
         yield _broken("threads", "used", error, f"unset {THREADS_VARIABLE}, or set it to a whole number")
 
 
-def _cgroup_line(name: str) -> str:
-    try:
-        return (_CGROUP / name).read_text().strip()
-    except OSError:
-        return ""
-
-
 def _memory() -> Findings:
+    from mnist_edge.runtime.limits import memory_limit
+
     with contextlib.suppress(AttributeError, ValueError, OSError):  # no such question on Windows
         yield Finding("memory", "of the host", _gigabytes(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))
-    limits = {"cgroup": _cgroup_line("memory.max")}
+    limits = {"cgroup": memory_limit()}
     with contextlib.suppress(ImportError):  # not on Windows
         import resource
 
         soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-        limits["ulimit -v"] = "" if soft == resource.RLIM_INFINITY else str(soft)
-    found = [f"{_gigabytes(int(limit))} ({kind})" for kind, limit in limits.items() if limit.isdecimal()]
+        limits["ulimit -v"] = None if soft == resource.RLIM_INFINITY else soft
+    found = [f"{_gigabytes(limit)} ({kind})" for kind, limit in limits.items() if limit is not None]
     yield Finding("memory", "limit", ", ".join(found) or "none found")
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mnist_edge import images
 from mnist_edge.contract import HEIGHT, WHITE, WIDTH
-from mnist_edge.errors import DataFormatError, ImageFormatError, ImageTypeError, MnistEdgeError
+from mnist_edge.errors import DataFormatError, ImageFormatError, ImageTypeError, MnistEdgeError, UsageError
 from mnist_edge.runtime.classifier import CHUNK
 from mnist_edge.training import idx
 
@@ -68,8 +68,12 @@ def expand(names: Iterable[str]) -> Iterator[Item]:
     Args:
         names: a name that exists is never taken for a pattern; in a pattern, ``**`` goes through folders.
     """
+    read = False
     for name in names:
-        if name == STDIN:
+        if name == STDIN and read:
+            yield Unusable(name, UsageError(f"{STDIN}: stdin holds one picture: name it once"))
+        elif name == STDIN:
+            read = True
             yield Picture(name, sys.stdin.buffer)
         elif glob.has_magic(name) and not os.path.lexists(name):
             yield from _matching(name)
@@ -123,11 +127,14 @@ def _named(name: str) -> Iterator[Item]:
 
 
 def _in_folder(folder: str) -> Iterator[Item]:
+    failures: list[OSError] = []
     empty = True
-    for path in images.find(folder):
+    for path in images.find(folder, on_error=failures.append):
         empty = False
         yield Picture(path, path)
-    if empty:
+    for failure in failures:
+        yield Unusable(failure.filename, explained(failure.filename, failure))
+    if empty and not failures:
         yield Unusable(
             folder, ImageFormatError(f"{folder}: a folder without pictures: name a picture, or a folder of them")
         )

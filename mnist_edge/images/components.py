@@ -61,19 +61,29 @@ def label(mask: NDArray[np.bool_]) -> Components:
     edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     rows, starts = np.nonzero(edges == 1)
     ends = np.nonzero(edges == -1)[1]
-    roots = _unite(len(rows), *_touching_runs(rows, starts, ends, width))
+    roots = unite(len(rows), *_touching_runs(rows, starts, ends, width))
     _, numbers = np.unique(roots, return_inverse=True)
     count = int(numbers.max()) + 1 if len(rows) else 0
     labels = np.full((height, width), -1, dtype=np.int32)
     labels[mask] = np.repeat(numbers, ends - starts)
-    boxes = np.empty((count, 4), dtype=np.int64)
-    boxes[:, :2] = max(height, width)
-    boxes[:, 2:] = 0
+    return Components(labels, boxes_around(count, numbers, rows, starts, ends))
+
+
+def boxes_around(
+    count: int,
+    numbers: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """The boxes of `count` groups of runs, int64 [count, 4]: each run [r] with its group's number, row and columns."""
+    boxes = np.zeros((count, 4), dtype=np.int64)
+    boxes[:, :2] = np.iinfo(np.int64).max
     np.minimum.at(boxes[:, 0], numbers, starts)
     np.minimum.at(boxes[:, 1], numbers, rows)
     np.maximum.at(boxes[:, 2], numbers, ends)
     np.maximum.at(boxes[:, 3], numbers, rows + 1)
-    return Components(labels, boxes)
+    return boxes
 
 
 def _touching_runs(
@@ -90,7 +100,8 @@ def _touching_runs(
     return upper, np.repeat(first, counts) + offset
 
 
-def _unite(count: int, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+def unite(count: int, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The least member of each one's group, int64 [count], where the pairs `one` [p] and `other` [p] share groups."""
     parents = np.arange(count)
     while True:
         low = np.minimum(parents[one], parents[other])

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
@@ -21,11 +21,9 @@ SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".
 MAX_PIXELS: Final = 64_000_000
 """Larger pictures are refused before they are decoded; a 48-megapixel photograph passes."""
 
-DEEP: Final = 65535
-"""The largest value of 16 bits."""
-
-SHALLOW: Final = 0.25
-"""A 16-bit picture that uses less of its range than this is stretched: 12-bit cameras and scanners store such files."""
+DEPTHS: Final = (8, 10, 12, 14, 16)
+"""Bits that the values of a deep picture may have: cameras and scanners store those of 12 in files of 16. White is the
+largest value of the least depth that holds them all, so that the noise of a blank picture stays as faint as it is."""
 
 HIDDEN: Final = 0.25
 """Transparent pictures lie on white, unless that leaves less contrast than this share of what black would give."""
@@ -39,15 +37,28 @@ SAMPLES: Final = 4096
 _ORIENTATION: Final = 0x0112
 
 
-def find(folder: str | os.PathLike[str]) -> Iterator[str]:
-    """The paths of all image files below a folder, hidden ones left out, each folder's in the order of their names."""
-    with os.scandir(folder) as listing:
-        entries = sorted((entry for entry in listing if not entry.name.startswith(".")), key=lambda entry: entry.name)
+def find(folder: str | os.PathLike[str], on_error: Callable[[OSError], object] | None = None) -> Iterator[str]:
+    """The paths of all image files below a folder, hidden ones left out, each folder's in the order of their names.
+
+    Args:
+        folder: where to look.
+        on_error: called with the error of each folder that cannot be listed, after which it is passed over; None
+            raises the error, as OSError.
+    """
+    try:
+        with os.scandir(folder) as listing:
+            shown = [entry for entry in listing if not entry.name.startswith(".")]
+    except OSError as error:
+        if on_error is None:
+            raise
+        on_error(error)
+        return
+    entries = sorted(shown, key=lambda entry: entry.name)
     for entry in entries:
         if os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file():  # noqa: PTH122  # many names
             yield os.fspath(entry)
         elif entry.is_dir(follow_symlinks=False):
-            yield from find(entry)
+            yield from find(entry, on_error)
 
 
 def decode(source: str | os.PathLike[str] | BinaryIO) -> NDArray[np.uint8]:
@@ -71,6 +82,8 @@ def decode(source: str | os.PathLike[str] | BinaryIO) -> NDArray[np.uint8]:
         raise ImageNotFoundError(f"{name}: no such file: check the path") from error
     except IsADirectoryError as error:
         raise ImageFormatError(f"{name}: is a folder: name a picture in it") from error
+    except UnicodeDecodeError as error:
+        raise ImageFormatError(f"{name}: opened as text: open the file in binary mode") from error
     except (OSError, ValueError) as error:
         raise ImageFormatError(f"{name}: cannot be read ({error}): check the path") from error
     if not isinstance(data, bytes):
@@ -155,16 +168,14 @@ def _from_deep(values: NDArray[Any], mode: str, name: str) -> NDArray[np.uint8]:
     # Pillow itself clips what is beyond 8 bits.
     if values.size == 0:
         return np.zeros(values.shape, dtype=np.uint8)
+    whites = [2**bits - 1 for bits in DEPTHS]
+    if mode == "F":
+        whites.insert(0, 1)
     low, high = float(values.min()), float(values.max())
-    if not (low >= 0 and high <= DEEP):
-        raise ImageFormatError(f"{name}: {mode} pixels beyond 0…{DEEP}: save it with 8 or 16 bits a channel")
-    if mode == "F" and high <= 1:
-        low, high = 0.0, 1.0
-    elif not mode.startswith("I;16") and high <= WHITE:
-        low, high = 0.0, WHITE
-    elif high - low >= SHALLOW * DEEP:
-        low, high = 0.0, DEEP
-    return ((values.astype(np.float32) - low) * (WHITE / max(high - low, 1))).round().astype(np.uint8)
+    if not (low >= 0 and high <= whites[-1]):
+        raise ImageFormatError(f"{name}: {mode} pixels beyond 0…{whites[-1]}: save it with 8 or 16 bits a channel")
+    white = next(white for white in whites if high <= white)
+    return (values.astype(np.float32) * (WHITE / white)).round().astype(np.uint8)
 
 
 def _from_transparent(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:

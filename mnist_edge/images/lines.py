@@ -16,7 +16,7 @@ from mnist_edge.errors import ImageFormatError
 from mnist_edge.images.arrays import shrink, smooth
 from mnist_edge.images.cleaning import Mask, outlines, without_lines
 from mnist_edge.images.components import box as box_of
-from mnist_edge.images.components import label
+from mnist_edge.images.components import boxes_around, label, unite
 from mnist_edge.images.framing import alone, enlarged, place
 from mnist_edge.images.ink import Ink, find_ink
 
@@ -49,6 +49,9 @@ BESIDE: Final = 0.12
 
 SPECK: Final = 0.04
 """Of the usual digit's ink: a component with less is dirt."""
+
+MOST: Final = 2000
+"""Marks of a digit's size in a picture, beyond which it is refused: a texture, or dirt all over."""
 
 MANY: Final = 300
 """With more components outlines are not looked for: it is dirt that there is so much of."""
@@ -103,7 +106,7 @@ def find_digits(pixels: NDArray[np.uint8]) -> list[Found]:
         The digits in reading order: line by line, from left to right. Empty where nothing stands out.
 
     Raises:
-        ImageFormatError: the picture is empty.
+        ImageFormatError: the picture is empty, or has more than `MOST` marks that could be digits.
     """
     if pixels.size == 0:
         raise ImageFormatError(f"a picture of {pixels.shape[1]}×{pixels.shape[0]} pixels is empty: give another")
@@ -129,7 +132,15 @@ def _numbered_strokes(ink: Ink) -> Numbers:
         sums[framing] = 0
     large = sums >= FAINT * sums.max()
     usual, usual_ink = float(np.percentile(found.heights[large], 75)), float(np.median(sums[large]))
-    strokes = np.append(_merged(found.boxes, sums >= SPECK * usual_ink, usual), -1)[found.labels]
+    marks = np.flatnonzero(sums >= SPECK * usual_ink)
+    if len(marks) > MOST:
+        raise ImageFormatError(
+            f"the picture has {len(marks):,} marks that could be digits, more than {MOST:,}: crop it to the digits"
+        )
+    numbers = np.full(len(found) + 1, -1)  # a label of -1 finds the last
+    numbers[marks] = _merged(found.boxes[marks], usual)
+    strokes = numbers[found.labels]
+    fresh = len(marks)
     waiting = list(_boxes(strokes).items())
     while waiting:
         number, (left, top, right, bottom) = waiting.pop()
@@ -138,9 +149,9 @@ def _numbered_strokes(ink: Ink) -> Numbers:
         if bottom - top < LOWEST * usual or ink.values[top:bottom, left:right][own].sum() < FAINT * usual_ink:
             part[own] = -1
         elif (path := _cut(own, usual)) is not None:
-            fresh = int(strokes.max()) + 1
             part[own & (np.arange(right - left) >= path[:, None])] = fresh
             waiting += [(one, _shifted(box_of(part == one), left, top)) for one in (number, fresh)]
+            fresh += 1
     return strokes
 
 
@@ -151,24 +162,22 @@ def _stroke_width(mask: Mask) -> float:
     return 2 * float(mask.sum()) / max(np.pi / 4 * steps, 1)
 
 
-def _merged(boxes: NDArray[np.int64], wanted: NDArray[np.bool_], usual: float) -> NDArray[np.int64]:
-    """A number for every component, shared by the pieces of a digit; −1 for specks."""
-    numbers = np.where(wanted, np.arange(len(boxes)), -1)
-    chosen = [int(index) for index in np.flatnonzero(wanted)]
-    for one in chosen:
-        for other in chosen:
-            if one < other and numbers[one] != numbers[other] and _are_pieces(boxes[one], boxes[other], usual):
-                numbers[numbers == numbers[other]] = numbers[one]
-    return numbers
+def _merged(boxes: NDArray[np.int64], usual: float) -> NDArray[np.int64]:
+    """A number for every mark, below that of marks, shared by the pieces of a digit: int64 [n] of boxes [n, 4]."""
+    partners = [one + 1 + np.flatnonzero(_are_pieces(box, boxes[one + 1 :], usual)) for one, box in enumerate(boxes)]
+    ones = np.repeat(np.arange(len(boxes)), [len(others) for others in partners])
+    return unite(len(boxes), ones, np.concatenate(partners))
 
 
-def _are_pieces(one: NDArray[np.int64], other: NDArray[np.int64], usual: float) -> bool:
-    overlap = min(one[2], other[2]) - max(one[0], other[0])
-    gap = max(one[1], other[1]) - min(one[3], other[3])
-    if gap > GAP * usual or max(one[3], other[3]) - min(one[1], other[1]) > TALL * usual:
-        return False
-    low = min(one[3] - one[1], other[3] - other[1]) < SHORT * usual
-    return bool(overlap >= OVERLAP * min(one[2] - one[0], other[2] - other[0]) or (low and -overlap < BESIDE * usual))
+def _are_pieces(one: NDArray[np.int64], others: NDArray[np.int64], usual: float) -> NDArray[np.bool_]:
+    """Which of the others [n, 4] belong to one digit with the one [4]: bool [n]."""
+    left, top, right, bottom = others.T
+    overlap = np.minimum(right, one[2]) - np.maximum(left, one[0])
+    gap = np.maximum(top, one[1]) - np.minimum(bottom, one[3])
+    near = (gap <= GAP * usual) & (np.maximum(bottom, one[3]) - np.minimum(top, one[1]) <= TALL * usual)
+    low = np.minimum(bottom - top, one[3] - one[1]) < SHORT * usual
+    above = overlap >= OVERLAP * np.minimum(right - left, one[2] - one[0])
+    return np.asarray(near & (above | (low & (-overlap < BESIDE * usual))))
 
 
 def _cut(mask: Mask, usual: float) -> NDArray[np.int64] | None:
@@ -214,7 +223,13 @@ def _path_of_least_ink(mask: Mask, expected: float, reach: float) -> NDArray[np.
 
 
 def _boxes(strokes: Numbers) -> dict[int, Box]:
-    return {int(number): box_of(strokes == number) for number in np.unique(strokes[strokes >= 0])}
+    rows, columns = np.nonzero(strokes >= 0)
+    numbers, inverse = np.unique(strokes[rows, columns], return_inverse=True)
+    boxes = boxes_around(len(numbers), inverse, rows, columns, columns + 1).tolist()
+    return {
+        number: (left, top, right, bottom)
+        for number, (left, top, right, bottom) in zip(numbers.tolist(), boxes, strict=True)
+    }
 
 
 def _shifted(box: Box, x: int, y: int) -> Box:

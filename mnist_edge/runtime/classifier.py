@@ -95,13 +95,13 @@ class Classifier:
             image: a path, a binary file object, a Pillow image, or a uint8 array [height, width]. It is framed as the
                 training images were; a picture that already is stays as it is.
             min_probability: a less probable class is not named.
-            max_novelty: nor is the class of a picture that is more novel, where the file can tell.
+            max_novelty: nor is the class of a picture that is more novel.
 
         Raises:
             ImageNotFoundError: no file at that path.
             ImageFormatError: it cannot be decoded, or is an array of another shape.
             ImageTypeError: neither of the above kinds.
-            UsageError: a limit is not within 0…1.
+            UsageError: a limit is not within 0…1, or `max_novelty` is set where the file is not calibrated.
         """
         return self.answers(self.see(image)[None], min_probability=min_probability, max_novelty=max_novelty)[0]
 
@@ -127,10 +127,10 @@ class Classifier:
 
         Raises:
             ImageTypeError: `images` is a single picture, or nothing that can be gone through.
-            UsageError: a limit is not within 0…1.
+            UsageError: a limit is not within 0…1, or `max_novelty` is set where the file is not calibrated.
         """
         require_several(images)
-        _require_limits(min_probability, max_novelty)
+        self._require_limits(min_probability, max_novelty)
         return self._predict_each(iter(images), min_probability, max_novelty)
 
     def read(self, image: object, *, min_probability: float = 0.0, max_novelty: float = 1.0) -> Reading:
@@ -139,11 +139,11 @@ class Classifier:
         Args:
             image: a picture of any kind that `predict` takes; what it can hold is told in `mnist_edge.images.lines`.
             min_probability: less probable classes are not named.
-            max_novelty: nor are those of more novel digits, where the file can tell.
+            max_novelty: nor are those of more novel digits.
 
         Raises:
             InputError: as `predict` does.
-            UsageError: a limit is not within 0…1, or the model's images were not cropped to their ink.
+            UsageError: as `predict` does, or the model's images were not cropped to their ink.
         """
         if self.contract.framing is not Framing.MNIST:
             raise UsageError("this model was trained on whole pictures, not on what is cropped to its ink: use predict")
@@ -165,12 +165,22 @@ class Classifier:
         Raises:
             ImageTypeError: the values are not integers.
             ImageFormatError: another shape than `logits` takes, or values outside 0…255.
-            UsageError: a limit is not within 0…1.
+            UsageError: a limit is not within 0…1, or `max_novelty` is set where the file is not calibrated.
         """
-        _require_limits(min_probability, max_novelty)
+        self._require_limits(min_probability, max_novelty)
         batch = as_batch(images)
-        inked = [bool(image.any()) for image in batch]
+        inked = [_has_ink(image) for image in batch]
         return list(self._predictions(self._run(batch), inked, min_probability, max_novelty))
+
+    def _require_limits(self, min_probability: float, max_novelty: float) -> None:
+        for name, limit in (("min_probability", min_probability), ("max_novelty", max_novelty)):
+            if isinstance(limit, bool) or not isinstance(limit, Real) or not 0 <= limit <= 1:
+                raise UsageError(f"{name} must be within 0…1, not {limit!r}")
+        if max_novelty < 1 and self.contract.calibration is None:
+            raise UsageError(
+                "this model is not calibrated and cannot tell how novel a picture is: leave out max_novelty, or train "
+                "with images held out"
+            )
 
     def _predict_each(
         self, images: Iterator[object], min_probability: float, max_novelty: float
@@ -217,7 +227,7 @@ class Classifier:
         min_probability: float,
         max_novelty: float,
     ) -> Iterator[Prediction | InputError]:
-        inked = [bool(image.any()) for image in framed if not isinstance(image, InputError)]
+        inked = [_has_ink(image) for image in framed if not isinstance(image, InputError)]
         predictions = self._predictions(logits, inked, min_probability, max_novelty)
         yield from (image if isinstance(image, InputError) else next(predictions) for image in framed)
 
@@ -240,7 +250,5 @@ class Classifier:
             )
 
 
-def _require_limits(min_probability: float, max_novelty: float) -> None:
-    for name, limit in (("min_probability", min_probability), ("max_novelty", max_novelty)):
-        if isinstance(limit, bool) or not isinstance(limit, Real) or not 0 <= limit <= 1:
-            raise UsageError(f"{name} must be within 0…1, not {limit!r}")
+def _has_ink(image: NDArray[np.integer[Any]]) -> bool:
+    return bool(image.min() != image.max())

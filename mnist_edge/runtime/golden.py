@@ -5,6 +5,7 @@ With them a device can prove, offline and without torch, that its own onnxruntim
 
 import base64
 import binascii
+import math
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -43,13 +44,19 @@ class Golden:
         """Read what `as_dict` wrote; raises ModelFormatError where it is something else."""
         try:
             count = int(data["count"])
-            return cls(
+            golden = cls(
                 images=_unpack(data["images"], "u1").reshape(count, 1, HEIGHT, WIDTH),
                 logits=_unpack(data["logits"], "<f4").reshape(count, classes).astype(np.float32),
                 tolerance=float(data["tolerance"]),
             )
-        except (KeyError, TypeError, ValueError, zlib.error, binascii.Error) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, zlib.error, binascii.Error) as error:
             raise ModelFormatError(f"the model's golden vectors cannot be read ({error!r}): export it again") from error
+        if not len(golden.images) or not 0 < golden.tolerance < math.inf:
+            raise ModelFormatError(
+                f"the model's golden vectors prove nothing ({len(golden.images)} with a tolerance of "
+                f"{golden.tolerance}): export it again"
+            )
+        return golden
 
 
 def _pack(array: NDArray[Any]) -> str:

@@ -65,6 +65,11 @@ def open_model(source: str | os.PathLike[str] | None = None, *, threads: int | N
         data = bundle.read_file(path, "give a bundle, an .onnx file or the name of a pretrained model")
         return load(data, str(path), threads=threads)
     manifest = bundle.read_manifest(path)
+    if bundle.Format.ONNX.file_name not in manifest["files"]:
+        raise ModelNotFoundError(
+            f"{path}: was exported without {bundle.Format.ONNX.file_name}: name one of its files, or "
+            f"{bundle.reexport(path)}"
+        )
     model = load(bundle.read_verified(path, bundle.Format.ONNX.file_name, manifest), str(path), threads=threads)
     # The manifest's contract is what all files share; a calibration is a file's own.
     if replace(model.contract, calibration=None).as_dict() != manifest["contract"]:

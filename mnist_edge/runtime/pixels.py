@@ -1,7 +1,7 @@
 """What callers may hand to a `Classifier`: batches of raw pixels, and single pictures of any kind."""
 
 import os
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +12,11 @@ from mnist_edge.errors import ImageFormatError, ImageTypeError
 
 if TYPE_CHECKING:
     from PIL import Image
+
+_CHANNELS: Final = (3, 4)
+"""Of a colour picture's last axis: a stack of grey pictures so narrow is no stack of digits."""
+
+_GREY: Final = "turn colour into grey first, or give PIL.Image.fromarray(picture)"
 
 
 def grey_values(image: object) -> NDArray[np.uint8]:
@@ -27,9 +32,7 @@ def grey_values(image: object) -> NDArray[np.uint8]:
     """
     if isinstance(image, np.ndarray):
         if image.ndim != 2:
-            raise ImageFormatError(
-                f"a picture is a grey array [height, width], not {image.shape}: for a batch [N, 1, 28, 28] use logits"
-            )
+            raise ImageFormatError(f"a picture is a grey array [height, width], not {image.shape}: {_advice(image)}")
         _require_pixels(image)
         return image.astype(np.uint8, copy=False)
     if isinstance(image, (str, os.PathLike)) or hasattr(image, "read"):
@@ -43,6 +46,8 @@ def grey_values(image: object) -> NDArray[np.uint8]:
 
 def require_several(images: object) -> None:
     """Raise ImageTypeError where a single picture was given, or nothing that can be gone through."""
+    if isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[-1] in _CHANNELS:
+        raise ImageTypeError(f"several pictures are expected, not one of shape {images.shape}: {_GREY}")
     single = isinstance(images, (str, bytes, os.PathLike)) or hasattr(images, "read") or hasattr(images, "getbands")
     single = single or (isinstance(images, np.ndarray) and images.ndim == 2)
     if single or not hasattr(images, "__iter__"):
@@ -69,7 +74,7 @@ def as_batch(images: ArrayLike) -> NDArray[np.integer[Any]]:
             _require_numbers(array)
         raise ImageFormatError(
             f"images have shape {array.shape}, expected (N, {HEIGHT}, {WIDTH}) or (N, 1, {HEIGHT}, {WIDTH}): "
-            f"{_shape_advice(array.shape)}"
+            f"{_advice(array)}"
         )
     _require_pixels(array)
     return array
@@ -103,15 +108,23 @@ def _require_numbers(array: NDArray[Any]) -> None:
         raise ImageTypeError(f"images have type {array.dtype}, expected an array of uint8 0…255")
 
 
-def _shape_advice(shape: tuple[int, ...]) -> str:
-    match shape:
+def _advice(array: NDArray[Any]) -> str:
+    """What to do with an array whose shape is not the one expected."""
+    match array.shape:
         case (28, 28):
-            return "for a single image pass images[None], or use predict"
+            advice = "for a single image pass images[None], or use predict"
+        case (_, 28, 28) | (_, 1, 28, 28):
+            advice = "for a batch use logits, or predict_many"
         case (_, 28, 28, 1):
-            return "move the channel: images[..., 0]"
+            advice = "move the channel: images[..., 0]"
         case (_, 784):
-            return f"unflatten: images.reshape(-1, {HEIGHT}, {WIDTH})"
-        case (_, 3 | 4, 28, 28) | (_, 28, 28, 3 | 4):
-            return "turn colour into grey first"
+            advice = f"unflatten: images.reshape(-1, {HEIGHT}, {WIDTH})"
+        case (_, 3 | 4, _, _) | (_, _, _, 3 | 4) | (_, _, 3 | 4):
+            advice = _GREY
+        case (_, _):
+            advice = "use predict for a picture of another size"
+        case (_, _, _):
+            advice = "use predict_many for pictures of another size"
         case _:
-            return "use predict for pictures of another size"
+            advice = "a picture has two axes, height and width"
+    return advice

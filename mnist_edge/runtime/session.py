@@ -6,10 +6,11 @@ Nothing else in the runtime imports onnxruntime.
 import ctypes
 import operator
 import os
+import reprlib
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, SupportsIndex, cast
 
 from numpy.typing import NDArray
 
@@ -21,7 +22,7 @@ import onnxruntime as ort
 import onnxruntime.capi.onnxruntime_pybind11_state as ort_errors
 
 from mnist_edge.errors import ModelFormatError, UsageError
-from mnist_edge.runtime.threads import usable_cpus
+from mnist_edge.runtime.limits import usable_cpus
 
 THREADS_VARIABLE: Final = "MNIST_EDGE_THREADS"
 
@@ -151,20 +152,22 @@ def providers() -> list[str]:
 
 def checked_threads(threads: object, name: str = "threads") -> int:
     """The number itself; raises UsageError where a pool cannot have that size."""
-    if (
-        isinstance(threads, bool)
-        or not hasattr(threads, "__index__")
-        or not 1 <= operator.index(threads) <= MAX_THREADS
-    ):
-        raise UsageError(f"{name} must be a whole number within 1…{MAX_THREADS}, not {threads!r}")
-    return operator.index(threads)
+    try:
+        number = 0 if isinstance(threads, bool) else operator.index(cast("SupportsIndex", threads))
+    except TypeError:  # arrays of several numbers have an __index__ that fails
+        number = 0
+    if not 1 <= number <= MAX_THREADS:
+        raise UsageError(f"{name} must be a whole number within 1…{MAX_THREADS}, not {reprlib.repr(threads)}")
+    return number
 
 
 def default_threads() -> int:
     """``MNIST_EDGE_THREADS``, or as many threads as this process may really use, at most `MAX_DEFAULT_THREADS`.
 
-    onnxruntime itself counts the host's cores; see `mnist_edge.runtime.threads` for what is counted here.
+    onnxruntime itself counts the host's cores; see `mnist_edge.runtime.limits` for what is counted here.
     """
     if asked := os.environ.get(THREADS_VARIABLE):
-        return checked_threads(int(asked) if asked.isdecimal() else asked, THREADS_VARIABLE)
+        # A number of thousands of digits is more than int takes.
+        number = int(asked) if asked.isdecimal() and len(asked) <= len(str(MAX_THREADS)) else asked
+        return checked_threads(number, THREADS_VARIABLE)
     return min(usable_cpus(), MAX_DEFAULT_THREADS)

@@ -1,5 +1,6 @@
 """Probabilities, novelty and the right to say none."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -90,6 +91,16 @@ def test_novel_pictures_are_not_named(classifier, expected):
     limit = float(np.median(familiar))
     limited = classifier.predict_many(digits, max_novelty=limit)
     assert [prediction.label is None for prediction in limited] == [novelty > limit for novelty in familiar]
+
+
+def test_what_cannot_tell_novelty_takes_no_limit_of_it(bundle_dir, expected, monkeypatch):
+    classifier = Classifier(bundle_dir)
+    model = classifier._model
+    uncalibrated = dataclasses.replace(model, contract=dataclasses.replace(model.contract, calibration=None))
+    monkeypatch.setattr(classifier, "_model", uncalibrated)
+    assert classifier.predict(expected["images"][0]).novelty is None
+    with pytest.raises(UsageError, match="not calibrated"):
+        classifier.predict(expected["images"][0], max_novelty=0.99)
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,8 @@ ZEROS = np.zeros((2, 28, 28), np.uint8)
         (np.zeros((2, 28, 28, 1), np.uint8), ImageFormatError, "images[..., 0]"),
         (np.zeros((2, 3, 28, 28), np.uint8), ImageFormatError, "grey"),
         (np.zeros((2, 28, 28, 3), np.uint8), ImageFormatError, "grey"),
-        (np.zeros((2, 32, 32), np.uint8), ImageFormatError, "predict"),
+        (np.zeros((2, 32, 32), np.uint8), ImageFormatError, "use predict_many"),
+        (np.zeros((32, 32), np.uint8), ImageFormatError, "use predict for"),
         (np.zeros((2, 27, 28), np.uint8), ImageFormatError, "(2, 27, 28)"),
         (np.zeros((1, 1, 1, 28, 28), np.uint8), ImageFormatError, "(N, 28, 28)"),
         (np.uint8(3), ImageFormatError, "shape ()"),
@@ -191,8 +192,10 @@ def test_a_larger_picture_of_a_digit_is_framed(classifier, expected, sure, scale
         (Image.new("L", (0, 5)), ImageFormatError, "empty"),
         (Image.fromarray(np.full((30, 30), 1e9, np.float32)), ImageFormatError, "8 or 16 bits"),
         (np.zeros((0, 5), np.uint8), ImageFormatError, "empty"),
-        (np.zeros((28, 28, 3), np.uint8), ImageFormatError, "grey"),
+        (io.TextIOWrapper(io.BytesIO(_png(np.zeros((9, 9), np.uint8)))), ImageFormatError, "binary mode"),
+        (np.zeros((40, 30, 3), np.uint8), ImageFormatError, "turn colour into grey"),
         (np.zeros((1, 28, 28), np.uint8), ImageFormatError, "use logits"),
+        (np.zeros((2, 40, 30), np.uint8), ImageFormatError, "use predict_many"),
         (np.zeros((28, 28)), ImageTypeError, "uint8"),
         (7, ImageTypeError, "int"),
         (None, ImageTypeError, "NoneType"),
@@ -241,6 +244,15 @@ def test_modes_of_pillow(classifier, expected, sure, mode, scale):
 def test_one_path_is_not_several_pictures(classifier):
     with pytest.raises(ImageTypeError, match="use predict"):
         classifier.predict_many("photo.png")
+    with pytest.raises(ImageTypeError, match="turn colour into grey"):
+        classifier.predict_many(np.zeros((40, 30, 3), np.uint8))
+
+
+@pytest.mark.parametrize("value", [0, 1, 200, 255])
+def test_what_is_alike_all_over_has_no_class(classifier, value):
+    image = np.full((28, 28), value, np.uint8)
+    assert classifier.answers(image[None])[0].label is None
+    assert classifier.predict(image).label is None
 
 
 @pytest.mark.parametrize("model", [3, b"cnn", ["a"]])
@@ -260,7 +272,7 @@ def test_threads_of_numpy(bundle_dir):
     Classifier(bundle_dir, threads=np.int64(1))
 
 
-@pytest.mark.parametrize("threads", [0, -1, 1.5, "2", True, 10**10])
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "2", True, 10**10, np.array([1, 2])], ids=str)
 def test_impossible_threads(bundle_dir, threads):
     with pytest.raises(UsageError, match="threads"):
         Classifier(bundle_dir, threads=threads)

@@ -11,7 +11,7 @@ import pytest
 
 from mnist_edge.cli import doctor
 from mnist_edge.cli.doctor import State
-from mnist_edge.runtime import threads
+from mnist_edge.runtime import limits
 from tests.helpers import run_cli
 
 CLEAN = {"MNIST_EDGE_DATA": "", "MNIST_EDGE_THREADS": ""}
@@ -211,17 +211,13 @@ def test_processors(monkeypatch, tmp_path, cpuinfo, features, state):
 @pytest.mark.parametrize(
     ("quota", "memory", "shown"),
     [
-        (1.5, "536870912\n", ("1.50 cores", "0.5 GB (cgroup)")),
-        (None, "max\n", ("none found", "none found")),
-        (None, "", ("none found", "none found")),
+        (1.5, 536_870_912, ("1.50 cores", "0.5 GB (cgroup)")),
         (None, None, ("none found", "none found")),
     ],
 )
-def test_limits_of_a_container(monkeypatch, tmp_path, quota, memory, shown):
-    monkeypatch.setattr(threads, "cpu_quota", lambda: quota)
-    if memory is not None:
-        (tmp_path / "memory.max").write_text(memory)
-    monkeypatch.setattr(doctor, "_CGROUP", tmp_path)
+def test_limits_of_a_container(monkeypatch, quota, memory, shown):
+    monkeypatch.setattr(limits, "cpu_quota", lambda: quota)
+    monkeypatch.setattr(limits, "memory_limit", lambda: memory)
     found = {(finding.topic, finding.name): finding.value for finding in doctor.examine(Path("nowhere"))}
     assert (found["threads", "cgroup quota"], found["memory", "limit"]) == shown
 

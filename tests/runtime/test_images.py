@@ -79,10 +79,20 @@ def test_16_bits_are_scaled(low, high):
     np.testing.assert_allclose(images.decode(encoded(Image.fromarray(values))), values / 257, atol=1)
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 4095), (0, 255), (900, 1100), (30000, 30100)])
-def test_16_bits_of_which_few_are_used_are_stretched(low, high):
-    decoded = images.decode(encoded(Image.fromarray(np.where(ell(), low, high).astype(np.uint16)), "TIFF"))
-    np.testing.assert_array_equal(decoded, np.where(ell(), 0, 255))
+@pytest.mark.parametrize(
+    ("low", "high", "white"), [(0, 4095, 4095), (0, 255, 255), (300, 900, 1023), (900, 1100, 4095), (9, 40000, 65535)]
+)
+def test_white_of_a_16_bit_picture_is_that_of_the_bits_it_uses(low, high, white):
+    values = np.where(ell(), low, high).astype(np.uint16)
+    decoded = images.decode(encoded(Image.fromarray(values), "TIFF"))
+    np.testing.assert_array_equal(decoded, (values * (255 / white)).round())
+
+
+@pytest.mark.parametrize("level", [0, 30_000, 65_500])
+def test_the_noise_of_a_blank_16_bit_picture_is_no_ink(level):
+    noise = np.random.default_rng(seed=0).integers(0, 8, (60, 60))
+    decoded = images.decode(encoded(Image.fromarray((level + noise).astype(np.uint16)), "TIFF"))
+    assert not images.frame(decoded, Framing.MNIST).any()
 
 
 def test_floats_within_0_and_1_are_shares_of_white():
@@ -350,6 +360,21 @@ def test_touching_neighbours_are_cut():
     mask = row(30, 30, 30, gap=20)
     mask[38:41, 20:130] = True
     assert len(find_digits(dark_on_light(mask))) >= 2
+
+
+def test_a_picture_full_of_marks_is_refused():
+    page = np.full((800, 1600), 255, np.uint8)
+    page[::8, ::8] = page[1::8, ::8] = 0
+    with pytest.raises(ImageFormatError, match=r"20,000 marks that could be digits, more than 2,000: crop it"):
+        find_digits(page)
+
+
+def test_specks_around_digits_are_passed_over():
+    page = dark_on_light(np.tile(row(24, 20, 26), (4, 4)))
+    page[4::16, 3::9] = 20
+    found = find_digits(page)
+    assert len(found) == 48
+    assert {digit.line for digit in found} == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize("value", [0, 255])

@@ -127,7 +127,7 @@ def edit(change):
         (edit(lambda m: m["contract"].update(labels=["a"])), "two or more different names"),
         (edit(lambda m: m["contract"]["normalization"].update(std=0)), "impossible"),
         (edit(lambda m: m["provenance"].pop("seed")), "'seed'"),
-        (edit(lambda m: m["files"].pop("model.onnx")), "lists no model.onnx"),
+        (edit(lambda m: m["files"].pop("model.onnx")), "was exported without model.onnx"),
     ],
 )
 def test_a_bad_manifest_is_refused(bundle_copy, change, words):
@@ -160,6 +160,10 @@ def test_manifest_and_file_must_agree_on_the_labels(bundle_copy):
         (CONTRACT_KEY.encode(), b"mnist_edge.contrakt", "incomplete"),
         (GOLDEN_KEY.encode(), b"mnist_edge.goldem", "incomplete"),
         (b'"count":12', b'"count":11', "golden"),
+        (b'"count":12', b'"count": 0', "golden"),
+        (b'"count":12', b'"count":[]', "golden"),
+        (b'"count":12,"images":"', b'"count":1e999,"ima":"', "golden"),
+        (b'"tolerance":0.0001}', b'"tolerance": 1e999}', "a tolerance of inf"),
         (b"\x12\x01N", b"\x12\x01M", "its contract says"),  # the batch axis
     ],
 )

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import gzip
 import io
 import json
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mnist_edge.cli import inputs
 from tests.helpers import fails, run_cli
 
 pty = pytest.importorskip("pty", reason="a terminal to look at")
@@ -525,6 +527,46 @@ def test_a_name_with_a_line_end_stays_on_one_line(bundle_dir, expected, tmp_path
     result = predict("two\nlines.png", model=bundle_dir, cwd=tmp_path)
     assert result.stdout.decode().splitlines()[0].startswith("'two\\nlines.png'\t")
     assert len(result.stdout.decode().splitlines()) == 1
+
+
+def test_json_where_stdout_lacks_letters(bundle_dir, expected, tmp_path):
+    name = "größe\udcff.png"
+    Image.fromarray(expected["images"][0]).save(tmp_path / name)
+    for encoding in ("ascii", "latin-1", "utf-8"):
+        result = run_cli(
+            "predict", name, "--json", "--model", bundle_dir, cwd=tmp_path, PYTHONIOENCODING=encoding, PYTHONUTF8="0"
+        )
+        assert json.loads(result.stdout.decode("ascii" if encoding != "utf-8" else "utf-8"))["image"] == name, encoding
+
+
+def test_a_folder_that_cannot_be_listed_does_not_stop_the_rest(folder, monkeypatch):
+    def scandir(path):
+        if os.fspath(path).endswith("deep"):
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return real(path)
+
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", scandir)
+    *found, last = inputs.expand([str(folder / "digits")])
+    assert [Path(item.name).name for item in found] == ["z.PNG", "a.png", "b.png", "y.png"]
+    assert isinstance(last, inputs.Unusable)
+    assert last.name.endswith("deep")
+    assert "Permission denied" in str(last.error)
+
+
+def test_stdin_is_named_once(bundle_dir, folder, answers):
+    picture = (folder / "digits" / "b.png").read_bytes()
+    result = predict("-", "-", "--json", model=bundle_dir, stdin=picture)
+    first, second = json_lines(result, code=2)
+    assert first["label"] == answers[0][0]
+    assert "name it once" in second["error"]
+
+
+def test_pillow_does_not_warn_on_the_command_line(bundle_dir, tmp_path):
+    Image.new("L", (9500, 9500)).save(tmp_path / "huge.png")
+    result = predict("huge.png", model=bundle_dir, cwd=tmp_path)
+    fails(result, 3, "huge.png", "scale the picture down")
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_closed_streams(bundle_dir, expected, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mnist_edge.errors import UsageError
-from mnist_edge.runtime import session, threads
+from mnist_edge.runtime import limits, session
 from tests.helpers import run_python
 
 
@@ -16,7 +16,7 @@ from tests.helpers import run_python
 def many_cores(monkeypatch, tmp_path):
     """A machine of 64 cores on which nothing is known of cgroups."""
     monkeypatch.delenv(session.THREADS_VARIABLE, raising=False)
-    monkeypatch.setattr(threads, "PROCESS", tmp_path / "proc")
+    monkeypatch.setattr(limits, "PROCESS", tmp_path / "proc")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
 
 
@@ -141,12 +141,30 @@ MACHINES = {
 @pytest.mark.parametrize(("groups", "mounts", "files", "quota"), MACHINES.values(), ids=MACHINES)
 def test_the_quota_is_found(machine, groups, mounts, files, quota):
     machine(groups, mounts, files)
-    assert threads.cpu_quota() == quota
+    assert limits.cpu_quota() == quota
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({"cg/a/memory.max": "512000000\n", "cg/memory.max": "max\n"}, 512_000_000),
+        ({"cg/a/memory.max": "512000000\n", "cg/memory.max": "256000000\n"}, 256_000_000),
+        ({"cg/memory/m/memory.limit_in_bytes": "128000000\n"}, 128_000_000),
+        ({"cg/memory/m/memory.limit_in_bytes": "9223372036854771712\n"}, None),
+        ({"cg/a/memory.max": "lots\n"}, None),
+        ({"cg/a/memory.max": ""}, None),
+        ({"cg/a/memory.max": "9" * 5000}, None),
+        ({}, None),
+    ],
+)
+def test_the_limit_of_memory_is_found(machine, files, limit):
+    machine("5:memory:/m\n0::/a\n", V1_MEMORY + V2, files)
+    assert limits.memory_limit() == limit
 
 
 def test_without_proc_there_is_no_quota():
-    assert threads.cpu_quota() is None
-    assert threads.usable_cpus() == 64
+    assert limits.cpu_quota() is None
+    assert limits.usable_cpus() == 64
 
 
 @pytest.mark.parametrize(
@@ -163,22 +181,22 @@ def test_without_proc_there_is_no_quota():
 def test_affinity_and_quota_both_limit(machine, monkeypatch, affinity, cpu_max, usable):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(affinity)), raising=False)
     machine("0::/a\n", V2, {"cg/a/cpu.max": cpu_max})
-    assert threads.usable_cpus() == usable
+    assert limits.usable_cpus() == usable
     assert session.default_threads() == min(usable, session.MAX_DEFAULT_THREADS)
 
 
 def test_where_there_is_no_affinity_the_cores_are_counted(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
-    assert threads.usable_cpus() == 3
+    assert limits.usable_cpus() == 3
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert threads.usable_cpus() == 1
+    assert limits.usable_cpus() == 1
 
 
 def test_threads_from_the_environment(monkeypatch):
     monkeypatch.setenv(session.THREADS_VARIABLE, "7")
     assert session.default_threads() == 7
-    for wrong in ("0", "-1", "many", "1.5", "99999999999"):
+    for wrong in ("0", "-1", "many", "1.5", "99999999999", "9" * 5000):
         monkeypatch.setenv(session.THREADS_VARIABLE, wrong)
         with pytest.raises(UsageError, match=session.THREADS_VARIABLE):
             session.default_threads()
@@ -189,7 +207,7 @@ import os, sys
 import numpy as np
 from mnist_edge.runtime.classifier import Classifier
 from mnist_edge.runtime.session import default_threads
-from mnist_edge.runtime.threads import cpu_quota
+from mnist_edge.runtime.limits import cpu_quota
 count = lambda: len(os.listdir("/proc/self/task"))
 before = count()
 classifier = Classifier(sys.argv[1], threads=int(sys.argv[2]) if len(sys.argv) > 2 else None)
@@ -219,9 +237,9 @@ def test_the_count_of_threads_can_be_another(bundle_dir):
 @pytest.fixture
 def real_group(monkeypatch):
     """A group of the kernel's own that may use one processor; skips where none can be made."""
-    monkeypatch.setattr(threads, "PROCESS", Path("/proc/self"))
-    roots = [(mount.point, "cgroup") for mount in threads._mounts("cgroup", "cpu")]
-    roots += [(mount.point, "cgroup2") for mount in threads._mounts("cgroup2", "")]
+    monkeypatch.setattr(limits, "PROCESS", Path("/proc/self"))
+    roots = [(mount.point, "cgroup") for mount in limits._mounts("cgroup", "cpu")]
+    roots += [(mount.point, "cgroup2") for mount in limits._mounts("cgroup2", "")]
     for root, kind in roots:
         group = root / f"mnist-edge-test-{uuid.uuid4().hex}"
         try:

@@ -1,10 +1,11 @@
-"""How many processors this process may really use: those of its affinity mask, and what its cgroups grant.
+"""What this process may really use: processors by its affinity mask, and what its cgroups grant it, of memory too.
 
 onnxruntime counts the host's cores, so a container that may use one core gets a pool for all of them. The kernel grants
 processor time by quota: so many microseconds a period, to a group and all groups within it. Version 2 of the interface
 (cgroups(7), Documentation/admin-guide/cgroup-v2.rst) keeps both numbers in ``cpu.max``, version 1
 (scheduler/sched-bwc.rst) in ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us``; a machine may have both, each with its own
-groups. What cannot be read or understood counts as no limit: a pool of a wrong size is slow, never wrong.
+groups. Memory is bounded in the same way, by ``memory.max`` or ``memory.limit_in_bytes``. What cannot be read or
+understood counts as no limit: a pool of a wrong size is slow, never wrong.
 """
 
 import os
@@ -16,6 +17,9 @@ from typing import Final
 
 PROCESS: Final = Path("/proc/self")
 """Where the kernel says which groups this process is in, and where their folders are mounted."""
+
+_ENDLESS: Final = 2**60
+"""Version 1 writes no limit as about 2**63, rounded to its pages."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,14 @@ def cpu_quota() -> float | None:
     quotas = [_quota_v2(folder) for folder in _folders("cgroup2", "")]
     quotas += [_quota_v1(folder) for folder in _folders("cgroup", "cpu")]
     return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def memory_limit() -> int | None:
+    """Bytes of memory that this process's cgroups grant it, the smallest as for `cpu_quota`; None without a limit."""
+    files = [folder / "memory.max" for folder in _folders("cgroup2", "")]
+    files += [folder / "memory.limit_in_bytes" for folder in _folders("cgroup", "memory")]
+    limits = [_bytes(_words(file)) for file in files]
+    return min((limit for limit in limits if limit is not None and limit < _ENDLESS), default=None)
 
 
 def _folders(kind: str, controller: str) -> Iterator[Path]:
@@ -103,6 +115,14 @@ def _ratio(words: list[str]) -> float | None:
         return quota / period if quota > 0 and period > 0 else None
     except (ValueError, OverflowError):
         return None
+
+
+def _bytes(words: list[str]) -> int | None:
+    try:
+        (number,) = map(int, words)
+    except ValueError:  # "max"
+        return None
+    return number
 
 
 def _words(path: Path) -> list[str]:
