@@ -3,10 +3,10 @@
     python scripts/compare_int8.py BUNDLE [BUNDLE ...]
 
 For each bundle: float32; onnxruntime's quantize_dynamic (everything, and linear layers only), convolution weights
-behind DequantizeLinear, our int8-dynamic; then onnxruntime's quantize_static and our int8-static, also with the eighth
-bit of the weights, which processors without VNNI cannot add up. Size, accuracy, answers that differ from float32's, how
-far logits are from float32's and how far they move with the batch, and the median time of one image and of 64 on one
-thread.
+behind DequantizeLinear, our int8-dynamic; then onnxruntime's quantize_static and our int8-static, also with every
+weight rounded to the nearest step, and with the eighth bit, which processors without VNNI cannot add up. Size,
+accuracy, answers that differ from float32's, how far logits are from float32's and how far they move with the batch,
+and the median time of one image and of 64 on one thread.
 """
 
 import logging
@@ -22,7 +22,7 @@ import onnx
 from onnx import ModelProto, helper
 
 from mnist_edge.contract import INPUT_NAME
-from mnist_edge.export import examples, int8_dynamic, int8_static
+from mnist_edge.export import examples, int8_dynamic, int8_static, rounding
 from mnist_edge.export import onnx as float32
 from mnist_edge.export.parity import in_batches
 from mnist_edge.runtime.session import Session
@@ -44,6 +44,8 @@ def variants(folder: Path, data: datasets.Dataset) -> Iterator[tuple[str, ModelP
     images = examples.choose(trained, data).training
     yield "quantize_static", quantized_statically_by_onnxruntime(exact, images)
     yield "int8-static (ours)", int8_static.quantize(exact, images)
+    with mock.patch.object(rounding, "SWEEPS", 0):
+        yield "int8-static, nearest steps", int8_static.quantize(exact, images)
     with mock.patch.object(int8_static, "WEIGHT_LIMIT", 127):
         yield "int8-static, 8-bit weights", int8_static.quantize(exact, images)
 

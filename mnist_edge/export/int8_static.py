@@ -8,7 +8,7 @@ onnxruntime fuses into integer ones. Every choice was measured (``scripts/compar
   on bytes. The scale's upper end is the largest activation among the calibration images.
 * Weights have a scale for each output channel and seven bits, -63…63. Processors without VNNI add two products of an
   unsigned and a signed byte in 16 bits and saturate; 2 · 255 · 63 is below 2¹⁵, so that every processor gets the same
-  sums.
+  sums. They are rounded up or down as it serves the sums (`rounding`), which makes good for the eighth bit.
 * A convolution's bias stays as it was trained; onnxruntime (since 1.22 at the latest) rounds it to the sums' own step.
   The last layer's is stored so, for there it does not.
 * The last layer returns float32 from 32-bit sums. (onnxruntime's own ``quantize_static`` rounds the logits themselves
@@ -23,11 +23,11 @@ from typing import Any, Final
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from mnist_edge.contract import INPUT_NAME, OPSET
 from mnist_edge.errors import ModelFormatError, ParityError
-from mnist_edge.export import metadata, parity
+from mnist_edge.export import metadata, parity, rounding
 from mnist_edge.export import onnx as float32
 from mnist_edge.export.examples import Examples, tolerant
 from mnist_edge.runtime.session import Session
@@ -42,6 +42,12 @@ ACTIVATION_LIMIT: Final = 255
 
 WEIGHT_LIMIT: Final = 63
 """Quantized weights lie within -63…63."""
+
+ROUNDED_BY: Final = 1000
+"""About so many of the images decide how weights are rounded; all of them find the largest activations."""
+
+CHUNK: Final = 1000
+"""Images at a time, whose activations are in memory together."""
 
 
 def convert(trained: Trained, examples: Examples) -> bytes:
@@ -63,6 +69,7 @@ def quantize(model: ModelProto, images: NDArray[np.uint8]) -> ModelProto:
     """
     nodes = list(model.graph.node)
     largest = _largest_activations(model, images)
+    few = images[:: max(1, len(images) // ROUNDED_BY)]
     constants = float32.initializers(model)
     graph = _Graph()
     value, scale, layer = INPUT_NAME, np.float32(1), 0
@@ -72,7 +79,9 @@ def quantize(model: ModelProto, images: NDArray[np.uint8]) -> ModelProto:
                 value = graph.dequantize(value, scale)
             case "Conv" | "Gemm":
                 weight, bias = (constants[name] for name in node.input[1:])
-                value = graph.layer(node, value, scale, weight, bias, layer)
+                (given,) = _values(graph.part(model, value), [value], few)
+                (meant,) = _values(model, [node.input[0]], few)
+                value = graph.layer(node, value, scale, weight, bias, layer, given, meant)
                 layer += 1
                 activation = _activation_after(nodes[position + 1 :])
                 if activation is not None:
@@ -91,27 +100,33 @@ def quantize(model: ModelProto, images: NDArray[np.uint8]) -> ModelProto:
 
 
 def check_weights(data: bytes, name: str, trained: Trained) -> None:
-    """Every stored weight must be the trained one, or be rounded to the finest step there is. Raises ParityError."""
+    """Every stored weight must be the trained one, or next to it in the finest steps there are. Raises ParityError."""
     stored = float32.initializers(onnx.load_from_string(data))
-    peak: NDArray[Any] = np.zeros(0)
     for index, (key, exact) in enumerate(float32.weights(trained).items()):
-        quantized, scale = (f"{letter}{index // 2}" for letter in (("w", "s"), ("b", "t"))[index % 2])
+        is_right = _is_weight if exact.ndim > 1 else _is_bias
         try:
-            value = stored[quantized]
-            if value.dtype == np.float32:
-                right = np.array_equal(value, exact)
-            else:
-                step = stored[scale].astype(np.float64)
-                if exact.ndim > 1:
-                    peak = np.abs(exact).reshape(len(exact), -1).max(axis=1)
-                # A bias has the step of the sums: a weight's times an activation's, none of which is coarser than the
-                # pixels' 1.
-                step, most = _by_channel(step, exact.ndim), _by_channel(peak, exact.ndim)
-                right = parity.is_quantized(value * step, step, exact, most, WEIGHT_LIMIT)
+            right = is_right(stored, index // 2, exact)
         except (KeyError, ValueError):
             right = False
         if not right:
             raise ParityError(f"{name}: its weight {key} is not the trained one, quantized")
+
+
+def _is_weight(stored: dict[str, NDArray[Any]], layer: int, exact: NDArray[np.float32]) -> bool:
+    step = _by_channel(stored[f"s{layer}"].astype(np.float64), exact.ndim)
+    peak = _by_channel(np.abs(exact).reshape(len(exact), -1).max(axis=1), exact.ndim)
+    return parity.is_quantized(stored[f"w{layer}"] * step, step, exact, peak, WEIGHT_LIMIT, within=1.0)
+
+
+def _is_bias(stored: dict[str, NDArray[Any]], layer: int, exact: NDArray[np.float32]) -> bool:
+    value = stored[f"b{layer}"]
+    if value.dtype == np.float32:
+        return np.array_equal(value, exact)
+    # It has the step of the sums: a weight's times an activation's.
+    step = stored[f"t{layer}"].astype(np.float64)
+    activations = [scale for name, scale in stored.items() if name.startswith("a")]
+    of_sums = any(np.allclose(step, stored[f"s{layer}"] * scale, rtol=1e-6, atol=0) for scale in activations)
+    return of_sums and parity.is_rounded(value * step, step, exact)
 
 
 class _Graph:
@@ -123,13 +138,19 @@ class _Graph:
 
     def finish(self, model: ModelProto) -> ModelProto:
         """The whole as a model with the given one's input, output and opset."""
-        output = model.graph.output[0].name
-        self.nodes[-1].output[0] = output
+        self.nodes[-1].output[0] = model.graph.output[0].name
+        return self._as_model(model, model.graph.output)
+
+    def part(self, model: ModelProto, value: str) -> ModelProto:
+        """What there is so far, as a model that returns one of its values."""
+        return self._as_model(model, [helper.make_tensor_value_info(value, TensorProto.FLOAT, None)])
+
+    def _as_model(self, model: ModelProto, outputs: Sequence[ValueInfoProto]) -> ModelProto:
         graph = helper.make_graph(
             self.nodes,
             model.graph.name,
             model.graph.input,
-            model.graph.output,
+            outputs,
             [numpy_helper.from_array(array, name) for name, array in self.constants.items()],
         )
         return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
@@ -176,11 +197,17 @@ class _Graph:
         weight: NDArray[np.float32],
         bias: NDArray[np.float32],
         number: int,
+        given: NDArray[np.float32],
+        meant: NDArray[np.float32],
     ) -> str:
-        """Append a given Conv or Gemm with its weights in int8, and a Gemm's bias in int32."""
+        """Append a given Conv or Gemm with its weights in int8, and a Gemm's bias in int32.
+
+        The weights are rounded by what the layer is given, and is meant to be given, for training images.
+        """
         peaks = np.abs(weight).reshape(len(weight), -1).max(axis=1)
         step = np.where(peaks > 0, peaks / WEIGHT_LIMIT, 1).astype(np.float32)
-        rounded = np.round(weight / _by_channel(step, weight.ndim)).clip(-WEIGHT_LIMIT, WEIGHT_LIMIT)
+        in_steps = weight / _by_channel(step.astype(np.float64), weight.ndim)
+        rounded = rounding.up_or_down(node, in_steps, WEIGHT_LIMIT, given, meant)
         stored = [self.constant(f"w{number}", rounded, np.int8), self.constant(f"s{number}", step, np.float32)]
         if node.op_type == "Gemm":  # which onnxruntime fuses with a zero point only
             stored.append(self.constant(f"z{number}", np.zeros(len(step)), np.int8))
@@ -228,11 +255,21 @@ def _activation_after(nodes: Sequence[NodeProto]) -> str | None:
 
 def _largest_activations(model: ModelProto, images: NDArray[np.uint8]) -> dict[str, float]:
     """The largest value that each Relu and Sigmoid returns for any of the images; one that never fires has 1."""
+    names = [node.output[0] for node in model.graph.node if node.op_type in ("Relu", "Sigmoid")]
+    chunks = [_values(model, names, images[start : start + CHUNK]) for start in range(0, len(images), CHUNK)]
+    return {
+        name: max(float(array.max()) for array in arrays) or 1.0 for name, *arrays in zip(names, *chunks, strict=True)
+    }
+
+
+def _values(model: ModelProto, names: list[str], images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    """What a model's values of these names are for the images."""
+    if not names:  # of which onnxruntime would return all
+        return []
     watched = ModelProto()
     watched.CopyFrom(model)
-    names = [node.output[0] for node in model.graph.node if node.op_type in ("Relu", "Sigmoid")]
-    if not names:  # of which onnxruntime would return all
-        return {}
-    watched.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
-    values = Session(watched.SerializeToString()).run(names, {INPUT_NAME: images})
-    return {name: float(array.max()) or 1.0 for name, array in zip(names, values, strict=True)}
+    known = {value.name for value in watched.graph.output}
+    watched.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names if name not in known
+    )
+    return Session(watched.SerializeToString()).run(names, {INPUT_NAME: images})

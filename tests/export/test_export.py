@@ -1,5 +1,6 @@
 """Exported files against PyTorch and against ONNX's own reference implementation."""
 
+import copy
 import dataclasses
 import json
 import subprocess
@@ -17,7 +18,7 @@ from mnist_edge import Classifier, bundle
 from mnist_edge.bundle import Format
 from mnist_edge.contract import STANDARDIZED, TO_TENSOR, Normalization
 from mnist_edge.errors import DataFormatError, ModelFormatError, ParityError
-from mnist_edge.export import evaluation, int8_dynamic, int8_static, parity, pipeline
+from mnist_edge.export import evaluation, examples, int8_dynamic, int8_static, parity, pipeline
 from mnist_edge.export import onnx as float32
 from mnist_edge.export.graph import RawPixels, fold
 from mnist_edge.training import checkpoint
@@ -226,19 +227,25 @@ def test_evaluation_of_every_form_is_the_same(exported):
     folder, data, manifest = exported
     results = {
         name: evaluation.evaluate(folder / name, data.labels, data.test)
-        for name in ("", "model.pth", "model.torchscript", "model.onnx", *(form.file_name for form in INT8))
+        for name in ("model.pth", "model.torchscript", "model.onnx", *(form.file_name for form in INT8))
     }
     for name, result in results.items():
         assert result.confusion.sum() == len(data.test)
         assert result.confusion.trace() == result.metrics.correct
         recorded = manifest["files"].get(name, {}).get("parity", manifest["pytorch"])["accuracy"]
         assert result.metrics.accuracy == pytest.approx(recorded, abs=0.002)
-    assert results["model.onnx"].metrics.loss == pytest.approx(results[""].metrics.loss, rel=1e-4)
+    assert results["model.onnx"].metrics.loss == pytest.approx(results["model.pth"].metrics.loss, rel=1e-4)
+
+
+def test_what_is_evaluated_of_a_bundle(bundle_copy):
+    assert evaluation.file_of(bundle_copy) == bundle_copy / "model.onnx"
+    (bundle_copy / "model.onnx").unlink()
+    assert evaluation.file_of(bundle_copy) == bundle_copy / "model.pth"
 
 
 def test_evaluation_wants_the_same_labels(exported):
     folder, data, _ = exported
-    for name in ("", "model.onnx"):
+    for name in ("model.pth", "model.onnx"):
         with pytest.raises(DataFormatError, match="labels"):
             evaluation.evaluate(folder / name, ("a", "b"), data.test)
 
@@ -288,6 +295,24 @@ def test_int8_static_runs_in_integers_throughout(exported, tmp_path):
     assert not {"Conv", "Gemm", "Relu", "MaxPool"} & set(kinds)
     if manifest["provenance"]["architecture"].startswith("cnn"):
         assert not {"QuantizeLinear", "DequantizeLinear", "Cast"} & set(kinds)
+
+
+def test_activations_beyond_the_pixels_range_are_no_defect(exported):
+    """Of a layer whose activations exceed 255 the next one's bias has a step coarser than a weight's."""
+    folder, data, _ = exported
+    trained = checkpoint.load(folder)
+    scaled = copy.deepcopy(trained.model)
+    first, *_, last = (module for module in scaled.modules() if isinstance(module, nn.Conv2d | nn.Linear))
+    with torch.no_grad():
+        first.weight.mul_(1000)
+        last.bias.mul_(1000)
+    large = dataclasses.replace(trained, model=scaled)
+    content = int8_static.convert(large, examples.choose(large, data))
+    int8_static.check_weights(content, "model", large)
+    scales = [
+        array.max() for name, array in float32.initializers(onnx.load_from_string(content)).items() if name[0] == "a"
+    ]
+    assert max(scales) > 1 or trained.architecture is Architecture.SIGMOID_NN
 
 
 def test_a_bias_that_is_not_the_trained_one_is_noticed(bundle_dir):
