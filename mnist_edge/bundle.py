@@ -33,7 +33,7 @@ CHECKPOINT: Final = "checkpoint.pth"
 MANIFEST: Final = "manifest.json"
 
 TRAINING_VERSION: Final = 2
-CHECKPOINT_VERSION: Final = 2
+CHECKPOINT_VERSION: Final = 3
 MANIFEST_VERSION: Final = 2
 
 PROVENANCE: Final = {
@@ -42,7 +42,7 @@ PROVENANCE: Final = {
     "recipe": {"epochs": int},
     "epochs": int,
     "seed": int,
-    "data": {"name": str},
+    "data": {"name": str, "sha256": dict},
     "model_sha256": str,
     "trained_by": dict,
     "exported_by": dict,
@@ -241,6 +241,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         shape |= {"recommended": {"file": str, "not": dict}, "measured": dict}
     require_shape(manifest, shape, folder / MANIFEST, remedy)
     require_shape(manifest["files"], dict.fromkeys(manifest["files"], dict), folder / MANIFEST, remedy)
+    if "recommended" in manifest:
+        timed = {name: {"microseconds": float} for name in manifest["measured"]}
+        require_shape(manifest["measured"], timed, folder / MANIFEST, remedy)
     for name, entry in manifest["files"].items():
         listed: dict[str, Any] = {"sha256": str, "bytes": int}
         if name not in (WEIGHTS, TRAINING):

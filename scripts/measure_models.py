@@ -98,7 +98,7 @@ def print_table(head: list[str], rows: list[list[str]]) -> None:
 
 
 def main(seeds: int, architectures: list[Architecture]) -> None:
-    data = datasets.load()
+    data = datasets.load(datasets.DEFAULT)
     runs = {each: [made(each, seed, data) for seed in range(seeds)] for each in architectures}
     print(
         f"{processor_name()}, {platform.python_implementation()} {platform.python_version()}, torch {torch.__version__}"

@@ -85,9 +85,11 @@ are a few of its test images.
 
 
 def main(models: list[str]) -> None:
-    data = datasets.load()
+    data = datasets.load(datasets.DEFAULT)
     for model in models:
         source = SEEDS / f"{model}-{SEED}"
+        if not is_made(source, RECIPES[Architecture(model)]):
+            sys.exit(f"error: {source}: not finished by the recipe as it now is: run measure_models.py first")
         manifest = bundle.read_manifest(source)
         content = bundle.read_verified(source, FILE, manifest)
         told = ("version", "contract", "provenance", "pytorch")

@@ -64,6 +64,11 @@ def test_the_whole_pipeline(mnist, tmp_path):
     (tmp_path / "lone.onnx").write_bytes((tmp_path / "bundle" / "model.onnx").read_bytes())
     fails(run_cli("evaluate", "lone.onnx", cwd=tmp_path), 2, "was trained on shapes", "name its data with --data")
     assert json.loads(run("evaluate", "lone.onnx", "--data", "shapes", "--json"))["total"] == len(parts["test"])
+    assert evaluation["model"] == "bundle/model.onnx"
+    assert evaluation["temperature"] == 1
+    Image.new("L", (28, 28)).save(tmp_path / "shapes" / "test" / "line" / "more.png")
+    fails(run_cli("evaluate", "bundle", cwd=tmp_path), 3, "not the data that bundle/model.onnx was trained on")
+    (tmp_path / "shapes" / "test" / "line" / "more.png").unlink()
 
     test_folder = tmp_path / "shapes" / "test"
     lines = run("predict", test_folder, "--model", "bundle", "--json").splitlines()
@@ -153,7 +158,7 @@ def test_predict_needs_a_usable_model_and_image(bundle_dir, tmp_path):
         (["info", "nowhere"], 4, "no such bundle"),
         (["info", "file"], 4, "not a model that mnist-edge exported"),
         (["selftest", "nowhere.onnx"], 4, "no such"),
-        (["evaluate", "nowhere"], 4, "no such bundle or file"),
+        (["evaluate", "nowhere"], 4, "no such bundle"),
         (["evaluate", "nowhere.onnx"], 4, "no such"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -281,7 +286,8 @@ def test_ctrl_c_keeps_the_last_finished_epoch(small_idx, tmp_path):
     assert f"holds the model of epoch {len(finished)}; go on with  mnist-edge train --resume" in last
     exported = run_cli("export", tmp_path / "bundle", "--formats", "onnx")
     succeeds(exported)
-    assert f"the training was interrupted after epoch {len(finished)} of 1000" in exported.stderr.decode()
+    told = f"trained for {len(finished)} of 1000 epochs; mnist-edge train --resume --out {tmp_path / 'bundle'}  goes on"
+    assert told in exported.stderr.decode()
     assert f"{len(finished)} of 1000 epochs" in succeeds(run_cli("info", tmp_path / "bundle"))
 
 
@@ -311,7 +317,8 @@ def test_a_closed_pipe_is_no_error(bundle_dir, digits):
 
 def test_without_torch_the_answer_is_a_command(bundle_dir, tmp_path):
     (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
-    for arguments in (["train"], ["export", bundle_dir], ["verify", bundle_dir], ["evaluate", bundle_dir]):
+    evaluate = ["evaluate", bundle_dir / "model.pth", "--data", "mnist"]
+    for arguments in (["train"], ["export", bundle_dir], ["verify", bundle_dir], evaluate):
         result = run_cli(*arguments, cwd=tmp_path, PYTHONPATH=str(tmp_path))
         fails(result, 1, "torch is not installed: run pip install 'mnist-edge[train]'")
 

@@ -114,7 +114,7 @@ def test_the_auroc_by_hand():
 
 
 def test_its_name_stands_for_it_on_the_command_line():
-    for command in ("info", "selftest"):
+    for command in ("info", "selftest", "evaluate"):
         result = run_cli(command, "cnn", cwd=Path("/"))
         assert result.returncode == 0, result.stderr
     fails(run_cli("verify", PRETRAINED / "cnn"), 4, "has no PyTorch model to compare with", "selftest")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mnist_edge.training.recipes import Architecture
+from mnist_edge.training.recipes import RECIPES, Architecture
 from tests.helpers import quick_recipe, run_cli, subset, train
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -36,6 +36,15 @@ def test_the_python_snippets_run(bundle_dir, expected, small, tmp_path):
         assert result.returncode == 0, result.stderr
         printed = re.findall(r"print\(.*\)  # (.*)", snippet)
         assert result.stdout.splitlines() == [line.removesuffix(", float32") for line in printed]
+
+
+def test_the_epochs_that_are_told_are_those_of_the_recipes():
+    for name, recipe in RECIPES.items():
+        rows = re.findall(rf"^\| `{name}`.*", README, re.MULTILINE)
+        trained = next(row for row in rows if "epochs" in row)
+        measured = next(row for row in rows if "±" in row)
+        assert f"{recipe.epochs} epochs" in trained, trained
+        assert measured.endswith(f"| {recipe.epochs} |"), measured
 
 
 def test_every_command_that_is_shown_exists():

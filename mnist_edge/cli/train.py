@@ -14,7 +14,7 @@ from mnist_edge.bundle import ARTIFACTS
 from mnist_edge.cli import INTERRUPTED
 from mnist_edge.cli.display import TrainingProgress, note, print_json, tensorboard
 from mnist_edge.cli.options import Json
-from mnist_edge.errors import UsageError
+from mnist_edge.errors import ModelError, UsageError
 from mnist_edge.extras import require
 from mnist_edge.training.recipes import (
     DEFAULT_LR,
@@ -53,7 +53,10 @@ def train(
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**63 - 1, help="Decides weights, order and distortions.  [default: 0]")
     ] = None,
-    device: Annotated[str, typer.Option(help="Where PyTorch computes: cpu, cuda, mps.")] = "cpu",
+    device: Annotated[
+        str | None,
+        typer.Option(help="Where PyTorch computes: cpu, cuda, mps.  [default: cpu; with --resume where it began]"),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate; its peak with one-cycle.")] = None,
@@ -106,7 +109,7 @@ def train(
     training, dataset = (
         _resumed(folder, model, data, device)
         if resume
-        else _begun(folder, model or Architecture.CNN, given, data, fast=fast, seed=seed or 0, device=device)
+        else _begun(folder, model or Architecture.CNN, given, data, fast=fast, seed=seed or 0, device=device or "cpu")
     )
     _announce(training, dataset)
     _finish(training, dataset, folder, log_dir)
@@ -125,7 +128,9 @@ def _is_finished(folder: Path) -> bool:
     return bundle.read_training(folder)["finished"] is True  # one that diverged is not, and cannot go on either
 
 
-def _resumed(folder: Path, model: Architecture | None, data: str | None, device: str) -> "tuple[Training, Dataset]":
+def _resumed(
+    folder: Path, model: Architecture | None, data: str | None, device: str | None
+) -> "tuple[Training, Dataset]":
     from mnist_edge.training import checkpoint, datasets
     from mnist_edge.training.train import resume
 
@@ -150,10 +155,25 @@ def _begun(
     from mnist_edge.training import datasets
     from mnist_edge.training.train import begin
 
+    _require_nothing_to_resume(folder)
     dataset = datasets.load(data)
     if given.keys().isdisjoint({"epochs", "batch_size", "lr"}):
         recipe = suited(recipe, len(dataset.train))
     return begin(dataset, model, recipe, folder, seed=seed, device=device), dataset
+
+
+def _require_nothing_to_resume(folder: Path) -> None:
+    from mnist_edge.training import checkpoint
+
+    try:
+        finished = checkpoint.load_paused(folder).finished_epochs
+    except ModelError:  # there is none, or none that could go on
+        return
+    if finished:
+        raise UsageError(
+            f"{folder}: holds a training that was interrupted after epoch {finished}: add --resume to go on, name "
+            f"another --out, or delete {folder / bundle.CHECKPOINT}"
+        )
 
 
 def _recipe(model: Architecture, given: dict[str, Any], *, fast: bool) -> Recipe:
@@ -173,6 +193,8 @@ def _announce(training: "Training", data: "Dataset") -> None:
     recipe = training.recipe
     fitted, kept = data.train.hold_out(recipe.held_out)
     kept_aside = f" (and {len(kept):,} kept for calibration)" if len(kept) else ""
+    if recipe.held_out and not len(kept):
+        note(f"too few images to keep one of {recipe.held_out} for calibration: novelty will not be told")
     note(
         f"{training.architecture} on {data.name}: {len(fitted):,} training{kept_aside} and {len(data.test):,} test "
         f"images, {len(data.labels)} classes, {recipe.epochs} epochs of batches of {recipe.batch_size}"

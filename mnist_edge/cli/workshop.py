@@ -13,7 +13,7 @@ from mnist_edge.bundle import Format
 from mnist_edge.cli import complain, exit_code
 from mnist_edge.cli.display import note, print_json, print_outcomes, print_recommendation, print_table
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Json
-from mnist_edge.errors import DataNotFoundError, UsageError
+from mnist_edge.errors import DataFormatError, DataNotFoundError, MnistEdgeError, UsageError
 from mnist_edge.extras import require
 
 if TYPE_CHECKING:
@@ -51,12 +51,19 @@ def export(
     dataset = _data_of(target, data)
     training = bundle.read_training(target)
     if not training["finished"]:
-        note(
-            f"the training was interrupted after epoch {len(training['epochs'])} of {training['recipe']['epochs']}; "
-            f"mnist-edge train --resume --out {target}  goes on"
-        )
+        resumable = (target / bundle.CHECKPOINT).exists()
+        goes_on = f"; mnist-edge train --resume --out {target}  goes on" if resumable else ""
+        note(f"trained for {len(training['epochs'])} of {training['recipe']['epochs']} epochs{goes_on}")
     note(f"comparing with PyTorch on {len(dataset.test):,} images")
-    manifest = pipeline.export(target, dataset, chosen, report)
+    try:
+        manifest = pipeline.export(target, dataset, chosen, report)
+    except MnistEdgeError:
+        passed = [outcome.format for outcome in outcomes if outcome.error is None]
+        if not json:
+            print_outcomes(outcomes)
+        if passed:
+            note(f"nothing is written; for what passed:  mnist-edge export {target} --formats {','.join(passed)}")
+        raise
     if json:
         print_json({"bundle": str(target), **manifest})
         return
@@ -90,19 +97,27 @@ def _data_of(folder: Path, wanted: str | None) -> "Dataset":
         raise DataNotFoundError(f"{error}; if the training's data have moved, name them with --data") from error
 
 
-def _test_data_of(target: Path, wanted: str | None) -> "Dataset":
+def _test_data_of(file: Path, wanted: str | None) -> "Dataset":
     from mnist_edge.runtime.model import open_model
     from mnist_edge.training import datasets, download
 
-    folder = target if target.is_dir() else target.parent
-    if wanted is None and (folder / bundle.TRAINING).is_file():
-        return _data_of(folder, wanted)
-    if wanted is None and (target.suffix == ".onnx" or (target / bundle.MANIFEST).is_file()):
-        name = open_model(target).provenance["data"]["name"]
+    if wanted is not None:
+        return datasets.load(wanted)
+    if (file.parent / bundle.TRAINING).is_file():
+        dataset, recorded = _data_of(file.parent, wanted), bundle.read_training(file.parent)["data"]
+    elif file.suffix == ".onnx":
+        recorded = open_model(file).provenance["data"]
+        name = recorded["name"]
         if name not in download.NAMES:
-            raise UsageError(f"{target}: was trained on {name}, which is not known here: name its data with --data")
-        wanted = None if name == datasets.DEFAULT else name
-    return datasets.load(wanted)
+            raise UsageError(f"{file}: was trained on {name}, which is not known here: name its data with --data")
+        dataset = datasets.load(None if name == datasets.DEFAULT else name)
+    else:
+        return datasets.load()
+    if dataset.digests != recorded["sha256"]:
+        raise DataFormatError(
+            f"{dataset.source}: not the data that {file} was trained on: name what to judge it on with --data"
+        )
+    return dataset
 
 
 def verify(target: Bundle = DEFAULT_BUNDLE, data: Data = None, json: Json = False) -> None:
@@ -138,21 +153,27 @@ def verify(target: Bundle = DEFAULT_BUNDLE, data: Data = None, json: Json = Fals
 
 
 def evaluate(
-    target: Annotated[Path, typer.Argument(help="A bundle, its model.pth, or an exported file.")] = DEFAULT_BUNDLE,
+    target: Annotated[
+        Path, typer.Argument(help="A bundle, its model.pth, an exported file, or the name of a pretrained model.")
+    ] = DEFAULT_BUNDLE,
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Judge any form of a model on a test set: loss, accuracy, calibration, confusion, figures of every class."""
-    from mnist_edge.export.evaluation import evaluate as run
+    """Judge any form of a model on a test set: loss, accuracy, calibration, confusion, figures of every class.
 
-    dataset = _test_data_of(target, data)
-    result = run(target, dataset.labels, dataset.test)
+    Of a bundle it is model.onnx, which predict takes, or before the export model.pth.
+    """
+    from mnist_edge.export import evaluation
+
+    file = evaluation.file_of(target)
+    dataset = _test_data_of(file, data)
+    result = evaluation.evaluate(file, dataset.labels, dataset.test)
     if json:
-        print_json({"model": str(target), "data": dataset.name, **result.as_dict()})
+        print_json({"model": str(file), "data": dataset.name, **result.as_dict()})
         return
     figures = result.metrics
     print(
-        f"{target} on {dataset.name}: loss {figures.loss:.4f}, accuracy {figures.correct}/{figures.total} "
+        f"{file} on {dataset.name}: loss {figures.loss:.4f}, accuracy {figures.correct}/{figures.total} "
         f"({100 * figures.accuracy:.2f} %)"
     )
     print(f"calibration error {100 * result.calibration_error:.2f} % at temperature {result.temperature:g}\n")

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from mnist_edge import bundle
 from mnist_edge.bundle import Format
-from mnist_edge.errors import DataFormatError, ModelFormatError, ModelNotFoundError
+from mnist_edge.errors import DataFormatError, ModelFormatError
 from mnist_edge.extras import require
 from mnist_edge.runtime.answers import softmax
+from mnist_edge.runtime.model import locate
 from mnist_edge.training import metrics
 from mnist_edge.training.datasets import Split
 from mnist_edge.training.metrics import Metrics
@@ -66,11 +67,24 @@ class Evaluation:
         }
 
 
+def file_of(target: Path) -> Path:
+    """The file that stands for a bundle or a pretrained model, ``model.onnx`` or else ``model.pth``; a file is its own.
+
+    Raises:
+        ModelNotFoundError: there is no such bundle, file or pretrained model.
+    """
+    found = locate(target)
+    if not found.is_dir():
+        return found
+    exported = found / Format.ONNX.file_name
+    return exported if exported.is_file() else found / bundle.WEIGHTS
+
+
 def evaluate(target: Path, labels: tuple[str, ...], test: Split) -> Evaluation:
     """Judge one form of a model.
 
     Args:
-        target: a bundle or its ``model.pth`` (the PyTorch model), its ``model.torchscript``, or any ``.onnx`` file.
+        target: a bundle's ``model.pth`` (the PyTorch model), its ``model.torchscript``, or any ``.onnx`` file.
         labels: what the classes of `test` are called; the model must call them the same.
         test: what to judge it on.
 
@@ -79,10 +93,6 @@ def evaluate(target: Path, labels: tuple[str, ...], test: Split) -> Evaluation:
         ModelError: no usable model there.
         MissingExtraError: that form of it needs torch, which is not installed.
     """
-    if target.is_dir() and not (target / bundle.WEIGHTS).is_file():
-        target = target / Format.ONNX.file_name  # the half of a bundle that devices have
-    if not target.exists():
-        raise ModelNotFoundError(f"{target}: no such bundle or file: check the path")
     if target.suffix == ".onnx":
         own, logits, temperature = _by_onnxruntime(target, test)
     else:
@@ -117,7 +127,7 @@ def _by_torch(target: Path, test: Split) -> tuple[tuple[str, ...], NDArray[np.fl
     from mnist_edge.training import checkpoint
     from mnist_edge.training.loop import EVALUATION_BATCH
 
-    folder = target if target.is_dir() else target.parent
+    folder = target.parent
     trained = checkpoint.load(folder)
     temperature = 1.0
     if target.name == Format.TORCHSCRIPT.file_name:
@@ -125,7 +135,7 @@ def _by_torch(target: Path, test: Split) -> tuple[tuple[str, ...], NDArray[np.fl
         data = bundle.read_verified(folder, target.name, manifest)
         temperature = (manifest["files"][target.name]["calibration"] or {"temperature": temperature})["temperature"]
         (run,) = torchscript.variants(data, str(target)).values()
-    elif target.is_dir() or target.name == bundle.WEIGHTS:
+    elif target.name == bundle.WEIGHTS:
         run = parity.run_module(RawPixels(trained.model, trained.contract.normalization).eval())
     else:
         raise ModelFormatError(f"{target}: give a bundle, its {bundle.WEIGHTS}, or an exported file")

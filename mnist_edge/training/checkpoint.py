@@ -48,8 +48,13 @@ class Paused:
     digests: dict[str, str]
     """The data's own."""
 
+    device: str
+    """Where it was computed."""
+
     state: dict[str, Any]
     """For `Training.load_state_dict`."""
+
+    finished_epochs: int
 
 
 def save(folder: Path, training: Training, data: Dataset) -> None:
@@ -118,6 +123,7 @@ def _checkpoint(training: Training, data: Dataset) -> bytes:
             "seed": training.seed,
             "source": data.source,
             "digests": data.digests,
+            "device": training.device,
             "state": training.state_dict(),
         }
     )
@@ -144,7 +150,9 @@ def load_paused(folder: Path) -> Paused:
             seed=saved["seed"],
             source=saved["source"],
             digests=saved["digests"],
+            device=saved["device"],
             state=saved["state"],
+            finished_epochs=len(saved["state"]["epochs"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFormatError(f"{path}: malformed ({error!r}): {remedy}") from error

@@ -215,7 +215,7 @@ def _split_off_test(raw: RawSplit, names: tuple[str, ...] | None) -> tuple[RawSp
 
 
 def _set_aside(labels: NDArray[np.integer], every: int) -> NDArray[np.bool_]:
-    """Which images make one of so many: of each class at least one, in `RUNS` runs or fewer.
+    """Which images make one of so many: of each class at least one that has two, in `RUNS` runs or fewer.
 
     Data sets list what belongs together one after the other; MNIST's training images follow its writers. Runs keep it
     together.
@@ -226,7 +226,7 @@ def _set_aside(labels: NDArray[np.integer], every: int) -> NDArray[np.bool_]:
         runs = min(RUNS, max(1, len(members) // every))
         parts = np.arange(len(members)) * runs * every // len(members)
         chosen = members[parts % every == every - 1]
-        aside[chosen if len(chosen) else members[-1]] = True
+        aside[chosen if len(chosen) or len(members) == 1 else members[-1]] = True
     return aside
 
 

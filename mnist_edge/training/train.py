@@ -32,11 +32,11 @@ def begin(
     return training
 
 
-def resume(data: Dataset, paused: checkpoint.Paused, out: Path, *, device: str = "cpu") -> Training:
+def resume(data: Dataset, paused: checkpoint.Paused, out: Path, *, device: str | None = None) -> Training:
     """A training that was interrupted, as it was after its last finished epoch; for `finish`.
 
     On the machine on which it began it ends with the very weights that it would have had without the interruption.
-    `paused` is what `checkpoint.load_paused` read in `out`.
+    `paused` is what `checkpoint.load_paused` read in `out`; `device` is another than the one that it began on.
 
     Raises:
         DataFormatError: the data are not those that the training began with.
@@ -47,7 +47,7 @@ def resume(data: Dataset, paused: checkpoint.Paused, out: Path, *, device: str =
         raise DataFormatError(
             f"{data.name}: not the data that the training in {out} began with: give the same data with --data"
         )
-    training = Training(data, paused.architecture, paused.recipe, seed=paused.seed, device=device)
+    training = Training(data, paused.architecture, paused.recipe, seed=paused.seed, device=device or paused.device)
     try:
         training.load_state_dict(paused.state)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:

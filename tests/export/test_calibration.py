@@ -98,6 +98,13 @@ def test_nothing_is_kept_where_none_is_wanted_or_little_is_there(mnist, every, i
     assert (len(train), len(kept)) == (images, 0)
 
 
+def test_the_only_image_of_a_class_is_trained_on():
+    labels = np.array([0] * 6_000 + [1], np.uint8)
+    train, kept = Split(np.arange(len(labels)), labels).hold_out(12)
+    assert len(kept) == 500
+    assert train.labels[-1] == 1
+
+
 def test_the_training_does_not_see_what_is_kept(mnist):
     data = subset(mnist, train=6_000, test=100)
     images = data.train.images.copy()

@@ -411,12 +411,12 @@ PLANTED = {
     "a better accuracy in the manifest": (
         lambda f: edit_manifest(f, lambda m: m["pytorch"].update(accuracy=0.9999)),
         4,
-        "accuracy is recorded as 99.99 %",
+        "PyTorch's accuracy is recorded as 0.9999",
     ),
     "a better accuracy of a file in the manifest": (
         lambda f: edit_manifest(f, lambda m: m["files"]["model.onnx"]["parity"].update(accuracy=0.9999)),
         4,
-        "model.onnx's accuracy is recorded as 99.99 %",
+        "model.onnx's accuracy is recorded as 0.9999",
     ),
     "a slightly better accuracy of a file in the manifest": (
         lambda f: edit_manifest(f, lambda m: m["files"]["model.onnx"]["parity"].update(accuracy=_better(m))),
@@ -426,12 +426,32 @@ PLANTED = {
     "another agreement of a file in the manifest": (
         lambda f: edit_manifest(f, lambda m: m["files"]["model.onnx"]["parity"].update(agreement=0.9)),
         4,
-        "model.onnx's agreement is recorded as 90.00 %, measured 100.00 %",
+        "model.onnx's agreement is recorded as 0.9, measured 1",
     ),
     "a difference beyond its limit in the manifest": (
         lambda f: edit_manifest(f, lambda m: m["files"]["model.onnx"]["parity"].update(max_abs_diff=2e-4)),
         4,
-        "model.onnx's largest difference is recorded as beyond its limit",
+        "model.onnx's max_abs_diff is recorded as 0.0002, measured",
+    ),
+    "a smaller difference than measured in the manifest": (
+        lambda f: edit_manifest(f, lambda m: m["files"]["model.int8-static.onnx"]["parity"].update(max_abs_diff=0.0)),
+        4,
+        "model.int8-static.onnx's max_abs_diff is recorded as 0, measured",
+    ),
+    "other flips in the manifest": (
+        lambda f: edit_manifest(f, lambda m: m["files"]["model.onnx"]["parity"].update(flips=7)),
+        4,
+        "model.onnx's flips is recorded as 7, measured 0",
+    ),
+    "another size in the manifest": (
+        lambda f: edit_manifest(f, lambda m: m["files"]["model.onnx"].update(bytes=1)),
+        4,
+        "model.onnx's bytes is recorded as 1, measured",
+    ),
+    "a file that the manifest does not list": (
+        lambda f: edit_manifest(f, lambda m: m["files"].pop("model.int8-static.onnx")),
+        4,
+        "model.int8-static.onnx: no export vouches for it",
     ),
     "an entry that is none in the manifest": (
         lambda f: edit_manifest(f, lambda m: m["files"].update({"model.onnx": None})),
@@ -510,6 +530,41 @@ def test_an_interrupted_export_leaves_what_was_there(bundle_copy, small, monkeyp
     with pytest.raises(KeyboardInterrupt):
         pipeline.export(bundle_copy, small)
     assert snapshot(bundle_copy) == before
+
+
+def test_a_training_that_goes_on_meanwhile_is_noticed(bundle_copy, small):
+    def train_on(outcome):
+        record = json.loads((bundle_copy / "training.json").read_text())
+        (bundle_copy / "training.json").write_text(json.dumps(record))
+
+    before = (bundle_copy / "manifest.json").read_bytes()
+    with pytest.raises(AlteredModelError, match="changed during the export"):
+        pipeline.export(bundle_copy, small, [Format.ONNX], train_on)
+    assert (bundle_copy / "manifest.json").read_bytes() == before
+
+
+def test_of_a_few_test_images_one_may_be_answered_otherwise_by_int8():
+    found = parity.Parity(0.1, 0.1, 1, 0, 0.97, 0.01, 100, (1,), ("as it is",))
+    parity.judge(found, parity.INT8, "model")
+    for changes in ({"flips": 2}, {"accuracy_drop": 0.02}):
+        with pytest.raises(ParityError):
+            parity.judge(dataclasses.replace(found, **changes), parity.INT8, "model")
+    with pytest.raises(ParityError):
+        parity.judge(found, parity.FLOAT32, "model")
+
+
+def test_a_failed_export_tells_what_passed(bundle_copy, small, small_idx, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "from mnist_edge.export import parity\n"
+        "import dataclasses\n"
+        "parity.INT8 = dataclasses.replace(parity.INT8, max_abs_diff=0.0)\n"
+    )
+    result = run_cli(
+        "export", bundle_copy, "--data", small_idx, "--formats", "onnx,int8-static", PYTHONPATH=str(tmp_path)
+    )
+    fails(result, 1, "model.int8-static.onnx: does not answer as PyTorch does")
+    assert f"for what passed:  mnist-edge export {bundle_copy} --formats onnx\n" in result.stderr.decode()
+    assert [line.split()[-1] for line in result.stdout.decode().splitlines()[1:]] == ["ok", "failed"]
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):

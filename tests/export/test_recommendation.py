@@ -104,3 +104,6 @@ def test_a_manifest_without_a_verdict_is_one_too_but_not_half_a_verdict(bundle_c
     path.write_text(json.dumps(manifest | {"recommended": {"file": 1}}))
     with pytest.raises(ModelFormatError, match="'file' is missing or malformed"):
         bundle.read_manifest(bundle_copy)
+    path.write_text(json.dumps(manifest | {"measured": {"model.onnx": {}}}))
+    with pytest.raises(ModelFormatError, match="'microseconds' is missing or malformed"):
+        bundle.read_manifest(bundle_copy)

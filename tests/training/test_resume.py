@@ -156,7 +156,8 @@ def test_other_data_are_refused(paused, small, tmp_path):
         (lambda path: edit(path, recipe={}), "malformed"),
         (lambda path: edit(path, architecture="cnm"), "malformed"),
         (lambda path: edit(path, architecture="cnn"), "does not fit its recipe"),
-        (lambda path: edit(path, state={"epochs": 1}), "does not fit its recipe"),
+        (lambda path: edit(path, state={"epochs": []}), "does not fit its recipe"),
+        (lambda path: edit(path, state={"epochs": 1}), "malformed"),
     ],
 )
 def test_a_broken_checkpoint_is_refused(paused, change, words):
@@ -166,6 +167,27 @@ def test_a_broken_checkpoint_is_refused(paused, change, words):
 
 def edit(path, **changes):
     torch.save(torch.load(path, weights_only=True) | changes, path)
+
+
+def test_an_interrupted_training_is_not_begun_anew_by_mistake(small, tmp_path):
+    data = datasets.load(write_idx(tmp_path / "data", subset(small, 640, 100)))
+    out = tmp_path / "out"
+    training = begin(data, Architecture.SIMPLE_NN, quick_recipe(Architecture.SIMPLE_NN), out)
+    command = ["train", "--model", "sigmoid-nn", "--epochs", "1", "--data", tmp_path / "data", "--out", out]
+    with pytest.raises(KeyboardInterrupt):
+        finish(training, data, out, on_batch=stop_in(2))
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    fails(run_cli(*command), 2, "interrupted after epoch 1: add --resume")
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    (out / "checkpoint.pth").unlink()
+    assert run_cli(*command).returncode == 0
+    assert checkpoint.load(out).architecture == Architecture.SIGMOID_NN
+
+
+def test_it_goes_on_where_it_was_computed(paused):
+    edit(paused / "checkpoint.pth", device="nowhere")
+    fails(run_cli("train", "--resume", "--out", paused), 2, "device 'nowhere' cannot be used")
+    assert run_cli("train", "--resume", "--out", paused, "--device", "cpu").returncode == 0
 
 
 def test_nothing_to_resume(tmp_path, paused):
