@@ -344,3 +344,5 @@ def test_cnn_by_its_own_recipe_on_a_small_folder(mnist, tmp_path):
     write_images(tmp_path / "digits" / "test", data.test, names=data.labels)
     result = json.loads(succeeds(run_cli("train", "--data", "digits", "--json", cwd=tmp_path)))
     assert result["epochs"][-1]["test"]["accuracy"] > 0.85
+    table = succeeds(run_cli("export", cwd=tmp_path)).splitlines()
+    assert [line.split()[-1] for line in table[1:5]] == ["ok"] * 4

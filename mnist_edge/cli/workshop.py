@@ -59,9 +59,9 @@ def export(
         manifest = pipeline.export(target, dataset, chosen, report)
     except MnistEdgeError:
         passed = [outcome.format for outcome in outcomes if outcome.error is None]
-        if not json:
+        if len(passed) < len(outcomes) and not json:
             print_outcomes(outcomes)
-        if passed:
+        if 0 < len(passed) < len(outcomes):
             note(f"nothing is written; for what passed:  mnist-edge export {target} --formats {','.join(passed)}")
         raise
     if json:

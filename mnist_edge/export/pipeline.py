@@ -163,43 +163,42 @@ def verify(folder: Path, data: Dataset, report: Report = lambda outcome: None) -
     )
     outcomes = []
     for form in Format:
-        path = folder / form.file_name
-        if form not in forms and not path.exists():
-            continue
-        try:
-            if form not in forms:
-                raise ModelFormatError(f"{path}: no export vouches for it: export it again, or delete it")
-            content = bundle.read_verified(folder, form.file_name, manifest)
-            outcome = _prove(form, content, str(path), against)
-            if outcome.error is None:
-                _require_entry(
-                    manifest["files"][form.file_name],
-                    outcome,
-                    data.test,
-                    f"{folder / bundle.MANIFEST}: {form.file_name}",
-                )
-        except MnistEdgeError as error:
-            outcome = Outcome(form, bytes=0, parity=None, calibrated=None, error=error)
-        outcomes.append(outcome)
-        report(outcome)
+        if form in forms or (folder / form.file_name).exists():
+            outcomes.append(_prove_again(form, folder, manifest, against))
+            report(outcomes[-1])
     return outcomes
 
 
-def _require_entry(entry: dict[str, Any], outcome: Outcome, test: Split, name: str) -> None:
-    """Raise ModelFormatError where a manifest's entry, called `name`, has other figures than what was measured."""
-    if outcome.parity is None:
-        return
-    recorded, found = entry["parity"] | {"bytes": entry["bytes"]}, outcome.parity.as_dict() | {"bytes": outcome.bytes}
-    share = _leeway(format_module(outcome.format).TOLERANCE, test)
-    allowed = {
+def _prove_again(form: Format, folder: Path, manifest: dict[str, Any], against: "_Against") -> Outcome:
+    file, name = folder / form.file_name, f"{folder / bundle.MANIFEST}: {form.file_name}"
+    entry = manifest["files"].get(form.file_name)
+    if entry is None:
+        error = ModelFormatError(f"{file}: no export vouches for it: export it again, or delete it")
+        return Outcome(form, bytes=0, parity=None, calibrated=None, error=error)
+    try:
+        outcome = _prove(form, bundle.read_verified(folder, form.file_name, manifest), str(file), against)
+        if outcome.error is None and outcome.parity is not None:
+            recorded, found = (
+                entry["parity"] | {"bytes": entry["bytes"]},
+                outcome.parity.as_dict() | {"bytes": outcome.bytes},
+            )
+            _require_recorded(f"{name}'s", recorded, found, _allowed(form, outcome.parity, against.test))
+            calibration.check_recorded(entry["calibration"], outcome.calibrated, name)
+    except MnistEdgeError as error:
+        return Outcome(form, bytes=0, parity=None, calibrated=None, error=error)
+    return outcome
+
+
+def _allowed(form: Format, measured: Parity, test: Split) -> dict[str, float]:
+    """By how much the figures of a manifest may differ from those that are measured again."""
+    share = _leeway(format_module(form).TOLERANCE, test)
+    return {
         "bytes": 0.0,
         "accuracy": share,
         "agreement": share,
         "flips": share * len(test),
-        "max_abs_diff": parity.FLOAT32.max_abs_diff + found["max_abs_diff"] / 2,
+        "max_abs_diff": parity.FLOAT32.max_abs_diff + measured.max_abs_diff / 2,
     }
-    _require_recorded(f"{name}'s", recorded, found, allowed)
-    calibration.check_recorded(entry["calibration"], outcome.calibrated, name)
 
 
 def _leeway(tolerance: Tolerance, test: Split) -> float:

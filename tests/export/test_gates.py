@@ -560,9 +560,9 @@ def test_a_failed_export_tells_what_passed(bundle_copy, small, small_idx, tmp_pa
         "parity.INT8 = dataclasses.replace(parity.INT8, max_abs_diff=0.0)\n"
     )
     result = run_cli(
-        "export", bundle_copy, "--data", small_idx, "--formats", "onnx,int8-static", PYTHONPATH=str(tmp_path)
+        "export", bundle_copy, "--data", small_idx, "--formats", "onnx,int8-dynamic", PYTHONPATH=str(tmp_path)
     )
-    fails(result, 1, "model.int8-static.onnx: does not answer as PyTorch does")
+    fails(result, 1, "model.int8-dynamic.onnx: does not answer as PyTorch does")
     assert f"for what passed:  mnist-edge export {bundle_copy} --formats onnx\n" in result.stderr.decode()
     assert [line.split()[-1] for line in result.stdout.decode().splitlines()[1:]] == ["ok", "failed"]
 
