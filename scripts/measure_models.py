@@ -68,8 +68,8 @@ def accuracy_row(architecture: Architecture, runs: list[Facts]) -> list[str]:
         f"{len(runs)}",
         mean_and_spread(accuracies),
         f"{min(accuracies):.2f}…{max(accuracies):.2f}",
-        f"{training['recipe']['epochs']}",
         f"{quickest:.1f} s on {'/'.join(map(str, sorted(threads)))} thread(s)",
+        f"{training['recipe']['epochs']}",
     ]
 
 
@@ -104,7 +104,7 @@ def main(seeds: int, architectures: list[Architecture]) -> None:
         f"{processor_name()}, {platform.python_implementation()} {platform.python_version()}, torch {torch.__version__}"
     )
     print_table(
-        ["model", "parameters", "int8-static", "n", "test accuracy", "range", "epochs", "quickest epoch"],
+        ["model", "parameters", "int8-static", "n", "test accuracy", "range", "quickest epoch", "epochs"],
         [accuracy_row(each, runs[each]) for each in architectures],
     )
     print_table(
