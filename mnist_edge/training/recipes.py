@@ -1,4 +1,15 @@
-"""The names of the architectures and the recipe that each is trained by. Free of torch, so that the CLI can read it."""
+"""The names of the architectures and the recipe that each is trained by. Free of torch, so that the CLI can read it.
+
+What parts of the convolutional networks' recipe are worth, by ``scripts/compare_recipes.py`` (there are more variants
+than were run so far): `cnn-nano`, five epochs, judged by training images of writers whom it did not know.
+
+| | errors of 9,978 | loss |
+|---|--:|--:|
+| as it is | 51 (26 + 25) | 0.0197 |
+| no label smoothing | 62 (29 + 33) | 0.0222 |
+| last weights, not averaged | 55 (28 + 27) | 0.0196 |
+| constant learning rate, 0.05 | 65 (26 + 39) | 0.0244 |
+"""
 
 import math
 from dataclasses import dataclass, replace
