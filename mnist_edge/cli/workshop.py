@@ -104,7 +104,7 @@ def _test_data_of(file: Path, wanted: str | None) -> "Dataset":
     if wanted is not None:
         return datasets.load(wanted)
     if (file.parent / bundle.TRAINING).is_file():
-        dataset, recorded = _data_of(file.parent, wanted), bundle.read_training(file.parent)["data"]
+        dataset, recorded = _data_of(file.parent, None), bundle.read_training(file.parent)["data"]
     elif file.suffix == ".onnx":
         recorded = open_model(file).provenance["data"]
         name = recorded["name"]

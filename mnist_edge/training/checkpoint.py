@@ -55,6 +55,7 @@ class Paused:
     """For `Training.load_state_dict`."""
 
     finished_epochs: int
+    """How many of the recipe's epochs it has behind it."""
 
 
 def save(folder: Path, training: Training, data: Dataset) -> None:
