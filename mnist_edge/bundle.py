@@ -1,4 +1,4 @@
-"""A bundle: the folder that the stages hand to each other. Its file names, its manifest, digests, and atomic writes.
+"""A bundle: the folder that the stages hand to each other. Its file names, its records, digests, how it is read.
 
 ========================== ==================================================================
 ``model.pth``              the PyTorch state_dict
@@ -10,15 +10,15 @@
 ========================== ==================================================================
 """
 
-import contextlib
+import errno
 import hashlib
 import json
 import os
-import threading
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Callable, Collection, Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from mnist_edge.contract import DIGEST_KEY, Contract
 from mnist_edge.errors import AlteredModelError, ModelFormatError, ModelNotFoundError
@@ -70,6 +70,13 @@ class Format(StrEnum):
         return self.file_name.endswith(".onnx")
 
 
+EXPORTED: Final = tuple(form.file_name for form in Format)
+"""The names of the exported files."""
+
+FILES: Final = (WEIGHTS, TRAINING, METRICS, CHECKPOINT, MANIFEST, *EXPORTED)
+"""The names of all files of a bundle."""
+
+
 def sha256(data: bytes) -> str:
     """The digest of a file's content, in hex."""
     return hashlib.sha256(data).hexdigest()
@@ -99,7 +106,9 @@ def check_seal(model: bytes, name: str) -> None:
     try:
         start = _seal_start(model)
     except ValueError:
-        raise ModelFormatError(f"{name}: not a model that mnist-edge exported, or cut short: export it again") from None
+        raise ModelFormatError(
+            f"{name}: not a model that mnist-edge exported, or cut short: give one that  mnist-edge export  made"
+        ) from None
     sealed = model[start : start + len(UNSEALED)]
     unsealed = model[:start] + UNSEALED.encode() + model[start + len(UNSEALED) :]
     if sealed != sha256(unsealed).encode():
@@ -110,92 +119,62 @@ def _seal_start(model: bytes) -> int:
     return model.index(_SEAL) + len(_SEAL)
 
 
-class Staging:
-    """Files written beside their names in a folder, then put in place together, or not at all.
-
-    Leaving the context removes what was not committed. An interrupt waits until a commit is through; only a machine
-    that stops between two renames leaves a mixture, and then the digests tell.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._staged: dict[str, Path] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for scratch in self._staged.values():
-            scratch.unlink(missing_ok=True)
-
-    def add(self, name: str, data: bytes) -> Path:
-        """Write the future content of a file beside it; returns where."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        scratch = self._folder / f".{name}.{os.urandom(16).hex()}"
-        self._staged[name] = scratch
-        with scratch.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        return scratch
-
-    def commit(self, remove: Iterable[str] = ()) -> None:
-        """Give every staged file its name, then remove the files that these make obsolete."""
-        with _interrupts_held():
-            for name, scratch in self._staged.items():
-                scratch.replace(self._folder / name)
-            self._staged.clear()
-            for name in remove:
-                (self._folder / name).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    import signal  # only writers need it, and readers start faster without
-
-    if threading.current_thread() is not threading.main_thread():  # only the main one is interrupted
-        yield
-        return
-    received: list[int] = []
-    previous = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if received:
-        raise KeyboardInterrupt
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that, whatever happens, its name holds either the old content or all of the new."""
-    with Staging(path.parent) as staging:
-        staging.add(path.name, data)
-        staging.commit()
-
-
 def as_json(value: object) -> bytes:
     """A value as indented JSON, the way a bundle's files hold it."""
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
+def train_first(folder: Path) -> str:
+    """What to do where nothing was trained yet."""
+    return f"make it:  mnist-edge train --model … --out {folder}"
+
+
+def train_anew(folder: Path) -> str:
+    """What to do where a training, or what it left, is of no use."""
+    return f"train again:  mnist-edge train --overwrite --model … --out {folder}"
+
+
 def retrain(folder: Path) -> str:
-    """What to do about the first half of a bundle."""
-    return f"train again:  mnist-edge train --model … --out {folder}"
+    """What to do about the first half of a bundle: missing, unfinished, or of no use."""
+    if not (folder / TRAINING).exists():
+        if (folder / CHECKPOINT).exists():
+            return f"its training is unfinished: wait for it, or go on:  mnist-edge train --resume --out {folder}"
+        if not any((folder / name).exists() for name in (WEIGHTS, *EXPORTED)):
+            return train_first(folder)
+    return train_anew(folder)
 
 
 def reexport(folder: Path) -> str:
-    """What to do about the second half of a bundle."""
+    """What to do about the second half of a bundle: missing, unfinished, or of no use."""
+    if not (folder / MANIFEST).exists():
+        if not (folder / TRAINING).exists():
+            return retrain(folder)
+        if any((folder / name).exists() for name in EXPORTED):
+            return f"its export is unfinished: wait for it, or export again:  mnist-edge export {folder}"
+        return f"export it:  mnist-edge export {folder}"
     return f"export again:  mnist-edge export {folder}"
 
 
 def read_file(path: Path, remedy: str) -> bytes:
-    """The content of a bundle's file; `remedy` tells what to do when it is not there."""
+    """The content of a bundle's file; `remedy` tells what to do when it is not there, or is no regular file."""
     try:
-        return path.read_bytes()
+        return _read_regular(path)
     except FileNotFoundError as error:
         raise ModelNotFoundError(f"{path}: no such file: {remedy}") from error
     except OSError as error:
         raise ModelNotFoundError(f"{path}: not a file that can be read ({error.strerror}): {remedy}") from error
+
+
+def _read_regular(path: Path) -> bytes:
+    # Without O_NONBLOCK a FIFO to which nobody writes would keep us waiting for ever.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
@@ -241,7 +220,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         shape |= {"recommended": {"file": str, "not": dict}, "measured": dict}
     require_shape(manifest, shape, folder / MANIFEST, remedy)
     require_shape(manifest["files"], dict.fromkeys(manifest["files"], dict), folder / MANIFEST, remedy)
+    _require_known(manifest["files"], (WEIGHTS, TRAINING, *EXPORTED), folder / MANIFEST, remedy)
     if "recommended" in manifest:
+        recommended = manifest["recommended"]
+        named = (recommended["file"], *recommended["not"], *manifest["measured"])
+        _require_known(named, EXPORTED, folder / MANIFEST, remedy)
         timed = {name: {"microseconds": float} for name in manifest["measured"]}
         require_shape(manifest["measured"], timed, folder / MANIFEST, remedy)
     for name, entry in manifest["files"].items():
@@ -270,6 +253,13 @@ def require_first_half(folder: Path, manifest: dict[str, Any]) -> None:
             f"{folder}: has no PyTorch model to compare with: verify the bundle it was made from, or run  "
             f"mnist-edge selftest {folder}"
         )
+
+
+def _require_known(names: Iterable[str], known: Collection[str], path: Path, remedy: str) -> None:
+    # A name from a manifest becomes a path: it must not lead elsewhere.
+    for name in names:
+        if name not in known:
+            raise ModelFormatError(f"{path}: names {name!r:.80}, which is no file of a bundle: {remedy}")
 
 
 def _require_version(value: dict[str, Any], version: int, path: Path, remedy: str) -> None:
@@ -306,3 +296,28 @@ def read_verified(folder: Path, name: str, manifest: dict[str, Any]) -> bytes:
             f"{entry['sha256'][:12]}…): {remedy}"
         )
     return data
+
+
+def read_chosen(folder: Path, choose: Callable[[dict[str, Any]], str]) -> tuple[dict[str, Any], str, bytes]:
+    """A bundle's manifest and one of its files, also where both are exported anew between the two readings.
+
+    Args:
+        folder: the bundle's.
+        choose: given the manifest, names the file.
+
+    Returns:
+        The manifest, the file's name and its content, which is the one that this manifest lists.
+
+    Raises:
+        ModelError: as `read_manifest` and `read_verified` do, and what `choose` raises.
+    """
+    manifest = read_manifest(folder)
+    name = choose(manifest)
+    try:
+        return manifest, name, read_verified(folder, name, manifest)
+    except (AlteredModelError, ModelNotFoundError):
+        renewed = read_manifest(folder)
+        if renewed == manifest:
+            raise
+        name = choose(renewed)
+        return renewed, name, read_verified(folder, name, renewed)

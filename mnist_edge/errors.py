@@ -14,6 +14,8 @@ MnistEdgeError
 │   ├── ModelNotFoundError (FileNotFoundError)
 │   ├── ModelFormatError (ValueError)
 │   └── AlteredModelError (ValueError)
+├── BusyError (BlockingIOError)             somebody else is writing the bundle
+├── ExecutionError (RuntimeError)           an answer could not be computed on this machine
 ├── ParityError (ArithmeticError)           an exported file does not answer as the PyTorch model does
 └── TrainingError (ArithmeticError)         the training diverged
 
@@ -75,6 +77,14 @@ class ModelFormatError(ModelError, ValueError):
 
 class AlteredModelError(ModelError, ValueError):
     """A file is not the one that was trained or exported: its digest differs."""
+
+
+class ExecutionError(MnistEdgeError, RuntimeError):
+    """An answer could not be computed on this machine: too little memory, or onnxruntime failed."""
+
+
+class BusyError(MnistEdgeError, BlockingIOError):
+    """Somebody else is writing the bundle."""
 
 
 class ParityError(MnistEdgeError, ArithmeticError):

@@ -41,10 +41,11 @@ def made(architecture: Architecture, seed: int, data: Dataset) -> Facts:
     if not is_made(folder, recipe):
         paused = checkpoint.load_paused(folder) if (folder / bundle.CHECKPOINT).exists() else None
         if paused is not None and paused.recipe == recipe:
-            training = resume(data, paused, folder)
+            run = resume(data, paused, folder)
         else:
-            training = begin(data, architecture, recipe, folder, seed=seed)
-        finish(training, data, folder)
+            run = begin(data, architecture, recipe, folder, seed=seed, overwrite=True)
+        with run as training:
+            finish(training, data, folder)
     manifest = bundle.read_manifest(folder) if (folder / bundle.MANIFEST).exists() else export(folder, data)
     print(f"{folder}: {100 * manifest['pytorch']['accuracy']:.2f} %", file=sys.stderr, flush=True)
     return bundle.read_training(folder), manifest

@@ -3,6 +3,7 @@
 Heavy modules are imported inside it, so that ``--help`` is quick.
 """
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,11 +12,14 @@ import typer
 
 from mnist_edge import bundle
 from mnist_edge.bundle import ARTIFACTS
-from mnist_edge.cli import INTERRUPTED
+from mnist_edge.cli import INTERRUPTED, TERMINATED, Failed
+from mnist_edge.cli.data import load_data, load_recorded
 from mnist_edge.cli.display import TrainingProgress, note, print_json, tensorboard
 from mnist_edge.cli.options import Json
-from mnist_edge.errors import ModelError, UsageError
+from mnist_edge.errors import UsageError
 from mnist_edge.extras import require
+from mnist_edge.staging import require_free
+from mnist_edge.training.memory import keep_freed
 from mnist_edge.training.recipes import (
     DEFAULT_LR,
     FAST,
@@ -28,6 +32,8 @@ from mnist_edge.training.recipes import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mnist_edge.training.datasets import Dataset
     from mnist_edge.training.loop import Epoch, Training
 
@@ -48,6 +54,10 @@ def train(
     ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the interrupted training in the bundle, with its recipe.")
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace the bundle that is there, once the first epoch is finished."),
     ] = False,
     log_dir: Annotated[Path | None, typer.Option(help="Write every epoch's figures there for TensorBoard.")] = None,
     seed: Annotated[
@@ -97,22 +107,26 @@ def train(
         if value is not None
     }
     folder = ARTIFACTS / (model or Architecture.CNN) if out is None else out
+    require_free(folder)
     if resume:
-        _refuse_beside_resume([*given, *(["seed"] if seed is not None else []), *(["fast"] if fast else [])])
+        beside = {"seed": seed is not None, "fast": fast, "overwrite": overwrite}
+        _refuse_beside_resume([*given, *(name for name, is_given in beside.items() if is_given)])
         if _is_finished(folder):
             note(f"{folder}: its training is finished, there is nothing to resume")
             _report(folder, json)
             return
     require("torch", extra="train")
+    keep_freed()
     if log_dir is not None:
         require("tensorboard", extra="tensorboard")
-    training, dataset = (
-        _resumed(folder, model, data, device)
-        if resume
-        else _begun(folder, model or Architecture.CNN, given, data, fast=fast, seed=seed or 0, device=device or "cpu")
-    )
-    _announce(training, dataset)
-    _finish(training, dataset, folder, log_dir)
+    if resume:
+        run = _resumed(folder, model, data, device)
+    else:
+        model, device = model or Architecture.CNN, device or "cpu"
+        run = _begun(folder, model, given, data, fast=fast, seed=seed or 0, device=device, overwrite=overwrite)
+    with run as (training, dataset):
+        _announce(training, dataset)
+        _finish(training, dataset, folder, log_dir)
     _report(folder, json)
 
 
@@ -128,19 +142,22 @@ def _is_finished(folder: Path) -> bool:
     return bundle.read_training(folder)["finished"] is True  # one that diverged is not, and cannot go on either
 
 
+@contextlib.contextmanager
 def _resumed(
     folder: Path, model: Architecture | None, data: str | None, device: str | None
-) -> "tuple[Training, Dataset]":
-    from mnist_edge.training import checkpoint, datasets
+) -> "Iterator[tuple[Training, Dataset]]":
+    from mnist_edge.training import checkpoint
     from mnist_edge.training.train import resume
 
     paused = checkpoint.load_paused(folder)
     if model not in (None, paused.architecture):
         raise UsageError(f"{folder}: the training to resume is of {paused.architecture}: leave out --model")
-    dataset = datasets.load(data or paused.source)
-    return resume(dataset, paused, folder, device=device), dataset
+    dataset = load_data(data) if data else load_recorded(paused.source)
+    with resume(dataset, paused, folder, device=device) as training:
+        yield training, dataset
 
 
+@contextlib.contextmanager
 def _begun(
     folder: Path,
     model: Architecture,
@@ -150,30 +167,17 @@ def _begun(
     fast: bool,
     seed: int,
     device: str,
-) -> "tuple[Training, Dataset]":
+    overwrite: bool,
+) -> "Iterator[tuple[Training, Dataset]]":
     recipe = _recipe(model, given, fast=fast)
-    from mnist_edge.training import datasets
-    from mnist_edge.training.train import begin
+    from mnist_edge.training.train import begin, check_folder
 
-    _require_nothing_to_resume(folder)
-    dataset = datasets.load(data)
+    check_folder(folder, overwrite=overwrite)
+    dataset = load_data(data)
     if given.keys().isdisjoint({"epochs", "batch_size", "lr"}):
         recipe = suited(recipe, len(dataset.train))
-    return begin(dataset, model, recipe, folder, seed=seed, device=device), dataset
-
-
-def _require_nothing_to_resume(folder: Path) -> None:
-    from mnist_edge.training import checkpoint
-
-    try:
-        finished = checkpoint.load_paused(folder).finished_epochs
-    except ModelError:  # there is none, or none that could go on
-        return
-    if finished:
-        raise UsageError(
-            f"{folder}: holds a training that was interrupted after epoch {finished}: add --resume to go on, name "
-            f"another --out, or delete {folder / bundle.CHECKPOINT}"
-        )
+    with begin(dataset, model, recipe, folder, seed=seed, device=device, overwrite=overwrite) as training:
+        yield training, dataset
 
 
 def _recipe(model: Architecture, given: dict[str, Any], *, fast: bool) -> Recipe:
@@ -204,6 +208,7 @@ def _announce(training: "Training", data: "Dataset") -> None:
 
 
 def _finish(training: "Training", data: "Dataset", folder: Path, log_dir: Path | None) -> None:
+    from mnist_edge.training.chance import is_near_chance
     from mnist_edge.training.train import finish
 
     with (
@@ -217,11 +222,16 @@ def _finish(training: "Training", data: "Dataset", folder: Path, log_dir: Path |
 
         try:
             finish(training, data, folder, on_batch=progress.batch, on_epoch=on_epoch)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit) as stop:  # SystemExit: by SIGTERM
             done = len(training.epochs)
             holds = f"{folder} holds the model of epoch {done}" if done else "no epoch was finished"
-            note(f"interrupted: {holds}; go on with  mnist-edge train --resume --out {folder}")
-            raise typer.Exit(INTERRUPTED) from None
+            told = f"interrupted: {holds}; go on with  mnist-edge train --resume --out {folder}"
+            note(told)
+            raise Failed(told, TERMINATED if isinstance(stop, SystemExit) else INTERRUPTED) from None
+    if is_near_chance(training.epochs[-1].test, data.test.labels):
+        note(
+            "warning: the model is hardly better than guessing: train for more epochs, lower --lr, or check the labels"
+        )
 
 
 def _report(folder: Path, json: bool) -> None:

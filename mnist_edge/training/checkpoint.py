@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from mnist_edge import __version__, bundle
-from mnist_edge.bundle import CHECKPOINT, METRICS, TRAINING, WEIGHTS
+from mnist_edge.bundle import CHECKPOINT, MANIFEST, METRICS, TRAINING, WEIGHTS
 from mnist_edge.contract import Contract, Framing, Normalization, to_json
 from mnist_edge.errors import AlteredModelError, ModelFormatError, ModelNotFoundError
+from mnist_edge.staging import Staging, signals_held
 from mnist_edge.training.datasets import Dataset
 from mnist_edge.training.loop import Training
 from mnist_edge.training.models import build
@@ -57,25 +58,28 @@ class Paused:
     finished_epochs: int
     """How many of the recipe's epochs it has behind it."""
 
+    sha256: str
+    """The checkpoint file's digest."""
+
 
 def save(folder: Path, training: Training, data: Dataset) -> None:
     """Write what a training has come to: the first half of a bundle, and what is needed to go on.
 
     Before the first epoch is finished there is only the latter, and an earlier bundle in the folder stays as it was;
     after the last one only the former. Once there is a new model an earlier training's exported files go, for they
-    answer as that did.
+    answer as that did. An interrupt waits until all is written, so that whoever handles it finds every finished epoch.
     """
-    with bundle.Staging(folder) as staging:
-        obsolete: list[str] = []
-        if training.epochs:
-            for name, content in _first_half(training, data).items():
-                staging.add(name, content)
-            obsolete += [bundle.MANIFEST, *(form.file_name for form in bundle.Format)]
-        if training.complete:
-            obsolete.append(CHECKPOINT)
-        else:
+    with signals_held(), Staging(folder) as staging:
+        if not training.complete:
             staging.add(CHECKPOINT, _checkpoint(training, data))
-        staging.commit(remove=obsolete)
+        if not training.epochs:
+            staging.commit()
+            return
+        for name, content in _first_half(training, data).items():
+            staging.add(name, content)
+        # Until the last record is in place the checkpoint stays: from it the last epoch can be run once more.
+        obsolete = (CHECKPOINT,) if training.complete else ()
+        staging.commit(records=(MANIFEST, TRAINING), remove=bundle.EXPORTED, afterwards=obsolete)
 
 
 def _first_half(training: Training, data: Dataset) -> dict[str, bytes]:
@@ -138,10 +142,11 @@ def load_paused(folder: Path) -> Paused:
         ModelFormatError: it is damaged.
     """
     path = folder / CHECKPOINT
-    remedy = bundle.retrain(folder)
+    remedy = bundle.train_anew(folder)
     if not path.exists():
         raise ModelNotFoundError(f"{folder}: holds no interrupted training: leave out --resume to begin one")
-    saved = _torch_load(path, remedy)
+    content = bundle.read_file(path, remedy)
+    saved = _torch_load(content, path, remedy)
     try:
         if saved["version"] != bundle.CHECKPOINT_VERSION:
             raise ValueError(f"version {saved['version']!r}")  # noqa: TRY301
@@ -154,6 +159,7 @@ def load_paused(folder: Path) -> Paused:
             device=saved["device"],
             state=saved["state"],
             finished_epochs=len(saved["state"]["epochs"]),
+            sha256=bundle.sha256(content),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFormatError(f"{path}: malformed ({error!r}): {remedy}") from error
@@ -217,16 +223,15 @@ def model_digest(state_dict: Mapping[str, Tensor], contract: Contract) -> str:
     return sha256.hexdigest()
 
 
-def _torch_load(path: Path, remedy: str) -> Any:
-    data = bundle.read_file(path, remedy)
+def _torch_load(content: bytes, path: Path, remedy: str) -> Any:
     try:
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # what damaged files make torch raise is not documented
         raise ModelFormatError(f"{path}: not a readable state_dict: {remedy}") from error
 
 
 def _read_state_dict(path: Path, remedy: str) -> dict[str, Tensor]:
-    state_dict = _torch_load(path, remedy)
+    state_dict = _torch_load(bundle.read_file(path, remedy), path, remedy)
     if not isinstance(state_dict, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state_dict.items()
     ):

@@ -11,6 +11,7 @@ import time
 import pytest
 import torch
 
+from mnist_edge import extras
 from mnist_edge.errors import DataFormatError, ModelNotFoundError
 from mnist_edge.training import checkpoint, datasets
 from mnist_edge.training.recipes import FAST, RECIPES, Architecture
@@ -32,18 +33,26 @@ def stop_in(wanted):
     return on_batch
 
 
+def interrupt(data, architecture, recipe, out, epoch, **options):
+    """A training that ends in the middle of an epoch."""
+    with pytest.raises(KeyboardInterrupt), begin(data, architecture, recipe, out, **options) as training:
+        finish(training, data, out, on_batch=stop_in(epoch))
+
+
+@pytest.mark.numeric
 @pytest.mark.parametrize("architecture", Architecture)
 def test_resumed_as_often_as_one_likes_the_weights_are_the_same(small, tmp_path, architecture):
     data = subset(small, 1000, 100)
     recipe = dataclasses.replace(RECIPES[architecture], epochs=3, held_out=0)
     whole = train(data, architecture, recipe, tmp_path / "whole", seed=7)
-    training = begin(data, architecture, recipe, tmp_path / "parts", seed=7)
+    run = begin(data, architecture, recipe, tmp_path / "parts", seed=7)
     for epoch in (1, 2, 3):
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt), run as training:
             finish(training, data, tmp_path / "parts", on_batch=stop_in(epoch))
-        training = resume(data, checkpoint.load_paused(tmp_path / "parts"), tmp_path / "parts")
         assert len(training.epochs) == epoch - 1
-    finish(training, data, tmp_path / "parts")
+        run = resume(data, checkpoint.load_paused(tmp_path / "parts"), tmp_path / "parts")
+    with run as training:
+        finish(training, data, tmp_path / "parts")
     assert digest(tmp_path / "parts") == digest(tmp_path / "whole")
     assert [epoch.test for epoch in training.epochs] == [epoch.test for epoch in whole]
     assert [epoch.train_loss for epoch in training.epochs] == [epoch.train_loss for epoch in whole]
@@ -54,18 +63,16 @@ def test_what_a_checkpoint_leaves_out_would_be_noticed(small, tmp_path):
     """The comparison above can fail: without any one part of the state the weights end up elsewhere."""
     data = subset(small, 1000, 100)
     train(data, Architecture.CNN, RECIPE, tmp_path / "whole")
-    training = begin(data, Architecture.CNN, RECIPE, tmp_path / "parts")
-    with pytest.raises(KeyboardInterrupt):
-        finish(training, data, tmp_path / "parts", on_batch=stop_in(3))
+    interrupt(data, Architecture.CNN, RECIPE, tmp_path / "parts", 3)
     saved = (tmp_path / "parts" / "checkpoint.pth").read_bytes()
-    fresh = begin(data, Architecture.CNN, RECIPE, tmp_path / "other", seed=1).state_dict()
+    with begin(data, Architecture.CNN, RECIPE, tmp_path / "other", seed=1) as training:
+        fresh = training.state_dict()
     for part in ("model", "averaged", "optimizer", "scheduler", "generator"):
         (tmp_path / "parts" / "checkpoint.pth").write_bytes(saved)
         paused = checkpoint.load_paused(tmp_path / "parts")
-        training = resume(
-            data, dataclasses.replace(paused, state=paused.state | {part: fresh[part]}), tmp_path / "parts"
-        )
-        finish(training, data, tmp_path / "parts")
+        paused = dataclasses.replace(paused, state=paused.state | {part: fresh[part]})
+        with resume(data, paused, tmp_path / "parts") as training:
+            finish(training, data, tmp_path / "parts")
         assert digest(tmp_path / "parts") != digest(tmp_path / "whole"), part
 
 
@@ -112,9 +119,7 @@ def paused(small, tmp_path):
     folder = tmp_path / "paused"
     data = datasets.load(write_idx(tmp_path / "data", subset(small, 640, 100)))
     train(data, Architecture.SIGMOID_NN, quick_recipe(Architecture.SIGMOID_NN), folder)
-    training = begin(data, Architecture.SIMPLE_NN, quick_recipe(Architecture.SIMPLE_NN), folder)
-    with pytest.raises(KeyboardInterrupt):
-        finish(training, data, folder, on_batch=stop_in(1))
+    interrupt(data, Architecture.SIMPLE_NN, quick_recipe(Architecture.SIMPLE_NN), folder, 1, overwrite=True)
     return folder
 
 
@@ -130,6 +135,7 @@ def test_the_older_bundle_stays_until_the_first_epoch_is_finished(paused):
         (["--lr", "0.1", "--no-augment"], "leave out --lr, --augment"),
         (["--seed", "0"], "leave out --seed"),
         (["--fast"], "leave out --fast"),
+        (["--overwrite"], "leave out --overwrite"),
         (["--model", "cnn"], "is of simple-nn: leave out --model"),
     ],
 )
@@ -142,8 +148,8 @@ def test_a_resumed_training_keeps_its_recipe(paused, options, words):
 def test_other_data_are_refused(paused, small, tmp_path):
     other = write_idx(tmp_path / "other", subset(small, 641, 100))
     fails(run_cli("train", "--resume", "--out", paused, "--data", other), 3, "not the data that the training in")
-    with pytest.raises(DataFormatError):
-        resume(subset(small, 639, 100), checkpoint.load_paused(paused), paused)
+    with pytest.raises(DataFormatError), resume(subset(small, 639, 100), checkpoint.load_paused(paused), paused):
+        pass
 
 
 @pytest.mark.parametrize(
@@ -172,15 +178,12 @@ def edit(path, **changes):
 def test_an_interrupted_training_is_not_begun_anew_by_mistake(small, tmp_path):
     data = datasets.load(write_idx(tmp_path / "data", subset(small, 640, 100)))
     out = tmp_path / "out"
-    training = begin(data, Architecture.SIMPLE_NN, quick_recipe(Architecture.SIMPLE_NN), out)
     command = ["train", "--model", "sigmoid-nn", "--epochs", "1", "--data", tmp_path / "data", "--out", out]
-    with pytest.raises(KeyboardInterrupt):
-        finish(training, data, out, on_batch=stop_in(2))
+    interrupt(data, Architecture.SIMPLE_NN, quick_recipe(Architecture.SIMPLE_NN), out, 2)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    fails(run_cli(*command), 2, "interrupted after epoch 1: add --resume")
+    fails(run_cli(*command), 2, "interrupted after epoch 1: add --resume to go on, --overwrite to replace it")
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
-    (out / "checkpoint.pth").unlink()
-    assert run_cli(*command).returncode == 0
+    assert run_cli(*command, "--overwrite").returncode == 0
     assert checkpoint.load(out).architecture == Architecture.SIGMOID_NN
 
 
@@ -204,9 +207,7 @@ def test_nothing_to_resume(tmp_path, paused):
 
 def test_a_training_that_diverged_has_nothing_to_go_on_from(small, tmp_path):
     data = datasets.load(write_idx(tmp_path / "data", subset(small, 640, 100)))
-    training = begin(data, Architecture.SIMPLE_NN, quick_recipe(Architecture.SIMPLE_NN), tmp_path / "out")
-    with pytest.raises(KeyboardInterrupt):
-        finish(training, data, tmp_path / "out", on_batch=stop_in(2))
+    interrupt(data, Architecture.SIMPLE_NN, quick_recipe(Architecture.SIMPLE_NN), tmp_path / "out", 2)
     (tmp_path / "out" / "checkpoint.pth").unlink()  # as after a loss that is no longer finite
     fails(run_cli("train", "--resume", "--out", tmp_path / "out"), 4, "holds no interrupted training")
 
@@ -216,7 +217,7 @@ def test_without_tensorboard_nothing_is_begun(small, tmp_path):
     (tmp_path / "tensorboard.py").write_text("raise ModuleNotFoundError(name='tensorboard')")
     options = ["--model", "sigmoid-nn", "--data", folder, "--out", tmp_path / "out", "--log-dir", tmp_path / "log"]
     result = run_cli("train", *options, PYTHONPATH=str(tmp_path))
-    fails(result, 1, "pip install 'mnist-edge[tensorboard]'")
+    fails(result, 1, f"tensorboard is not installed: {' '.join(extras.to_install('tensorboard').split())}")
     assert not (tmp_path / "out").exists()
 
 

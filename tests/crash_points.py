@@ -1,0 +1,489 @@
+"""Train and export with every file operation failing:  python -m tests.crash_points BREAKAGE [SCENARIO ...]
+
+The operation runs once. Before each thing that it does to a file it forks a child for each way to fail; the child fails
+in that way and unwinds, on the real folder, then the parent notes what the folder holds, puts it back and goes on. At
+the end every distinct state is read by all readers and given to the next command. Prints JSON.
+
+With a breakage that is not "" the code under test is broken first, as `BREAKAGES` says, and only killed: a test sees
+the check fail.
+"""
+
+import contextlib
+import copy
+import dataclasses
+import errno
+import functools
+import io
+import json
+import multiprocessing
+import os
+import pickle
+import re
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+
+from mnist_edge import bundle, staging
+from mnist_edge.bundle import Format
+from mnist_edge.errors import ModelError, ModelNotFoundError
+from mnist_edge.export import evaluation, metadata, onnx, pipeline
+from mnist_edge.runtime.model import open_model
+from mnist_edge.training import checkpoint, datasets
+from mnist_edge.training.recipes import Architecture
+from mnist_edge.training.train import finish, resume
+from tests.helpers import quick_recipe, subset, train
+
+FAULTS: Final = ("SIGKILL", "SIGTERM", "SIGINT", "ENOSPC", "EIO")
+FOREIGN: Final = "notes.txt"
+
+UNFINISHED: Final = ModelNotFoundError.__name__
+
+State = dict[str, bytes] | None
+"""What a folder holds: its files' contents by name; None where it is missing."""
+
+
+# What is done to files
+
+
+class Tap:
+    """Stands between the code under test and the operating system, for files below one folder."""
+
+    def __init__(self, root: Path, before: Callable[[str, Path, Callable[[], None]], None]) -> None:
+        self._root, self._before, self._open = root, before, True
+        self._real = {name: getattr(os, name) for name in ("open", "mkdir", "replace", "unlink", "fsync")}
+        self._real_open = io.open
+        self._paths: dict[int, Path] = {}
+
+    def __enter__(self) -> Self:
+        os.open, os.mkdir, os.replace, os.unlink, os.fsync = (
+            self.open,
+            self.mkdir,
+            self.replace,
+            self.unlink,
+            self.fsync,
+        )  # type: ignore[assignment]
+        io.open = self.open_file  # type: ignore[assignment]
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for name, function in self._real.items():
+            setattr(os, name, function)
+        io.open = self._real_open
+
+    @contextlib.contextmanager
+    def closed(self) -> Iterator[None]:
+        """Let everything pass unseen."""
+        self._open = False
+        yield
+        self._open = True
+
+    def _tell(self, what: str, path: Any, half: Callable[[], None] = lambda: None) -> None:
+        path = Path(path)
+        if self._open and path.is_relative_to(self._root):
+            with self.closed():
+                self._before(f"{what} {re.sub('[0-9a-f]{32}', '*', path.name)}", path, half)
+
+    def open(self, path: Any, flags: int, *arguments: Any, **options: Any) -> int:
+        if flags == os.O_RDONLY:  # a folder, to lock or to sync it; files that are read have more flags
+            self._tell("open folder", path)
+        descriptor = self._real["open"](path, flags, *arguments, **options)
+        self._paths[descriptor] = Path(path) if isinstance(path, (str, os.PathLike)) else Path("/")
+        return int(descriptor)
+
+    def mkdir(self, path: Any, *arguments: Any, **options: Any) -> None:
+        self._tell("mkdir", path)
+        self._real["mkdir"](path, *arguments, **options)
+
+    def replace(self, source: Any, target: Any) -> None:
+        self._tell("replace", target)
+        self._real["replace"](source, target)
+
+    def unlink(self, path: Any, *arguments: Any, **options: Any) -> None:
+        self._tell("unlink", path)
+        self._real["unlink"](path, *arguments, **options)
+
+    def fsync(self, descriptor: int) -> None:
+        self._tell("fsync", self._paths.get(descriptor, "/"))
+        self._real["fsync"](descriptor)
+
+    def open_file(self, file: Any, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        if "r" in mode or not isinstance(file, (str, os.PathLike)):
+            return self._real_open(file, mode, *arguments, **options)
+        self._tell("open", file)
+        opened = self._real_open(file, mode, *arguments, **options)
+        self._paths[opened.fileno()] = Path(file)
+        return Written(opened, functools.partial(self._tell, "write", file))
+
+
+class Written:
+    """A file open for writing whose writes are told."""
+
+    def __init__(self, file: Any, tell: Callable[[Callable[[], None]], None]) -> None:
+        self._file, self._tell = file, tell
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def write(self, data: bytes) -> int:
+        self._tell(lambda: os.pwrite(self._file.fileno(), data[: len(data) // 2], 0) and None)
+        os.lseek(self._file.fileno(), 0, os.SEEK_SET)  # a child may have moved it
+        return int(self._file.write(data))
+
+
+class Failing:
+    """Forks at every operation of a run a child for each fault, and notes what each leaves in the folder."""
+
+    def __init__(self, folder: Path, backup: Path, faults: Sequence[str]) -> None:
+        self._folder, self._backup, self._faults, self._runner = folder, backup, faults, os.getpid()
+        self.points: list[str] = []
+        self.found: dict[tuple[tuple[str, str], ...] | None, tuple[State, list[str]]] = {}
+
+    def __call__(self, point: str, path: Path, half: Callable[[], None]) -> None:
+        if os.getpid() != self._runner:  # a child that has failed, and unwinds
+            return
+        self.points.append(point)
+        self._save()
+        for fault in self._faults:
+            child = os.fork()
+            if child == 0:
+                half()  # a write is cut in the middle
+                if fault.startswith("E"):
+                    code = getattr(errno, fault)
+                    raise OSError(code, os.strerror(code))
+                if fault == "SIGKILL":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                signal.raise_signal(getattr(signal, fault))
+                return  # held: the operation goes on
+            _, status = os.waitpid(child, 0)
+            told = os.waitstatus_to_exitcode(status)
+            expected = {"SIGKILL": -signal.SIGKILL, "SIGTERM": 143, "SIGINT": 130}.get(fault, 1)
+            assert told == expected, f"{fault} at {point}: ended with {told}"
+            self._note(f"{fault} at {len(self.points)}: {point}")
+            self._restore(path if point.startswith("write") else None)
+
+    def _note(self, label: str) -> None:
+        state = read(self._folder)
+        _, labels = self.found.setdefault(key(state), (state, []))
+        labels.append(label)
+
+    # Hard links keep the very files, which the run holds open.
+    def _save(self) -> None:
+        shutil.rmtree(self._backup, ignore_errors=True)
+        self._backup.mkdir()
+        if self._folder.exists():
+            for path in self._folder.iterdir():
+                (self._backup / path.name).hardlink_to(path)
+        self._existed = self._folder.exists()
+
+    def _restore(self, cut: Path | None) -> None:
+        if not self._existed:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            return
+        for path in self._folder.iterdir():
+            path.unlink()
+        for path in self._backup.iterdir():
+            (self._folder / path.name).hardlink_to(path)
+        if cut is not None:
+            os.truncate(cut, 0)
+
+
+def read(folder: Path) -> State:
+    return {path.name: content_of(path) for path in folder.iterdir()} if folder.exists() else None
+
+
+def content_of(path: Path) -> bytes:
+    status = path.stat()
+    return _content_of(path, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@functools.cache
+def _content_of(path: Path, *version: int) -> bytes:
+    return path.read_bytes()
+
+
+digest = functools.cache(bundle.sha256)
+
+
+def write(folder: Path, state: State) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    if state is not None:
+        folder.mkdir(parents=True)
+        for name, content in state.items():
+            (folder / name).write_bytes(content)
+
+
+def key(state: State) -> tuple[tuple[str, str], ...] | None:
+    if state is None:
+        return None
+    hidden = {name: re.sub(r"[0-9a-f]{32}$", "*", name) for name in state}
+    return tuple(sorted((hidden[name], digest(content)) for name, content in state.items()))
+
+
+def fail_everywhere(scenario: "Scenario", folder: Path, scratch: Path, faults: Sequence[str]) -> Failing:
+    """Run in a process of its own, so that nothing of it stays here."""
+    write(folder, scenario.start)
+    result = scratch / "found"
+
+    def observed() -> None:
+        def handle(number: int, frame: object) -> None:
+            sys.exit(143)  # as the command line does
+
+        signal.signal(signal.SIGTERM, handle)
+        runner = os.getpid()
+        failing = Failing(folder, scratch / "backup", faults)
+        try:
+            with Tap(folder.parent, failing):
+                scenario.run()
+        except BaseException as error:  # in a child the exception holds the frames, so that no session is torn down
+            codes = {KeyboardInterrupt: 130, SystemExit: 143}
+            if os.getpid() == runner:
+                raise
+            os._exit(codes.get(type(error), 1 if isinstance(error, OSError) else 99))
+        if os.getpid() != runner:
+            os._exit(98)  # the fault was swallowed
+        failing._note("the end")
+        result.write_bytes(pickle.dumps((failing.points, failing.found)))
+
+    process = multiprocessing.get_context("fork").Process(target=observed)
+    process.start()
+    process.join()
+    assert process.exitcode == 0, process.exitcode
+    failing = Failing(folder, scratch / "backup", faults)
+    failing.points, failing.found = pickle.loads(result.read_bytes())
+    return failing
+
+
+# What is left is read, and gone on with
+
+
+def told_by(folder: Path, data: datasets.Dataset) -> dict[str, str]:
+    """What every reader says: the model that it answers with, or its error."""
+
+    def verified() -> str:
+        manifest = bundle.read_manifest(folder)
+        for name in manifest["files"]:
+            bundle.read_verified(folder, name, manifest)
+        return str(manifest["provenance"]["model_sha256"])
+
+    def evaluated() -> str:
+        file = evaluation.file_of(folder)
+        evaluation.evaluate(file, data.labels, data.test)
+        if file.suffix == ".onnx":
+            return str(open_model(file).provenance["model_sha256"])
+        return str(bundle.read_training(folder)["model_sha256"])
+
+    readers = {
+        "Classifier": lambda: open_model(folder).provenance["model_sha256"],
+        "evaluate model.pth": lambda: checkpoint.load(folder).training["model_sha256"],
+        "evaluate": evaluated,
+        "verify": verified,
+    }
+    told = {}
+    for name, reader in readers.items():
+        try:
+            told[name] = f"answers {reader()}"
+        except ModelError as error:
+            told[name] = f"{type(error).__name__}: {error}"
+    return told
+
+
+def is_mixture(told: dict[str, str]) -> bool:
+    """Whether two models answer, or a reader takes what is unfinished for damaged."""
+    answers = {text for text in told.values() if text.startswith("answers")}
+    return len(answers) > 1 or not all(text in answers or text.startswith(UNFINISHED) for text in told.values())
+
+
+def go_on_training(
+    folder: Path, data: datasets.Dataset, architecture: Architecture, recipe: Any, *, overwrite: bool
+) -> None:
+    """What the command line does, or what its messages say."""
+    staging.require_free(folder)
+    if (folder / bundle.CHECKPOINT).exists():
+        with resume(data, checkpoint.load_paused(folder), folder) as training:
+            finish(training, data, folder)
+    elif not (folder / bundle.TRAINING).exists() or overwrite:
+        train(data, architecture, recipe, folder, overwrite=overwrite)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenario:
+    run: Callable[[], object]
+    start: State
+    go_on: Callable[[], object]
+    model: str
+    """The digest of the weights with which it must end."""
+
+
+def judge(
+    scenario: Scenario, folder: Path, data: datasets.Dataset, scratch: Path, faults: Sequence[str]
+) -> dict[str, Any]:
+    failing = fail_everywhere(scenario, folder, scratch, faults)
+    mixtures, wrong, leftovers = [], [], []
+    end, _ = next(entry for entry in failing.found.values() if "the end" in entry[1])
+    assert end is not None
+    for state, labels in failing.found.values():
+        write(folder, state)
+        told = told_by(folder, data)
+        if is_mixture(told):
+            mixtures.append([labels, told])
+        try:
+            scenario.go_on()
+            problem = differs(folder, after := read(folder) or {}, end, scenario)
+        except Exception as error:  # noqa: BLE001  # told
+            wrong.append([labels, repr(error)])
+            continue
+        hidden = [name for name in after if name.startswith(".")]
+        if hidden:
+            leftovers.append([labels, hidden])
+        if problem is not None:
+            wrong.append([labels, problem])
+    return {
+        "points": len(failing.points),
+        "faults": sum(len(labels) for _, labels in failing.found.values()) - 1,
+        "states": len(failing.found),
+        "kinds": sorted({point.split()[0] for point in failing.points}),
+        "mixtures": mixtures,
+        "wrong": wrong,
+        "leftovers": leftovers,
+    }
+
+
+def differs(folder: Path, after: dict[str, bytes], end: dict[str, bytes], scenario: Scenario) -> str | None:
+    """In what a folder is not as if nothing had happened; the timings in its records differ of course."""
+    visible = {name for name in after if not name.startswith(".")}
+    required = set(end) - {
+        Format.TORCHSCRIPT.file_name
+    }  # of the export before: gone with its manifest, or still listed
+    if not required <= visible <= set(end):
+        return f"holds {sorted(visible)}, not {sorted(end)}"
+    if (found := checkpoint.load(folder).training["model_sha256"]) != scenario.model:
+        return f"its model is {found}"
+    for name in (Format.ONNX.file_name, FOREIGN):
+        if after.get(name) != end.get(name):
+            return f"another {name}"
+    if bundle.MANIFEST in after:
+        listed = bundle.read_manifest(folder)["files"]
+        if set(listed) & set(bundle.EXPORTED) != visible & set(bundle.EXPORTED):
+            return f"lists {sorted(listed)}, holds {sorted(visible)}"
+        for name in listed:
+            bundle.read_verified(folder, name, bundle.read_manifest(folder))
+    return None
+
+
+# The operations
+
+
+def scenarios(folder: Path, data: datasets.Dataset) -> dict[str, Scenario]:
+    architecture, recipe = Architecture.CNN_NANO, quick_recipe(Architecture.CNN_NANO)
+    train(data, architecture, recipe, folder)
+    trained, model = read(folder), bundle.read_training(folder)["model_sha256"]
+    newer = metadata.__version__
+    metadata.__version__ = "0.0.9"  # an earlier version exported it
+    pipeline.export(folder, data, [Format.ONNX, Format.TORCHSCRIPT])
+    metadata.__version__ = newer
+    exported = read(folder)
+    write(folder, None)
+
+    train(data, Architecture.SIGMOID_NN, quick_recipe(Architecture.SIGMOID_NN), folder)
+    pipeline.export(folder, data, [Format.ONNX])
+    (folder / FOREIGN).write_text("mine")
+    other = read(folder)
+    write(folder, None)
+
+    def stop(epoch: int, seen: int, total: int, loss: float) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt):
+        train(data, architecture, recipe, folder, on_batch=stop)
+    paused = read(folder)
+    write(folder, None)
+
+    def retrain(*, overwrite: bool) -> Callable[[], object]:
+        return lambda: train(data, architecture, recipe, folder, overwrite=overwrite)
+
+    def go_on(*, overwrite: bool) -> Callable[[], object]:
+        return lambda: go_on_training(folder, data, architecture, recipe, overwrite=overwrite)
+
+    def export() -> object:
+        return pipeline.export(folder, data, [Format.ONNX])
+
+    return {
+        "train": Scenario(retrain(overwrite=False), None, go_on(overwrite=False), model),
+        "train --overwrite": Scenario(retrain(overwrite=True), other, go_on(overwrite=True), model),
+        "train --resume": Scenario(go_on(overwrite=False), paused, go_on(overwrite=False), model),
+        "export": Scenario(export, trained, export, model),
+        "export once more": Scenario(export, exported, export, model),
+    }
+
+
+def remember_graphs() -> None:
+    """Trace each model but once: the same weights give the same graph, which other tests prove."""
+    real, known = onnx.build, {}
+
+    def build(trained: Any) -> Any:
+        digest = trained.training["model_sha256"]
+        if digest not in known:
+            known[digest] = real(trained)
+        return copy.deepcopy(known[digest])
+
+    onnx.build = build
+
+
+def reversed_commit(self: Any, *, records: Any = (), remove: Any = (), afterwards: Any = ()) -> None:
+    """As version 0.1.0 did it: every name at once, and then away with what is obsolete."""
+    with staging.signals_held():
+        for name in [*self._staged]:
+            self._place(name)
+        for name in {*records, *remove, *afterwards} - PLACED[id(self)]:
+            (self._folder / name).unlink(missing_ok=True)
+
+
+PLACED: dict[int, set[str]] = {}
+
+
+def break_order() -> None:
+    real = staging.Staging.add
+
+    def add(self: Any, name: str, data: bytes) -> Path:
+        PLACED.setdefault(id(self), set()).add(name)
+        return real(self, name, data)
+
+    staging.Staging.add = add  # type: ignore[method-assign]
+    staging.Staging.commit = reversed_commit  # type: ignore[method-assign]
+
+
+def break_cleaning() -> None:
+    staging._LEFTOVER = re.compile("nothing")  # type: ignore[misc]
+
+
+BREAKAGES: Final = {"order": break_order, "cleaning": break_cleaning}
+
+
+def main(breakage: str, *wanted: str) -> None:
+    if breakage:
+        BREAKAGES[breakage]()
+    remember_graphs()
+    data = subset(datasets.load(), 320, 100)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "work" / "artifacts" / "bundle"
+        (Path(scratch) / "work").mkdir()
+        every = scenarios(folder, data)
+        shutil.rmtree(folder.parent)
+        faults = FAULTS[:1] if breakage else FAULTS
+        found = {name: judge(every[name], folder, data, Path(scratch), faults) for name in wanted or every}
+    sys.stdout.write(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

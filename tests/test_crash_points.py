@@ -1,0 +1,50 @@
+"""Killed, interrupted or failing at any file operation, `train` and `export` leave nothing that answers wrongly."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+SCENARIOS = ["train", "train --overwrite", "train --resume", "export", "export once more"]
+
+
+def examined(breakage, *scenarios):
+    """What `tests.crash_points` finds, in a process without threads, as a forking one has to be."""
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.crash_points", breakage, *scenarios],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        timeout=1200,
+        check=True,
+    )
+    return json.loads(result.stdout)
+
+
+def test_every_crash_point():
+    found = examined("")
+    assert list(found) == SCENARIOS
+    for name, scenario in found.items():
+        counts = ", ".join(f"{scenario[count]} {count}" for count in ("points", "faults", "states"))
+        sys.stdout.write(f"{name}: {counts}\n")  # pytest -rP shows them
+        for defect in ("mixtures", "wrong", "leftovers"):
+            assert scenario[defect] == [], (name, defect)
+        assert scenario["faults"] == 5 * scenario["points"]
+        assert {"open", "write", "fsync", "replace", "unlink"} <= set(scenario["kinds"])
+    assert "mkdir" in found["train"]["kinds"]
+
+
+def test_it_is_noticed_when_the_records_do_not_leave_first():
+    ((_, found),) = examined("order", "train --overwrite").items()
+    (labels, told), *_ = found["mixtures"]
+    assert any("SIGKILL" in label for label in labels)
+    assert told["Classifier"].startswith("answers") or "altered" in told["Classifier"]
+
+
+def test_it_is_noticed_when_leftovers_stay():
+    ((_, found),) = examined("cleaning", "train").items()
+    assert found["leftovers"]
+    assert any("holds other files and is not a bundle" in problem for _, problem in found["wrong"])
