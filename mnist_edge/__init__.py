@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mnist_edge.errors import MnistEdgeError
-    from mnist_edge.runtime.answers import Prediction, Reading
+    from mnist_edge.runtime.answers import Prediction
     from mnist_edge.runtime.classifier import Classifier
+    from mnist_edge.runtime.reading import Reading
 
     __version__: str
 
@@ -19,7 +20,7 @@ _HOMES = {
     "Classifier": "mnist_edge.runtime.classifier",
     "MnistEdgeError": "mnist_edge.errors",
     "Prediction": "mnist_edge.runtime.answers",
-    "Reading": "mnist_edge.runtime.answers",
+    "Reading": "mnist_edge.runtime.reading",
 }
 
 

@@ -96,12 +96,12 @@ def with_dequantize_linear(model: ModelProto) -> ModelProto:
 
 
 def answer(content: bytes, images: np.ndarray, batch: int) -> np.ndarray:
-    session = Session(content, threads=1)
+    session = Session(content)
     return in_batches(lambda part: session.run(None, {INPUT_NAME: part})[0], images, batch)
 
 
 def microseconds(content: bytes, images: np.ndarray) -> float:
-    session = Session(content, threads=1)
+    session = Session(content)
     times = []
     for _ in range(1000 // len(images) + 100):
         start = time.perf_counter()

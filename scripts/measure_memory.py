@@ -14,7 +14,8 @@ import numpy as np
 from mnist_edge import Classifier
 from mnist_edge.contract import HEIGHT, INPUT_NAME, WIDTH
 from mnist_edge.runtime.classifier import CHUNK
-from mnist_edge.runtime.session import Session, default_threads
+from mnist_edge.runtime.session import Session
+from mnist_edge.runtime.threads import default_threads
 
 LARGEST = 20_000
 ALLOWED = 20.0  # MB

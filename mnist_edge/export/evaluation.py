@@ -1,5 +1,6 @@
 """Loss, accuracy, confusion and per-class figures of any form of a model. An ``.onnx`` file needs no torch."""
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +13,7 @@ from mnist_edge.bundle import Format
 from mnist_edge.errors import DataFormatError, ModelFormatError
 from mnist_edge.extras import require
 from mnist_edge.runtime.answers import softmax
-from mnist_edge.runtime.model import locate
+from mnist_edge.runtime.model import checked_format, file_that_answers, locate
 from mnist_edge.training import metrics
 from mnist_edge.training.datasets import Split
 from mnist_edge.training.metrics import Metrics
@@ -67,17 +68,22 @@ class Evaluation:
         }
 
 
-def file_of(target: Path) -> Path:
-    """The file that stands for a bundle or a pretrained model, ``model.onnx`` or else ``model.pth``; a file is its own.
+def file_of(target: str | os.PathLike[str], format: str | None = None) -> Path:  # noqa: A002  # as in `Classifier`
+    """The file that stands for a bundle or a pretrained model: the one that answers, before the export ``model.pth``.
+
+    A file is its own.
 
     Raises:
-        ModelNotFoundError: there is no such bundle, file or pretrained model.
+        ModelError: there is no such bundle, file or pretrained model.
+        UsageError: there is no such format.
     """
     found = locate(target)
+    wanted = None if format is None else checked_format(format)
     if not found.is_dir():
         return found
-    exported = found / Format.ONNX.file_name
-    return exported if exported.is_file() else found / bundle.WEIGHTS
+    if wanted is None and not (found / bundle.MANIFEST).exists():
+        return found / bundle.WEIGHTS
+    return found / file_that_answers(found, bundle.read_manifest(found), wanted=wanted)
 
 
 def evaluate(target: Path, labels: tuple[str, ...], test: Split) -> Evaluation:

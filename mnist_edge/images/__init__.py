@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_edge.contract import Framing
-from mnist_edge.images.canonical import frame
+from mnist_edge.images.canonical import frame, has_ink
 from mnist_edge.images.files import SUFFIXES, decode, find, grey
 
-__all__ = ["SUFFIXES", "decode", "find", "frame", "grey", "read"]
+__all__ = ["SUFFIXES", "decode", "find", "frame", "grey", "has_ink", "read"]
 
 
 def read(source: str | os.PathLike[str] | BinaryIO, framing: Framing = Framing.MNIST) -> NDArray[np.uint8]:

@@ -20,6 +20,9 @@ LONGER_SIDE: Final = (16, 21)
 GROUND: Final = 32
 """At least half of a framed picture is darker: of MNIST's training images the fullest has 38 % ink."""
 
+FEWEST: Final = 8
+"""Pixels that must stand out by `GROUND`, or there is no ink: the sparsest of MNIST's 70,000 digits has 32."""
+
 _MOMENTS: Final = np.stack(
     [np.ones(HEIGHT * WIDTH), np.repeat(np.arange(HEIGHT), WIDTH), np.tile(np.arange(WIDTH), HEIGHT)]
 ).astype(np.float32)
@@ -51,6 +54,22 @@ def frame(pixels: NDArray[np.uint8], framing: Framing = Framing.MNIST) -> NDArra
     from mnist_edge.images.framing import framed, whole  # most of the package, of which a framed picture needs nothing
 
     return whole(pixels) if framing is Framing.WHOLE else framed(pixels)
+
+
+def has_ink(images: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+    """Which images show anything: not blank paper, faint noise or a few specks, light on dark or dark on light.
+
+    Args:
+        images: whole numbers 0…255, [n, 28, 28] or [n, 1, 28, 28].
+
+    Returns:
+        bool [n].
+    """
+    flat = images.reshape(len(images), HEIGHT * WIDTH).astype(np.int16)
+    light = np.count_nonzero(flat >= flat.min(axis=1, keepdims=True) + GROUND, axis=1)
+    dark = np.count_nonzero(flat <= flat.max(axis=1, keepdims=True) - GROUND, axis=1)
+    shown: NDArray[np.bool_] = np.minimum(light, dark) >= FEWEST
+    return shown
 
 
 def is_mnist_framed(images: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -1,21 +1,25 @@
 """`Classifier`: raw pixels in, logits or a named class out."""
 
 import itertools
+import math
 import os
 from collections.abc import Iterable, Iterator
 from numbers import Real
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mnist_edge.contract import HEIGHT, INPUT_NAME, OUTPUT_NAME, WIDTH, Contract, Framing
-from mnist_edge.errors import InputError, UsageError
-from mnist_edge.images import frame
-from mnist_edge.runtime.answers import Digit, Prediction, Reading, novelty, softmax
-from mnist_edge.runtime.background import in_background
+from mnist_edge.errors import ExecutionError, InputError, MnistEdgeError, UsageError
+from mnist_edge.images import frame, has_ink
+from mnist_edge.runtime.answers import Prediction, novelty, softmax
 from mnist_edge.runtime.model import open_model
 from mnist_edge.runtime.pixels import as_batch, as_tensor, grey_values, require_several
+from mnist_edge.runtime.threads import asked_threads, default_threads, in_background, in_chunks
+
+if TYPE_CHECKING:
+    from mnist_edge.runtime.reading import Reading
 
 CHUNK: Final = 256
 """Images a call into onnxruntime: its arena keeps the peak of the largest batch it ever saw."""
@@ -23,21 +27,43 @@ CHUNK: Final = 256
 GROWTH: Final = 4
 """How much larger each chunk of a stream of pictures is: the first answers come at once, the last ones fast."""
 
+Framed = NDArray[np.uint8] | InputError | ExecutionError
+"""A picture as the model is shown it, uint8 [28, 28], or why it cannot be."""
+
 
 class Classifier:
     """An exported model, loaded and verified, ready to answer.
 
     Args:
         model: a bundle, one ``.onnx`` file, or the name of a pretrained model; None for the pretrained default.
-        threads: size of the compute pool; None follows ``MNIST_EDGE_THREADS``, affinity and cgroup quota.
+        format: which of a bundle's files answers, ``"onnx"``, ``"int8-static"`` or ``"int8-dynamic"``; None for the
+            one that its manifest recommends, else ``model.onnx``. A single file must be of it.
+        threads: how many Python threads share a batch of more than `CHUNK` images; None for ``MNIST_EDGE_THREADS``,
+            else as many as affinity and cgroup quota allow, up to four. They end with the call.
 
     Raises:
         ModelError: it is missing, not a model of ours, or altered.
-        UsageError: impossible `threads`.
+        UsageError: impossible `format` or `threads`.
+
+    >>> from mnist_edge import Classifier
+    >>> Classifier("cnn", format="onnx").labels
+    ('0', '1', '2', '3', '4', '5', '6', '7', '8', '9')
     """
 
-    def __init__(self, model: str | os.PathLike[str] | None = None, *, threads: int | None = None) -> None:
-        self._model = open_model(model, threads=threads)
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        format: str | None = None,  # noqa: A002  # its name on the command line too
+        threads: int | None = None,
+    ) -> None:
+        self._threads = asked_threads(threads)
+        self._model = open_model(model, format=format)
+
+    @property
+    def file(self) -> str:
+        """The name of the file that answers, such as ``model.int8-static.onnx``."""
+        return os.path.basename(self._model.name)  # noqa: PTH119  # without a Path a microsecond
 
     @property
     def contract(self) -> Contract:
@@ -62,21 +88,19 @@ class Classifier:
         Raises:
             ImageTypeError: the values are not integers.
             ImageFormatError: another shape, or values outside 0…255.
+            ExecutionError: this machine cannot compute the answer, for want of memory for instance.
         """
         return self._run(as_batch(images))
 
     def _run(self, batch: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
-        chunks = [
-            self._model.session.run([OUTPUT_NAME], {INPUT_NAME: as_tensor(batch[start : start + CHUNK])})[0]
-            for start in range(0, len(batch), CHUNK)
-        ]
-        match chunks:
-            case []:
-                return np.empty((0, len(self.labels)), dtype=np.float32)
-            case [only]:
-                return cast("NDArray[np.float32]", only)
-            case _:
-                return np.concatenate(chunks)
+        if 0 < len(batch) <= CHUNK:
+            return self._run_chunk(batch)
+        if self._threads is None:
+            self._threads = default_threads()
+        return in_chunks(self._run_chunk, batch, chunk=CHUNK, width=len(self.labels), threads=self._threads)
+
+    def _run_chunk(self, batch: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+        return cast("NDArray[np.float32]", self._model.session.run([OUTPUT_NAME], {INPUT_NAME: as_tensor(batch)})[0])
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         """The softmax of `logits`, float64 [N, classes], at the temperature that was found for this file."""
@@ -85,8 +109,11 @@ class Classifier:
 
     def see(self, image: object) -> NDArray[np.uint8]:
         """What the model is shown of a picture, uint8 [28, 28]; takes and raises what `predict` does."""
-        # A copy: a picture that is framed already would come back as the caller's own array.
-        return frame(grey_values(image), self.contract.framing).copy()
+        try:
+            # A copy: a picture that is framed already would come back as the caller's own array.
+            return frame(grey_values(image), self.contract.framing).copy()
+        except MemoryError as error:
+            raise ExecutionError("too little memory for this picture: free some, or scale the picture down") from error
 
     def predict(self, image: object, *, min_probability: float = 0.0, max_novelty: float = 1.0) -> Prediction:
         """Classify one picture.
@@ -101,6 +128,7 @@ class Classifier:
             ImageNotFoundError: no file at that path.
             ImageFormatError: it cannot be decoded, or is an array of another shape.
             ImageTypeError: neither of the above kinds.
+            ExecutionError: this machine has too little memory for it.
             UsageError: a limit is not within 0…1, or `max_novelty` is set where the file is not calibrated.
         """
         return self.answers(self.see(image)[None], min_probability=min_probability, max_novelty=max_novelty)[0]
@@ -111,14 +139,14 @@ class Classifier:
         """Classify pictures, each of any kind that `predict` takes; raises as it does."""
         predictions = []
         for answer in self.predict_each(images, min_probability=min_probability, max_novelty=max_novelty):
-            if isinstance(answer, InputError):
+            if isinstance(answer, MnistEdgeError):
                 raise answer
             predictions.append(answer)
         return predictions
 
     def predict_each(
         self, images: Iterable[object], *, min_probability: float = 0.0, max_novelty: float = 1.0
-    ) -> Iterator[Prediction | InputError]:
+    ) -> Iterator[Prediction | InputError | ExecutionError]:
         """Classify pictures, answering in their order.
 
         They are taken in chunks that grow from 1 to `CHUNK`, and while one is computed the next is decoded: at most two
@@ -133,7 +161,7 @@ class Classifier:
         self._require_limits(min_probability, max_novelty)
         return self._predict_each(iter(images), min_probability, max_novelty)
 
-    def read(self, image: object, *, min_probability: float = 0.0, max_novelty: float = 1.0) -> Reading:
+    def read(self, image: object, *, min_probability: float = 0.0, max_novelty: float = 1.0) -> "Reading":
         """Read the digits of a line, or of several.
 
         Args:
@@ -147,7 +175,9 @@ class Classifier:
         """
         if self.contract.framing is not Framing.MNIST:
             raise UsageError("this model was trained on whole pictures, not on what is cropped to its ink: use predict")
-        from mnist_edge.images.lines import find_digits  # not for who classifies single digits
+        # Not for who classifies single digits.
+        from mnist_edge.images.lines import find_digits
+        from mnist_edge.runtime.reading import Digit, Reading
 
         found = find_digits(grey_values(image))
         images = np.array([digit.image for digit in found], dtype=np.uint8).reshape(-1, HEIGHT, WIDTH)
@@ -169,86 +199,105 @@ class Classifier:
         """
         self._require_limits(min_probability, max_novelty)
         batch = as_batch(images)
-        inked = [_has_ink(image) for image in batch]
-        return list(self._predictions(self._run(batch), inked, min_probability, max_novelty))
+        try:
+            return self._predictions(batch, self._run(batch), min_probability, max_novelty)
+        except MemoryError as error:
+            raise ExecutionError(f"too little memory for {len(batch):,} images: give fewer at a time") from error
+
+    def answers_or_errors(
+        self, images: NDArray[np.uint8], *, min_probability: float = 0.0, max_novelty: float = 1.0
+    ) -> list[Prediction | ExecutionError]:
+        """What `answers` gives, taken image by image where this machine cannot compute all of them at once.
+
+        Raises:
+            MnistEdgeError: as `answers` does, but for an image that cannot be computed alone: its error is its answer.
+        """
+        try:
+            return [*self.answers(images, min_probability=min_probability, max_novelty=max_novelty)]
+        except ExecutionError as error:
+            if len(images) == 1:
+                return [error]
+        limits = {"min_probability": min_probability, "max_novelty": max_novelty}
+        return [answer for image in images for answer in self.answers_or_errors(image[None], **limits)]
 
     def _require_limits(self, min_probability: float, max_novelty: float) -> None:
         for name, limit in (("min_probability", min_probability), ("max_novelty", max_novelty)):
             if isinstance(limit, bool) or not isinstance(limit, Real) or not 0 <= limit <= 1:
                 raise UsageError(f"{name} must be within 0…1, not {limit!r}")
-        if max_novelty < 1 and self.contract.calibration is None:
+        calibration = self.contract.calibration
+        if max_novelty < 1 and calibration is None:
             raise UsageError(
                 "this model is not calibrated and cannot tell how novel a picture is: leave out max_novelty, or train "
                 "with images held out"
             )
+        if calibration is not None and calibration.finest_novelty < max_novelty < 1:
+            # Rounded down, so that the number that is named can be given.
+            finest = math.floor(1e6 * calibration.finest_novelty) / 1e6
+            raise UsageError(
+                f"max_novelty {max_novelty} would refuse nothing: this model was calibrated on {calibration.images} "
+                f"images, which tell no level finer than {finest}: give that or less, or 1 for no limit"
+            )
 
     def _predict_each(
         self, images: Iterator[object], min_probability: float, max_novelty: float
-    ) -> Iterator[Prediction | InputError]:
+    ) -> Iterator[Prediction | InputError | ExecutionError]:
+        def answered(framed: list[Framed]) -> list[Prediction | InputError | ExecutionError]:
+            usable = [image for image in framed if isinstance(image, np.ndarray)]
+            batch = np.array(usable, dtype=np.uint8).reshape(-1, HEIGHT, WIDTH)
+            found = iter(self.answers_or_errors(batch, min_probability=min_probability, max_novelty=max_novelty))
+            return [next(found) if isinstance(image, np.ndarray) else image for image in framed]
+
         size = 1
         framed, failure = self._framed(images, size)
         while framed:
             # onnxruntime lets go of the interpreter while it computes.
-            logits = in_background(self._logits_of, framed)
+            answers = in_background(answered, framed)
             size = min(GROWTH * size, CHUNK)
             following, later = ([], None) if failure else self._framed(images, size)
-            yield from self._in_their_places(framed, logits(), min_probability, max_novelty)
+            yield from answers()
             if failure:
                 break
             framed, failure = following, later
         if failure:
             raise failure
 
-    def _framed(
-        self, images: Iterator[object], size: int
-    ) -> tuple[list[NDArray[np.uint8] | InputError], Exception | None]:
+    def _framed(self, images: Iterator[object], size: int) -> tuple[list[Framed], Exception | None]:
         """The next pictures as the model is shown them, and the error by which `images` itself ended, if any."""
-        framed: list[NDArray[np.uint8] | InputError] = []
+        framed: list[Framed] = []
         try:
             framed.extend(self._see_or_error(image) for image in itertools.islice(images, size))
         except Exception as error:  # noqa: BLE001  # raised again once the pictures before it are answered
             return framed, error
         return framed, None
 
-    def _see_or_error(self, image: object) -> NDArray[np.uint8] | InputError:
+    def _see_or_error(self, image: object) -> Framed:
         try:
             return self.see(image)
-        except InputError as error:
+        except (InputError, ExecutionError) as error:
             return error
 
-    def _logits_of(self, framed: list[NDArray[np.uint8] | InputError]) -> NDArray[np.float32]:
-        usable = [image for image in framed if not isinstance(image, InputError)]
-        return self.logits(np.array(usable, dtype=np.uint8).reshape(-1, HEIGHT, WIDTH))
-
-    def _in_their_places(
+    def _predictions(
         self,
-        framed: list[NDArray[np.uint8] | InputError],
+        batch: NDArray[np.integer[Any]],
         logits: NDArray[np.float32],
         min_probability: float,
         max_novelty: float,
-    ) -> Iterator[Prediction | InputError]:
-        inked = [_has_ink(image) for image in framed if not isinstance(image, InputError)]
-        predictions = self._predictions(logits, inked, min_probability, max_novelty)
-        yield from (image if isinstance(image, InputError) else next(predictions) for image in framed)
-
-    def _predictions(
-        self, logits: NDArray[np.float32], inked: list[bool], min_probability: float, max_novelty: float
-    ) -> Iterator[Prediction]:
+    ) -> list[Prediction]:
         probabilities = self.probabilities(logits)
         calibration = self.contract.calibration
         strangeness = novelty(logits, calibration).tolist() if calibration else [None] * len(logits)
         best = probabilities.argmax(axis=1).tolist()
-        rows = zip(best, inked, strangeness, probabilities.tolist(), logits.tolist(), strict=True)
+        rows = zip(best, has_ink(batch).tolist(), strangeness, probabilities.tolist(), logits.tolist(), strict=True)
+        predictions = []
         for index, ink, strange, shares, values in rows:
             refused = not ink or shares[index] < min_probability or (strange is not None and strange > max_novelty)
-            yield Prediction(
-                label=None if refused else self.labels[index],
-                probability=shares[index],
-                novelty=strange,
-                probabilities=dict(zip(self.labels, shares, strict=True)),
-                logits=dict(zip(self.labels, values, strict=True)),
+            predictions.append(
+                Prediction(
+                    label=None if refused else self.labels[index],
+                    probability=shares[index],
+                    novelty=strange,
+                    probabilities=dict(zip(self.labels, shares, strict=True)),
+                    logits=dict(zip(self.labels, values, strict=True)),
+                )
             )
-
-
-def _has_ink(image: NDArray[np.integer[Any]]) -> bool:
-    return bool(image.min() != image.max())
+        return predictions

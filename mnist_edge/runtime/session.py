@@ -1,16 +1,16 @@
-"""ONNX Runtime sessions: the telemetry switch, the thread policy and the session options, all in this one place.
+"""ONNX Runtime sessions: the telemetry switch, the session options and onnxruntime's errors, all in this one place.
 
 Nothing else in the runtime imports onnxruntime.
+
+A session computes on its caller's thread alone. For one image of a model of this size that is the fastest there is: a
+pool of two threads costs 1.4 times (`cnn`) to 2.3 times (`cnn-nano`) as much as one, or burns the second processor by
+spinning. Many images are shared by Python threads instead (`mnist_edge.runtime.threads`). So a session starts no
+thread, forks like any other object, and closes at once.
 """
 
-import ctypes
-import operator
 import os
-import reprlib
-import threading
-import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, SupportsIndex, cast
+from typing import Any, Final, cast
 
 from numpy.typing import NDArray
 
@@ -21,92 +21,72 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 import onnxruntime.capi.onnxruntime_pybind11_state as ort_errors
 
-from mnist_edge.errors import ModelFormatError, UsageError
-from mnist_edge.runtime.limits import usable_cpus
-
-THREADS_VARIABLE: Final = "MNIST_EDGE_THREADS"
-
-MAX_DEFAULT_THREADS: Final = 4
-"""Models of this size do not gain from more; a larger pool is there for the asking."""
-
-MAX_THREADS: Final = 1024
-"""More are a slip of the hand."""
+from mnist_edge.errors import ExecutionError, ModelFormatError
 
 _FATAL_ONLY: Final = 4
+
+_ERRORS: Final[tuple[type[Exception], ...]] = (
+    RuntimeError,
+    ValueError,
+    MemoryError,
+    # Plain subclasses of Exception, each release has its own.
+    *(kind for kind in vars(ort_errors).values() if isinstance(kind, type) and issubclass(kind, Exception)),
+)
 
 
 class Session:
     """A CPU session on a model's bytes, the same for every user of the runtime and for the parity checks.
 
-    It may be used from any number of threads at once, and after a fork: the compute pool of a parent does not exist in
-    its child, so the child opens the session again from the bytes, on first use.
+    It may be used from any number of threads at once, and after a fork.
 
     Args:
         model: the content of an ``.onnx`` file.
-        threads: size of the compute pool; None asks `default_threads`.
         optimize: whether onnxruntime may rewrite the graph; parity is measured with and without.
 
     Raises:
         ModelFormatError: onnxruntime cannot load it, or parts of it are not in the file.
-        UsageError: impossible `threads`.
     """
 
-    def __init__(self, model: bytes, *, threads: int | None = None, optimize: bool = True) -> None:
+    def __init__(self, model: bytes, *, optimize: bool = True) -> None:
+        _require_self_contained(model)
         self.model = model
-        self.threads = threads
         self.optimize = optimize
-        self._opening = threading.Lock()
-        self._opened: ort.InferenceSession | None = _open(model, threads=threads, optimize=optimize)
-        _SESSIONS.add(self)
+        try:
+            self._inference = ort.InferenceSession(model, _options(optimize=optimize), ["CPUExecutionProvider"])
+        except _ERRORS as error:
+            raise ModelFormatError(
+                f"onnxruntime {ort.__version__} cannot load the model ({_first_line(error)}): upgrade onnxruntime, "
+                "or export the model anew"
+            ) from error
 
     def run(self, outputs: Sequence[str] | None, inputs: Mapping[str, NDArray[Any]]) -> list[Any]:
-        """What ``InferenceSession.run`` returns: the named outputs, or all, for the named inputs."""
-        return cast("list[Any]", (self._opened or self._inference()).run(outputs, inputs))
+        """What ``InferenceSession.run`` returns: the named outputs, or all, for the named inputs.
+
+        Raises:
+            ExecutionError: onnxruntime fails, for want of memory most likely.
+        """
+        try:
+            return cast("list[Any]", self._inference.run(outputs, inputs))
+        except _ERRORS as error:
+            raise ExecutionError(
+                f"onnxruntime {ort.__version__} cannot compute the answer ({_first_line(error)}): "
+                "free some memory, or give fewer images at a time"
+            ) from error
 
     def metadata(self) -> dict[str, str]:
         """What the file says of itself."""
-        return cast("dict[str, str]", self._inference().get_modelmeta().custom_metadata_map)
+        return cast("dict[str, str]", self._inference.get_modelmeta().custom_metadata_map)
 
     def signature(self) -> list[tuple[str, str, list[int | str]]]:
         """Name, type and shape of every input, then of every output."""
-        inference = self._inference()
-        return [(node.name, node.type, node.shape) for node in (*inference.get_inputs(), *inference.get_outputs())]
-
-    def _inference(self) -> ort.InferenceSession:
-        with self._opening:
-            if self._opened is None:
-                self._opened = _open(self.model, threads=self.threads, optimize=self.optimize)
-            return self._opened
-
-    def _forget(self) -> None:
-        """In a forked child: the parent's session is neither used nor closed, its lock may be held by nobody."""
-        self._opening = threading.Lock()
-        if self._opened is not None:
-            # Closing it would wait for the pool's threads, which are not there: it must outlive even the interpreter.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._opened))
-            self._opened = None
+        nodes = (*self._inference.get_inputs(), *self._inference.get_outputs())
+        return [(node.name, node.type, node.shape) for node in nodes]
 
 
-_SESSIONS: Final[weakref.WeakSet[Session]] = weakref.WeakSet()
-
-
-def _forget_sessions() -> None:
-    for session in _SESSIONS:
-        session._forget()  # noqa: SLF001  # this module's own
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_sessions)
-
-
-def _open(model: bytes, *, threads: int | None, optimize: bool) -> ort.InferenceSession:
-    _require_self_contained(model)
+def _options(*, optimize: bool) -> ort.SessionOptions:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = default_threads() if threads is None else checked_threads(threads)
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    # A spinning pool is a little faster on an idle machine and several times slower on a busy one.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     # For shapes that it saw before, onnxruntime plans one block in place of many: measured 17 MB more, nothing faster.
     options.enable_mem_pattern = False
     # Not onnxruntime's own format, which `_require_self_contained` could not judge.
@@ -115,12 +95,7 @@ def _open(model: bytes, *, threads: int | None, optimize: bool) -> ort.Inference
     options.log_severity_level = _FATAL_ONLY
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except (*_LOAD_ERRORS, RuntimeError, ValueError) as error:
-        raise ModelFormatError(
-            f"onnxruntime {ort.__version__} cannot load the model ({str(error).splitlines()[0]}): export it again"
-        ) from error
+    return options
 
 
 def _require_self_contained(model: bytes) -> None:
@@ -133,41 +108,11 @@ def _require_self_contained(model: bytes) -> None:
         raise ModelFormatError("the model keeps weights outside its file: export it again as a single file")
 
 
-_LOAD_ERRORS: Final[tuple[Any, ...]] = (
-    ort_errors.Fail,
-    ort_errors.InvalidArgument,
-    ort_errors.InvalidGraph,
-    ort_errors.InvalidProtobuf,
-    ort_errors.NoSuchFile,
-    ort_errors.NotImplemented,
-    ort_errors.RuntimeException,
-)
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def providers() -> list[str]:
     """What this build of onnxruntime could compute on; sessions here are the CPU's."""
     names: list[str] = ort.get_available_providers()
     return names
-
-
-def checked_threads(threads: object, name: str = "threads") -> int:
-    """The number itself; raises UsageError where a pool cannot have that size."""
-    try:
-        number = 0 if isinstance(threads, bool) else operator.index(cast("SupportsIndex", threads))
-    except TypeError:  # arrays of several numbers have an __index__ that fails
-        number = 0
-    if not 1 <= number <= MAX_THREADS:
-        raise UsageError(f"{name} must be a whole number within 1…{MAX_THREADS}, not {reprlib.repr(threads)}")
-    return number
-
-
-def default_threads() -> int:
-    """``MNIST_EDGE_THREADS``, or as many threads as this process may really use, at most `MAX_DEFAULT_THREADS`.
-
-    onnxruntime itself counts the host's cores; see `mnist_edge.runtime.limits` for what is counted here.
-    """
-    if asked := os.environ.get(THREADS_VARIABLE):
-        # A number of thousands of digits is more than int takes.
-        number = int(asked) if asked.isdecimal() and len(asked) <= len(str(MAX_THREADS)) else asked
-        return checked_threads(number, THREADS_VARIABLE)
-    return min(usable_cpus(), MAX_DEFAULT_THREADS)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ CALIBRATION = Calibration(temperature=0.5, novelty_levels=(0.0, 0.5, 1.0), evide
 
 @pytest.fixture(scope="module")
 def classifier(bundle_dir):
-    return Classifier(bundle_dir)
+    return Classifier(bundle_dir, format="onnx")
 
 
 @pytest.mark.parametrize("temperature", [0.25, 1.0, 3.0])
@@ -37,7 +38,29 @@ def test_evidence_is_the_log_of_the_summed_exponentials():
 def test_novelty_is_the_share_of_kept_images_with_more_evidence():
     # One class, so that the evidence is the logit itself.
     logits = np.array([[20.0], [12.0], [11.0], [10.0], [6.0], [2.0], [-5.0]], dtype=np.float32)
-    assert answers.novelty(logits, CALIBRATION).tolist() == pytest.approx([0, 0, 0.25, 0.5, 0.75, 1, 1])
+    finest = 1000 / 1001
+    assert answers.novelty(logits, CALIBRATION).tolist() == pytest.approx([0, 0, 0.25, 0.5, 0.75, finest, finest])
+
+
+@pytest.mark.parametrize("images", [1, 500, 4992])
+def test_no_novelty_is_finer_than_its_images_can_tell(images):
+    calibration = dataclasses.replace(CALIBRATION, images=images)
+    assert calibration.finest_novelty == images / (images + 1)
+    logits = np.array([[-1e30], [-5.0], [2.0]], dtype=np.float32)
+    assert answers.novelty(logits, calibration).tolist() == [images / (images + 1)] * 3
+
+
+def test_a_limit_that_would_refuse_nothing_is_refused(classifier, expected):
+    calibration = classifier.contract.calibration
+    finest = calibration.images / (calibration.images + 1)
+    image = expected["images"][0]
+    for limit in (np.nextafter(finest, 1), 0.99999, np.nextafter(1, 0)):
+        with pytest.raises(UsageError, match=f"calibrated on {calibration.images} images") as caught:
+            classifier.predict(image, max_novelty=limit)
+    named = re.search(r"no level finer than (0\.\d+): give that or less, or 1 for no limit", str(caught.value))[1]
+    assert 0 < finest - float(named) < 2e-6
+    for limit in (float(named), finest, 1, 1.0):
+        assert classifier.predict(image, max_novelty=limit).label is not None
 
 
 @pytest.mark.parametrize(
@@ -50,6 +73,12 @@ def test_novelty_is_the_share_of_kept_images_with_more_evidence():
         {"evidence": (2.0, 10.0, 12.0)},
         {"novelty_levels": (1.0, 0.5, 0.0)},
         {"evidence": (), "novelty_levels": ()},
+        {"novelty_levels": (-0.1, 0.5, 1.0)},
+        {"novelty_levels": (0.0, 0.5, 1.1)},
+        {"images": 0},
+        {"images": "1000"},
+        {"images": True},
+        {"images": 1000.0},
     ],
 )
 def test_a_malformed_calibration_is_refused(change):
@@ -58,6 +87,7 @@ def test_a_malformed_calibration_is_refused(change):
         Calibration(**values | change)
 
 
+@pytest.mark.numeric
 def test_probabilities_are_calibrated(classifier, expected):
     temperature = classifier.contract.calibration.temperature
     logits = expected["logits"].astype(np.float64) / temperature
@@ -94,7 +124,7 @@ def test_novel_pictures_are_not_named(classifier, expected):
 
 
 def test_what_cannot_tell_novelty_takes_no_limit_of_it(bundle_dir, expected, monkeypatch):
-    classifier = Classifier(bundle_dir)
+    classifier = Classifier(bundle_dir, format="onnx")
     model = classifier._model
     uncalibrated = dataclasses.replace(model, contract=dataclasses.replace(model.contract, calibration=None))
     monkeypatch.setattr(classifier, "_model", uncalibrated)

@@ -16,12 +16,13 @@ from mnist_edge.runtime.classifier import CHUNK
 
 @pytest.fixture(scope="module")
 def classifier(bundle_dir):
-    return Classifier(bundle_dir)
+    return Classifier(bundle_dir, format="onnx")
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("file", ["", "model.onnx"])
 def test_logits_are_pytorchs(bundle_dir, expected, file):
-    logits = Classifier(bundle_dir / file).logits(expected["images"])
+    logits = Classifier(bundle_dir / file, format=None if file else "onnx").logits(expected["images"])
     assert logits.dtype == np.float32
     np.testing.assert_allclose(logits, expected["logits"], atol=1e-4, rtol=0)
 
@@ -32,6 +33,7 @@ def test_a_copied_file_is_a_deployment(bundle_dir, expected, tmp_path):
     np.testing.assert_allclose(Classifier(str(copied)).logits(expected["images"]), expected["logits"], atol=1e-4)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("form", ["int8-dynamic", "int8-static"])
 def test_int8_answers_alike_and_alone_as_in_a_batch(bundle_dir, expected, form):
     classifier = Classifier(bundle_dir / f"model.{form}.onnx")

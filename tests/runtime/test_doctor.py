@@ -9,17 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from mnist_edge import extras
 from mnist_edge.cli import doctor
 from mnist_edge.cli.doctor import State
 from mnist_edge.runtime import limits
-from tests.helpers import run_cli
+from tests.helpers import cli_in_process, run_cli
 
 CLEAN = {"MNIST_EDGE_DATA": "", "MNIST_EDGE_THREADS": ""}
 
 
-def examine(cwd, **environment):
+def examine(cwd, run=cli_in_process, **environment):
     """The report as JSON, by topic and name, and the exit code."""
-    result = run_cli("doctor", "--json", cwd=cwd, **(CLEAN | environment))
+    result = run("doctor", "--json", cwd=cwd, **(CLEAN | environment))
     assert result.stderr == b"", result.stderr.decode()
     report = json.loads(result.stdout)
     assert report["healthy"] is (result.returncode == 0)
@@ -41,7 +42,7 @@ def broken(findings):
 def test_a_healthy_machine(workshop):
     found, code = examine(workshop)
     assert (code, broken(found)) == (0, set())
-    for package in ("mnist-edge", "numpy", "onnxruntime", "pillow", "typer"):
+    for package in ("mnist-edge", "numpy", "onnxruntime", "pillow", "platformdirs", "typer"):
         assert found["versions", package]["value"] == metadata.version(package)
     assert platform.python_version() in found["versions", "Python"]["value"]
     assert found["threads", "host cores"]["value"] == str(os.cpu_count())
@@ -136,7 +137,7 @@ def test_data_that_are_not_there(workshop):
 )
 def test_telemetry(workshop, monkeypatch, variable, words, state):
     monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
-    found, code = examine(workshop, **({"ORT_DISABLE_TELEMETRY": variable} if variable else {}))
+    found, code = examine(workshop, run_cli, **({"ORT_DISABLE_TELEMETRY": variable} if variable else {}))
     assert code == 0
     assert words in found["onnxruntime", "telemetry"]["value"]
     assert found["onnxruntime", "telemetry"]["state"] == state
@@ -144,7 +145,9 @@ def test_telemetry(workshop, monkeypatch, variable, words, state):
 
 def test_an_onnxruntime_that_cannot_be_imported(workshop):
     (workshop / "onnxruntime.py").write_text("raise OSError('libgomp.so.1: cannot open shared object file')")
-    found, code = examine(workshop, PYTHONPATH=os.pathsep.join([str(workshop), os.environ.get("PYTHONPATH", "")]))
+    found, code = examine(
+        workshop, run_cli, PYTHONPATH=os.pathsep.join([str(workshop), os.environ.get("PYTHONPATH", "")])
+    )
     assert code == 1
     assert "libgomp.so.1" in found["onnxruntime", "import"]["value"]
     assert "--force-reinstall" in found["onnxruntime", "import"]["remedy"]
@@ -175,7 +178,8 @@ def test_packages_that_are_missing_or_too_old(monkeypatch):
     assert found["onnxruntime"].value == "1.9.1, older than 1.22"
     assert found["onnxruntime"].remedy == "pip install 'onnxruntime>=1.22'"
     assert found["torch, onnx"].state is State.REMARK
-    assert found["torch, onnx"].remedy.startswith("pip install 'mnist-edge[train]'")
+    told = "where models are trained and exported; not needed on a device"
+    assert found["torch, onnx"].remedy == f"{extras.to_install('train')}  {told}"
     assert "mypy" not in found
 
 
@@ -206,6 +210,14 @@ def test_processors(monkeypatch, tmp_path, cpuinfo, features, state):
     monkeypatch.setattr(doctor, "_CPUINFO", tmp_path / "cpuinfo")
     found = {finding.name: finding for finding in doctor.examine(Path("nowhere")) if finding.topic == "processor"}
     assert (found["features"].value, found["features"].state) == (features, state)
+
+
+def test_a_damaged_pretrained_model(tmp_path, bundle_copy, monkeypatch):
+    (bundle_copy / "model.onnx").write_bytes(b"")
+    monkeypatch.setattr("mnist_edge.runtime.model.PRETRAINED", bundle_copy.parent)
+    found = {finding.name: finding for finding in doctor.examine(tmp_path / "nowhere")}
+    assert found["pretrained cnn"].state is State.BROKEN
+    assert found["pretrained cnn"].remedy == extras.to_install(options="--force-reinstall --no-deps")
 
 
 @pytest.mark.parametrize(

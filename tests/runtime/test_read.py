@@ -16,7 +16,7 @@ from tests.helpers import fails, run_cli
 
 @pytest.fixture(scope="module")
 def classifier(bundle_dir):
-    return Classifier(bundle_dir)
+    return Classifier(bundle_dir, format="onnx")
 
 
 @pytest.fixture(scope="module")

@@ -2,20 +2,23 @@
 
 import os
 import sys
+import threading
 import uuid
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from mnist_edge import Classifier
 from mnist_edge.errors import UsageError
-from mnist_edge.runtime import limits, session
+from mnist_edge.runtime import limits, threads
 from tests.helpers import run_python
 
 
 @pytest.fixture(autouse=True)
 def many_cores(monkeypatch, tmp_path):
     """A machine of 64 cores on which nothing is known of cgroups."""
-    monkeypatch.delenv(session.THREADS_VARIABLE, raising=False)
+    monkeypatch.delenv(threads.THREADS_VARIABLE, raising=False)
     monkeypatch.setattr(limits, "PROCESS", tmp_path / "proc")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
 
@@ -182,7 +185,7 @@ def test_affinity_and_quota_both_limit(machine, monkeypatch, affinity, cpu_max, 
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(affinity)), raising=False)
     machine("0::/a\n", V2, {"cg/a/cpu.max": cpu_max})
     assert limits.usable_cpus() == usable
-    assert session.default_threads() == min(usable, session.MAX_DEFAULT_THREADS)
+    assert threads.default_threads() == min(usable, threads.MAX_DEFAULT_THREADS)
 
 
 def test_where_there_is_no_affinity_the_cores_are_counted(monkeypatch):
@@ -194,27 +197,35 @@ def test_where_there_is_no_affinity_the_cores_are_counted(monkeypatch):
 
 
 def test_threads_from_the_environment(monkeypatch):
-    monkeypatch.setenv(session.THREADS_VARIABLE, "7")
-    assert session.default_threads() == 7
+    monkeypatch.setenv(threads.THREADS_VARIABLE, "7")
+    assert threads.default_threads() == 7
     for wrong in ("0", "-1", "many", "1.5", "99999999999", "9" * 5000):
-        monkeypatch.setenv(session.THREADS_VARIABLE, wrong)
-        with pytest.raises(UsageError, match=session.THREADS_VARIABLE):
-            session.default_threads()
+        monkeypatch.setenv(threads.THREADS_VARIABLE, wrong)
+        with pytest.raises(UsageError, match=threads.THREADS_VARIABLE):
+            threads.default_threads()
 
 
 COUNT_THREADS = """
-import os, sys
+import os, sys, threading
 import numpy as np
-from mnist_edge.runtime.classifier import Classifier
-from mnist_edge.runtime.session import default_threads
+from mnist_edge.runtime.classifier import CHUNK, Classifier
+from mnist_edge.runtime.session import Session
+from mnist_edge.runtime.threads import default_threads
 from mnist_edge.runtime.limits import cpu_quota
 count = lambda: len(os.listdir("/proc/self/task"))
+used, real = set(), Session.run
+def run(*arguments):
+    used.add(threading.get_ident())
+    return real(*arguments)
+Session.run = run
 before = count()
 classifier = Classifier(sys.argv[1], threads=int(sys.argv[2]) if len(sys.argv) > 2 else None)
-classifier.logits(np.zeros((600, 28, 28), np.uint8))
-print(default_threads(), 1 + count() - before, cpu_quota())
+classifier.logits(np.zeros((CHUNK, 28, 28), np.uint8))
+alone = len(used)
+classifier.logits(np.zeros((20 * CHUNK, 28, 28), np.uint8))
+print(default_threads(), alone, len(used), count() - before, cpu_quota())
 """
-"""Prints the policy's choice, the threads that compute (the caller's own and those of the pool), and the quota."""
+"""Prints the policy's choice, the threads that computed a chunk and a large batch, those left over, and the quota."""
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
 
@@ -224,14 +235,48 @@ def test_under_one_core_of_affinity_one_thread_computes(bundle_dir):
     pin = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
     result = run_python(pin + COUNT_THREADS, bundle_dir)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split()[:2] == ["1", "1"]
+    assert result.stdout.split()[:4] == ["1", "1", "1", "0"]
 
 
 @linux
-def test_the_count_of_threads_can_be_another(bundle_dir):
+def test_the_count_of_threads_can_be_another_and_none_is_left(bundle_dir):
     result = run_python(COUNT_THREADS, bundle_dir, 3)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split()[1] == "3"
+    assert result.stdout.split()[1:4] == ["1", "3", "0"]
+
+
+def test_a_large_batch_is_the_same_by_any_number_of_threads(bundle_dir, expected):
+    images = np.resize(expected["images"], (2000, 28, 28))
+    one = Classifier(bundle_dir, threads=1).logits(images)
+    for count in (2, 5, 100):
+        assert (Classifier(bundle_dir, threads=count).logits(images) == one).all()
+
+
+def test_where_no_thread_is_to_be_had_the_callers_own_does_it(bundle_dir, expected, monkeypatch):
+    classifier = Classifier(bundle_dir, threads=3)
+    images = np.resize(expected["images"], (1000, 28, 28))
+    logits, predictions = classifier.logits(images), classifier.predict_many(list(images[:20]))
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert (classifier.logits(images) == logits).all()
+    assert classifier.predict_many(list(images[:20])) == predictions
+
+
+def test_the_first_error_ends_the_batch_and_all_its_threads():
+    calls = []
+
+    def run(rows):
+        calls.append(len(rows))
+        raise ZeroDivisionError
+
+    before = threading.active_count()
+    with pytest.raises(ZeroDivisionError):
+        threads.in_chunks(run, np.zeros((1000, 1)), chunk=10, width=1, threads=4)
+    assert threading.active_count() == before
+    assert len(calls) <= 4  # one a thread at most
 
 
 @pytest.fixture
@@ -270,4 +315,4 @@ def test_in_a_real_group_of_one_processor_one_thread_computes(bundle_dir, real_g
     join = f"import os; open({str(real_group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
     result = run_python(join + COUNT_THREADS, bundle_dir)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == ["1", "1", "1.0"]
+    assert result.stdout.split() == ["1", "1", "1", "0", "1.0"]

@@ -1,0 +1,175 @@
+"""Which file of a bundle answers: the manifest decides, unless a format is asked for."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mnist_edge import Classifier
+from mnist_edge.bundle import Format
+from mnist_edge.errors import ModelNotFoundError, UsageError
+from mnist_edge.runtime.describe import describe
+from mnist_edge.runtime.model import PRETRAINED, file_that_answers, locate, open_model
+from tests.helpers import fails, run_cli
+
+ONNX, STATIC, DYNAMIC = "model.onnx", "model.int8-static.onnx", "model.int8-dynamic.onnx"
+
+
+def edited(folder, change):
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+    return folder
+
+
+def recommending(folder, name):
+    return edited(folder, lambda manifest: manifest["recommended"].update(file=name))
+
+
+@pytest.mark.parametrize("name", [ONNX, STATIC])
+def test_the_recommended_file_answers(bundle_copy, expected, name):
+    classifier = Classifier(recommending(bundle_copy, name))
+    assert classifier.file == name
+    images = expected["images"][:20]
+    assert (classifier.logits(images) == Classifier(bundle_copy / name).logits(images)).all()
+
+
+def listing(*names, recommended=None):
+    manifest = {"files": {name: {} for name in names}}
+    return manifest | ({"recommended": {"file": recommended, "not": {}}} if recommended else {})
+
+
+@pytest.mark.parametrize(
+    ("manifest", "name"),
+    [
+        (listing(ONNX, STATIC, DYNAMIC), ONNX),
+        (listing(ONNX, STATIC, recommended=STATIC), STATIC),
+        (listing("model.pth", "model.torchscript", DYNAMIC), DYNAMIC),
+        (listing(STATIC), STATIC),
+        (listing(ONNX, recommended=STATIC), ONNX),  # an export of other formats left it out
+    ],
+)
+def test_where_nothing_is_recommended(tmp_path, manifest, name):
+    assert file_that_answers(tmp_path, manifest) == name
+
+
+def test_where_the_manifest_does_not_decide(tmp_path):
+    with pytest.raises(ModelNotFoundError, match="name one with format"):
+        file_that_answers(tmp_path, listing(STATIC, DYNAMIC))
+    with pytest.raises(ModelNotFoundError, match="without a file that onnxruntime runs"):
+        file_that_answers(tmp_path, listing("model.torchscript"))
+    with pytest.raises(ModelNotFoundError, match=r"was exported without model\.int8-static\.onnx"):
+        file_that_answers(tmp_path, listing(ONNX), wanted=Format.INT8_STATIC)
+
+
+@pytest.mark.parametrize("form", [form for form in Format if form.is_onnx], ids=str)
+def test_a_format_that_is_asked_for(bundle_dir, form):
+    assert Classifier(bundle_dir, format=form).file == form.file_name
+    assert open_model(bundle_dir, format=str(form)).format in (form, None)
+
+
+def test_a_recommended_file_that_is_missing_is_not_replaced_in_silence(bundle_copy):
+    (recommending(bundle_copy, STATIC) / STATIC).unlink()
+    with pytest.raises(ModelNotFoundError, match=STATIC):
+        Classifier(bundle_copy)
+    assert Classifier(bundle_copy, format="onnx").file == ONNX
+
+
+def test_a_single_file_must_be_of_the_format(bundle_dir, tmp_path):
+    copied = shutil.copy(bundle_dir / STATIC, tmp_path / "anything.onnx")
+    assert Classifier(copied, format="int8-static").file == "anything.onnx"
+    with pytest.raises(UsageError, match="is int8-static, not onnx"):
+        Classifier(copied, format="onnx")
+
+
+@pytest.mark.parametrize("form", ["torchscript", "coreml", "", 3])
+def test_formats_that_are_not_run(bundle_dir, form):
+    with pytest.raises(UsageError, match="choose from onnx, int8-dynamic, int8-static"):
+        Classifier(bundle_dir, format=form)
+
+
+def test_the_commands_name_the_file_that_answers(bundle_copy, expected, tmp_path):
+    recommending(bundle_copy, STATIC)
+    Image.fromarray(expected["images"][0]).save(tmp_path / "digit.png")
+    for options, name in (([], STATIC), (["--format", "onnx"], ONNX)):
+        result = run_cli("predict", "digit.png", "--model", bundle_copy, "--json", *options, cwd=tmp_path)
+        assert json.loads(result.stdout)["file"] == name
+        result = run_cli("selftest", bundle_copy, "--json", *options, cwd=tmp_path)
+        assert json.loads(result.stdout)["file"].endswith(name)
+    assert json.loads(run_cli("info", bundle_copy, "--json").stdout)["answers"] == STATIC
+    assert f"answers        {STATIC}" in run_cli("info", bundle_copy).stdout.decode()
+    assert describe(bundle_copy / ONNX)["answers"] == ONNX
+    fails(run_cli("predict", "digit.png", "--format", "torchscript", cwd=tmp_path), 2, "is not run by onnxruntime")
+    fails(run_cli("predict", "digit.png", "--format", "coreml", cwd=tmp_path), 2, "unknown format 'coreml'")
+
+
+def test_a_known_name_is_the_model_and_a_path_is_the_folder(bundle_copy, monkeypatch, tmp_path):
+    """`bundle_copy` is a folder called cnn in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    assert bundle_copy.name == "cnn"
+    assert locate("cnn") == PRETRAINED / "cnn"
+    for path in ("./cnn", bundle_copy.relative_to(tmp_path), bundle_copy):
+        assert locate(path).resolve() == bundle_copy
+    assert Classifier("cnn").contract != Classifier("./cnn").contract
+
+
+@pytest.mark.parametrize("command", [["info"], ["selftest"], ["predict", "digit.png", "--model"]])
+def test_a_note_says_which_is_meant(bundle_copy, expected, tmp_path, command):
+    Image.fromarray(expected["images"][0]).save(tmp_path / "digit.png")
+    noted = run_cli(*command, "cnn", cwd=tmp_path)
+    assert noted.returncode == 0, noted.stderr
+    assert noted.stderr.decode() == "note: cnn is taken as the known name; ./cnn is the file or folder here\n"
+    for name in ("./cnn", "cnn-nano"):
+        assert run_cli(*command, name, cwd=tmp_path).stderr == b""
+
+
+def test_what_is_no_name(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("cnn/", "./cnn", "README.md", "x" * 5000):
+        with pytest.raises(ModelNotFoundError):
+            locate(name)
+    with pytest.raises(UsageError):
+        locate("")
+
+
+def test_the_contract_of_all_files_is_the_bundles(bundle_dir):
+    contracts = {
+        dataclasses.replace(open_model(bundle_dir, format=f).contract, calibration=None)
+        for f in ("onnx", "int8-static")
+    }
+    assert len(contracts) == 1
+
+
+def blank_with(value, count):
+    image = np.zeros(784, np.uint8)
+    image[np.linspace(300, 500, count).astype(int)] = value
+    return image.reshape(28, 28)
+
+
+FAINT = np.random.default_rng(seed=0).integers(0, 20, (28, 28)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [blank_with(1, 1), blank_with(255, 1), blank_with(255, 5), blank_with(20, 200), FAINT, 255 - FAINT, FAINT + 100],
+    ids=["one faint pixel", "one white pixel", "specks", "a faint stroke", "noise", "on white", "on grey"],
+)
+@pytest.mark.parametrize("model", [None, "cnn-nano"])
+def test_raw_pixels_of_a_blank_page_have_no_class(image, model, tmp_path):
+    classifier = Classifier(model)
+    assert classifier.answers(image[None])[0].label is None
+    np.save(tmp_path / "blank.npy", image)
+    assert run_cli("predict", tmp_path / "blank.npy").stdout.split()[1] == b"none"
+
+
+def test_no_digit_is_taken_for_a_blank_page(mnist):
+    from mnist_edge.images import has_ink
+
+    for split in (mnist.train, mnist.test):
+        assert has_ink(split.images).all()
+        assert has_ink(255 - split.images).all()
+        assert has_ink(split.images // 4).mean() > 0.999  # at a quarter of the contrast
