@@ -35,6 +35,8 @@ CONTRACT_KEY: Final = "mnist_edge.contract"
 PROVENANCE_KEY: Final = "mnist_edge.provenance"
 GOLDEN_KEY: Final = "mnist_edge.golden"
 DIGEST_KEY: Final = "mnist_edge.sha256"
+FORMAT_KEY: Final = "mnist_edge.format"
+"""Which `mnist_edge.bundle.Format` the file is; files of 0.1.0 do not say."""
 
 DIGITS: Final = tuple("0123456789")
 
@@ -88,7 +90,15 @@ class Calibration:
     """Falling: the evidence (`mnist_edge.runtime.answers`) that this share of the kept images surpasses."""
 
     images: int
-    """How many were kept."""
+    """How many were kept, at least one."""
+
+    @property
+    def finest_novelty(self) -> float:
+        """The largest novelty that so many images can tell: ``images / (images + 1)``.
+
+        However strange a picture is, the most that they show is that it is the strangest of them and itself.
+        """
+        return self.images / (self.images + 1)
 
     def __post_init__(self) -> None:
         values = (self.temperature, *self.novelty_levels, *self.evidence)
@@ -96,9 +106,13 @@ class Calibration:
         if (
             not finite
             or self.temperature <= 0
+            or isinstance(self.images, bool)
+            or not isinstance(self.images, int)
+            or self.images < 1
             or not self.evidence
             or len(self.evidence) != len(self.novelty_levels)
             or list(self.novelty_levels) != sorted(self.novelty_levels)
+            or not 0 <= self.novelty_levels[0] <= self.novelty_levels[-1] <= 1
             or list(self.evidence) != sorted(self.evidence, reverse=True)
         ):
             raise ModelFormatError(f"calibration with temperature {self.temperature!r} is malformed: export again")

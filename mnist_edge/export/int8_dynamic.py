@@ -24,10 +24,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from mnist_edge.bundle import Format
 from mnist_edge.errors import ParityError
 from mnist_edge.export import metadata, parity
 from mnist_edge.export import onnx as float32
-from mnist_edge.export.examples import Examples, tolerant
+from mnist_edge.export.examples import Examples
 from mnist_edge.training.checkpoint import Trained
 
 TOLERANCE: Final = parity.INT8
@@ -49,10 +50,9 @@ ZERO_POINT: Final = 128
 _QUANTIZED, _SCALE = "_int8", "_scale"
 
 
-def convert(trained: Trained, examples: Examples) -> bytes:
+def convert(examples: Examples) -> bytes:
     """The file's content."""
-    model = quantize(examples.graph())
-    return metadata.stamp(model, trained, tolerant(examples.golden, model.SerializeToString()))
+    return metadata.complete(quantize(examples.graph()), Format.INT8_DYNAMIC, examples)
 
 
 def quantize(model: ModelProto) -> ModelProto:

@@ -15,9 +15,12 @@ onnxruntime fuses into integer ones. Every choice was measured (``scripts/compar
   to 256 levels.)
 
 Integer sums do not depend on their order, so an image's logits are the same in any batch.
+
+Bytes and largest values are all that a layer hands on to the search for the next one's scale and weights: the file is
+the same for any number of threads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -25,11 +28,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from mnist_edge.bundle import Format
 from mnist_edge.contract import INPUT_NAME, OPSET
 from mnist_edge.errors import ModelFormatError, ParityError
 from mnist_edge.export import metadata, parity, rounding
 from mnist_edge.export import onnx as float32
-from mnist_edge.export.examples import Examples, tolerant
+from mnist_edge.export.examples import Examples
+from mnist_edge.export.threads import in_threads
+from mnist_edge.runtime.classifier import CHUNK
 from mnist_edge.runtime.session import Session
 from mnist_edge.training.checkpoint import Trained
 
@@ -46,15 +52,12 @@ WEIGHT_LIMIT: Final = 63
 ROUNDED_BY: Final = 1000
 """About so many of the images decide how weights are rounded; all of them find the largest activations."""
 
-CHUNK: Final = 1000
-"""Images at a time, whose activations are in memory together."""
 
-
-def convert(trained: Trained, examples: Examples) -> bytes:
+def convert(examples: Examples) -> bytes:
     """The file's content; the training images among the examples set the scales of the activations."""
     model = quantize(examples.graph(), examples.training)
     onnx.checker.check_model(model, full_check=True)
-    return metadata.stamp(model, trained, tolerant(examples.golden, model.SerializeToString()))
+    return metadata.complete(model, Format.INT8_STATIC, examples)
 
 
 def quantize(model: ModelProto, images: NDArray[np.uint8]) -> ModelProto:
@@ -68,10 +71,10 @@ def quantize(model: ModelProto, images: NDArray[np.uint8]) -> ModelProto:
         ModelFormatError: it has an operator that cannot be quantized.
     """
     nodes = list(model.graph.node)
-    largest = _largest_activations(model, images)
     few = images[:: max(1, len(images) // ROUNDED_BY)]
+    largest, meant = _largest_activations(model, images), _layer_inputs(model, few)
     constants = float32.initializers(model)
-    graph = _Graph()
+    graph = _Graph(model, few)
     value, scale, layer = INPUT_NAME, np.float32(1), 0
     for position, node in enumerate(nodes):
         match node.op_type:
@@ -79,9 +82,7 @@ def quantize(model: ModelProto, images: NDArray[np.uint8]) -> ModelProto:
                 value = graph.dequantize(value, scale)
             case "Conv" | "Gemm":
                 weight, bias = (constants[name] for name in node.input[1:])
-                (given,) = _values(graph.part(model, value), [value], few)
-                (meant,) = _values(model, [node.input[0]], few)
-                value = graph.layer(node, value, scale, weight, bias, layer, given, meant)
+                value = graph.layer(node, value, scale, weight, bias, layer, meant[node.input[0]])
                 layer += 1
                 activation = _activation_after(nodes[position + 1 :])
                 if activation is not None:
@@ -96,7 +97,7 @@ def quantize(model: ModelProto, images: NDArray[np.uint8]) -> ModelProto:
                 value = graph.quantize(graph.copy(node, value, constants), scale)
             case kind:
                 raise ModelFormatError(f"int8-static knows no {kind}: leave the format out with --formats")
-    return graph.finish(model)
+    return graph.finish()
 
 
 def check_weights(data: bytes, name: str, trained: Trained) -> None:
@@ -130,30 +131,44 @@ def _is_bias(stored: dict[str, NDArray[Any]], layer: int, exact: NDArray[np.floa
 
 
 class _Graph:
-    """A quantized graph that grows by one operator after the other; values are named by number, to keep files small."""
+    """A quantized graph that grows by one operator after the other; values are named by number, to keep files small.
 
-    def __init__(self) -> None:
+    Args:
+        model: the float32 graph, whose input, output and opset it takes over.
+        images: uint8 [n, 1, 28, 28], to be carried through the graph as it grows.
+    """
+
+    def __init__(self, model: ModelProto, images: NDArray[np.uint8]) -> None:
+        self._model = model
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, NDArray[Any]] = {}
+        self._carried = images
+        """What the images have become at the last quantized value."""
 
-    def finish(self, model: ModelProto) -> ModelProto:
-        """The whole as a model with the given one's input, output and opset."""
-        self.nodes[-1].output[0] = model.graph.output[0].name
-        return self._as_model(model, model.graph.output)
+        self._last = INPUT_NAME, 0
+        """That value's name, and the number of the nodes before it."""
 
-    def part(self, model: ModelProto, value: str) -> ModelProto:
-        """What there is so far, as a model that returns one of its values."""
-        return self._as_model(model, [helper.make_tensor_value_info(value, TensorProto.FLOAT, None)])
+    def finish(self) -> ModelProto:
+        """The whole as a model."""
+        self.nodes[-1].output[0] = self._model.graph.output[0].name
+        return self._as_model(self.nodes, self._model.graph.input, self._model.graph.output)
 
-    def _as_model(self, model: ModelProto, outputs: Sequence[ValueInfoProto]) -> ModelProto:
-        graph = helper.make_graph(
-            self.nodes,
-            model.graph.name,
-            model.graph.input,
-            outputs,
-            [numpy_helper.from_array(array, name) for name, array in self.constants.items()],
-        )
-        return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    def _as_model(
+        self, nodes: Sequence[NodeProto], inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]
+    ) -> ModelProto:
+        used = {name for node in nodes for name in node.input}
+        constants = [numpy_helper.from_array(array, name) for name, array in self.constants.items() if name in used]
+        graph = helper.make_graph(nodes, self._model.graph.name, inputs, outputs, constants)
+        return helper.make_model(graph, opset_imports=self._model.opset_import, ir_version=self._model.ir_version)
+
+    def _carry_on(self, value: str) -> None:
+        """Take the images on to a quantized value; onnxruntime fuses a part as it will fuse the whole."""
+        name, start = self._last
+        ends = ([helper.make_tensor_value_info(end, TensorProto.UINT8, None)] for end in (name, value))
+        session = Session(self._as_model(self.nodes[start:], *ends).SerializeToString())
+        parts = [self._carried[start : start + CHUNK] for start in range(0, len(self._carried), CHUNK)]
+        self._carried = np.concatenate(in_threads(lambda part: session.run([value], {name: part})[0], parts))
+        self._last = value, len(self.nodes)
 
     def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """Append an operator; returns the name of its value."""
@@ -176,7 +191,9 @@ class _Graph:
 
     def quantize(self, value: str, scale: np.float32) -> str:
         """Append the rounding of a value to unsigned bytes and back."""
-        return self.dequantize(self.add("QuantizeLinear", value, *self._parameters(scale)), scale)
+        quantized = self.add("QuantizeLinear", value, *self._parameters(scale))
+        self._carry_on(quantized)
+        return self.dequantize(quantized, scale)
 
     def dequantize(self, value: str, scale: np.float32) -> str:
         """Append what makes floats of unsigned bytes."""
@@ -197,17 +214,16 @@ class _Graph:
         weight: NDArray[np.float32],
         bias: NDArray[np.float32],
         number: int,
-        given: NDArray[np.float32],
         meant: NDArray[np.float32],
     ) -> str:
         """Append a given Conv or Gemm with its weights in int8, and a Gemm's bias in int32.
 
-        The weights are rounded by what the layer is given, and is meant to be given, for training images.
+        The weights are rounded by what the layer is given for the images, and what it is meant to be given.
         """
         peaks = np.abs(weight).reshape(len(weight), -1).max(axis=1)
         step = np.where(peaks > 0, peaks / WEIGHT_LIMIT, 1).astype(np.float32)
         in_steps = weight / _by_channel(step.astype(np.float64), weight.ndim)
-        rounded = rounding.up_or_down(node, in_steps, WEIGHT_LIMIT, given, meant)
+        rounded = rounding.up_or_down(node, in_steps, WEIGHT_LIMIT, self._carried, meant / scale)
         stored = [self.constant(f"w{number}", rounded, np.int8), self.constant(f"s{number}", step, np.float32)]
         if node.op_type == "Gemm":  # which onnxruntime fuses with a zero point only
             stored.append(self.constant(f"z{number}", np.zeros(len(step)), np.int8))
@@ -256,14 +272,21 @@ def _activation_after(nodes: Sequence[NodeProto]) -> str | None:
 def _largest_activations(model: ModelProto, images: NDArray[np.uint8]) -> dict[str, float]:
     """The largest value that each Relu and Sigmoid returns for any of the images; one that never fires has 1."""
     names = [node.output[0] for node in model.graph.node if node.op_type in ("Relu", "Sigmoid")]
-    chunks = [_values(model, names, images[start : start + CHUNK]) for start in range(0, len(images), CHUNK)]
-    return {
-        name: max(float(array.max()) for array in arrays) or 1.0 for name, *arrays in zip(names, *chunks, strict=True)
-    }
+    chunks = _watch(model, names, images, lambda array: float(array.max()))
+    return {name: max(values) or 1.0 for name, *values in zip(names, *chunks, strict=True)}
 
 
-def _values(model: ModelProto, names: list[str], images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-    """What a model's values of these names are for the images."""
+def _layer_inputs(model: ModelProto, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    """What each Conv and Gemm is given for the images, by the value's name."""
+    names = [node.input[0] for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
+    chunks = _watch(model, names, images, lambda array: array)
+    return {name: np.concatenate(arrays) for name, *arrays in zip(names, *chunks, strict=True)}
+
+
+def _watch(
+    model: ModelProto, names: list[str], images: NDArray[np.uint8], keep: Callable[[NDArray[np.float32]], Any]
+) -> list[list[Any]]:
+    """For every `CHUNK` of the images what is to be kept of a model's values of these names."""
     if not names:  # of which onnxruntime would return all
         return []
     watched = ModelProto()
@@ -272,4 +295,6 @@ def _values(model: ModelProto, names: list[str], images: NDArray[np.uint8]) -> l
     watched.graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names if name not in known
     )
-    return Session(watched.SerializeToString()).run(names, {INPUT_NAME: images})
+    session = Session(watched.SerializeToString())
+    chunks = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
+    return in_threads(lambda chunk: [keep(array) for array in session.run(names, {INPUT_NAME: chunk})], chunks)

@@ -1,25 +1,38 @@
 """What an exported ``.onnx`` file says of itself, so that one copied file is a whole deployment."""
 
-import json
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 
 from mnist_edge import __version__
-from mnist_edge.bundle import UNSEALED, seal
+from mnist_edge.bundle import UNSEALED, Format, seal
 from mnist_edge.contract import (
     CONTRACT_KEY,
     DIGEST_KEY,
+    FORMAT_KEY,
     GOLDEN_KEY,
+    INPUT_NAME,
+    OUTPUT_NAME,
     PROVENANCE_KEY,
     Calibration,
-    Contract,
     to_json,
 )
+from mnist_edge.export import calibration
+from mnist_edge.export.parity import FLOAT32, GOLDEN_SLACK
 from mnist_edge.runtime.golden import Golden
+from mnist_edge.runtime.model import check_signature
+from mnist_edge.runtime.session import Session
 from mnist_edge.training.checkpoint import Trained
+
+if TYPE_CHECKING:
+    from mnist_edge.export.examples import Examples
+
+GOLDEN_MARGIN: Final = 2.0
+"""Golden vectors allow so many times the deviation seen at export, within `GOLDEN_SLACK`: others round elsewhere."""
 
 
 def provenance(trained: Trained) -> dict[str, Any]:
@@ -38,25 +51,36 @@ def provenance(trained: Trained) -> dict[str, Any]:
     }
 
 
-def calibrate(data: bytes, calibration: Calibration | None) -> bytes:
-    """A stamped file whose contract has that calibration, and which is the same otherwise."""
-    model = onnx.load_from_string(data)
-    for entry in model.metadata_props:
-        if entry.key == CONTRACT_KEY:
-            contract = Contract.from_dict(json.loads(entry.value))
-            entry.value = to_json(replace(contract, calibration=calibration).as_dict())
-        elif entry.key == DIGEST_KEY:
-            entry.value = UNSEALED
-    return seal(model.SerializeToString(deterministic=True))
+def complete(model: onnx.ModelProto, form: Format, examples: "Examples") -> bytes:
+    """A bare graph as the file that is deployed: run once for what its metadata tell of its logits, then stamped.
+
+    The graph is changed. Golden vectors of a quantized one allow for its rounding. Raises ModelFormatError where it
+    does not take and return what its contract says.
+    """
+    session = Session(model.SerializeToString())
+    check_signature(session, examples.trained.contract, form.file_name)
+
+    def run(images: NDArray[np.uint8]) -> Any:
+        return session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
+
+    golden = examples.golden
+    if form is not Format.ONNX:
+        deviation = float(np.abs(run(golden.images) - golden.logits).max())
+        allowed = min(GOLDEN_MARGIN * deviation, GOLDEN_SLACK * float(np.abs(golden.logits).max()))
+        golden = replace(golden, tolerance=FLOAT32.max_abs_diff + allowed)
+    return stamp(model, form, examples.trained, golden, calibration.fit(run, examples.kept))
 
 
-def stamp(model: onnx.ModelProto, trained: Trained, golden: Golden) -> bytes:
-    """The file's bytes: the graph, its contract, provenance, golden vectors and its own digest."""
+def stamp(
+    model: onnx.ModelProto, form: Format, trained: Trained, golden: Golden, calibration: Calibration | None
+) -> bytes:
+    """The file's bytes: the graph, its contract and format, provenance, golden vectors and its own digest."""
     del model.metadata_props[:]
     onnx.helper.set_model_props(
         model,
         {
-            CONTRACT_KEY: to_json(trained.contract.as_dict()),
+            CONTRACT_KEY: to_json(replace(trained.contract, calibration=calibration).as_dict()),
+            FORMAT_KEY: form.value,
             PROVENANCE_KEY: to_json(provenance(trained)),
             GOLDEN_KEY: to_json(golden.as_dict()),
             DIGEST_KEY: UNSEALED,

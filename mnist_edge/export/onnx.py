@@ -8,6 +8,7 @@ import onnx
 import torch
 from onnx import ModelProto, numpy_helper
 
+from mnist_edge.bundle import Format
 from mnist_edge.contract import BATCH_AXIS, INPUT_NAME, OPSET, OUTPUT_NAME
 from mnist_edge.errors import ParityError
 from mnist_edge.export import metadata, parity
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 TOLERANCE: Final = parity.FLOAT32
 
 
-def convert(trained: Trained, examples: "Examples") -> bytes:
+def convert(examples: "Examples") -> bytes:
     """The file's content."""
     model = examples.graph()
     onnx.checker.check_model(model, full_check=True)
-    return metadata.stamp(model, trained, examples.golden)
+    return metadata.complete(model, Format.ONNX, examples)
 
 
 def variants(data: bytes, name: str) -> Mapping[str, Run]:

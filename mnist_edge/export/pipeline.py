@@ -1,71 +1,38 @@
 """`export` completes a bundle and `verify` proves it again; both fail closed."""
 
 import contextlib
-import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, cast
-
-import numpy as np
+from typing import Any
 
 from mnist_edge import bundle
 from mnist_edge.bundle import Format
-from mnist_edge.errors import AlteredModelError, DataFormatError, MnistEdgeError, ModelFormatError, ParityError
-from mnist_edge.export import calibration, examples, metadata, parity, recommendation
-from mnist_edge.export.calibration import Calibrated
-from mnist_edge.export.examples import Examples
-from mnist_edge.export.parity import Parity, Reference, Run, Tolerance
-from mnist_edge.runtime import selftest
-from mnist_edge.runtime.golden import Golden
-from mnist_edge.runtime.model import Model
-from mnist_edge.runtime.model import load as load_onnx
+from mnist_edge.errors import (
+    AlteredModelError,
+    DataFormatError,
+    MnistEdgeError,
+    ModelError,
+    ModelFormatError,
+)
+from mnist_edge.export import calibration, metadata, parity, recommendation
+from mnist_edge.export.parity import Parity, Tolerance
+from mnist_edge.export.proof import Against, Outcome, Progress, format_module, prove, require_same_origin
+from mnist_edge.export.threads import torch_alone
+from mnist_edge.staging import Staging, writing
 from mnist_edge.training import checkpoint
 from mnist_edge.training.checkpoint import Trained
 from mnist_edge.training.datasets import Dataset, Split
 
-
-class FormatModule(Protocol):
-    """What the module of a format provides."""
-
-    TOLERANCE: Tolerance
-
-    def convert(self, trained: Trained, examples: Examples) -> bytes:
-        """The file's content."""
-
-    def variants(self, data: bytes, name: str) -> Mapping[str, Run]:
-        """The ways in which the file is run and compared, first the one in which its users run it."""
-
-    def check_weights(self, data: bytes, name: str, trained: Trained) -> None:
-        """Raise ParityError where the file's weights are not the trained ones."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one file."""
-
-    format: Format
-    bytes: int
-    parity: Parity | None
-    """None where the comparison did not come to an end."""
-
-    calibrated: Calibrated | None
-    """None where no images were kept from the training, or the comparison failed."""
-
-    error: MnistEdgeError | None
-    """None where the file passed."""
-
-
 Report = Callable[[Outcome], None]
 
 
-def format_module(form: Format) -> FormatModule:
-    """The module of this package that bears the format's name."""
-    return cast("FormatModule", importlib.import_module(f"{__package__}.{form.name.lower()}"))
-
-
+@torch_alone()
 def export(
-    folder: Path, data: Dataset, formats: Sequence[Format] = tuple(Format), report: Report = lambda outcome: None
+    folder: Path,
+    data: Dataset,
+    formats: Sequence[Format] = tuple(Format),
+    report: Report = lambda outcome: None,
+    progress: Progress = lambda step: None,
 ) -> dict[str, Any]:
     """Convert a bundle's model, prove every file, and only then put the files and the manifest in place.
 
@@ -76,30 +43,44 @@ def export(
         folder: a bundle that `train` made.
         data: the data it was trained on.
         formats: which files to make; those of earlier exports of the same weights stay.
-        report: called for every file that was compared.
+        report: called for every file that was made and compared, or failed to be.
+        progress: called as the work goes on.
 
     Returns:
         The manifest.
 
     Raises:
+        BusyError: somebody else is writing the bundle.
         ModelError: the bundle's first half is missing, damaged or altered, or changed meanwhile.
         DataFormatError: `data` is not what the model was trained on.
         ModelFormatError: onnxruntime or TorchScript cannot load a file, or its metadata are not the training's.
-        ParityError: a file missed its tolerance; or several failed, in whatever way.
+        ParityError: a file missed its tolerance. Where several files failed, the error tells all of it, and is a
+            ModelError if one of theirs is.
     """
+    with writing(folder):
+        return _export(folder, data, formats, report, progress)
+
+
+def _export(
+    folder: Path, data: Dataset, formats: Sequence[Format], report: Report, progress: Progress
+) -> dict[str, Any]:
     first_half = _first_half(folder)
     trained = checkpoint.load(folder)
     _require_same_data(trained, data)
-    against = _Against(trained, data)
+    against = Against(trained, data, progress)
     outcomes: list[Outcome] = []
     entries: dict[str, Any] = {}
     contents: dict[Format, bytes] = {}
-    with bundle.Staging(folder) as staging:
+    with Staging(folder) as staging:
         for form in formats:
             name = str(folder / form.file_name)
-            candidate = staging.add(form.file_name, _convert(form, name, against))
-            contents[form] = content = candidate.read_bytes()
-            outcome = _prove(form, content, name, against)
+            try:
+                with against.step(form.file_name, "conversion"):
+                    made = format_module(form).convert(against.examples)
+                contents[form] = content = staging.add(form.file_name, made).read_bytes()
+                outcome = prove(form, content, name, against)
+            except MnistEdgeError as error:
+                outcome = Outcome(form, bytes=0, parity=None, calibrated=None, error=error)
             outcomes.append(outcome)
             report(outcome)
             if outcome.parity is not None:
@@ -110,27 +91,43 @@ def export(
                 }
         failures = [outcome.error for outcome in outcomes if outcome.error is not None]
         if failures:
-            raise failures[0] if len(failures) == 1 else ParityError("; ".join(map(str, failures)))
+            raise _combined(failures)
         if _first_half(folder) != first_half:
             raise AlteredModelError(
                 f"{folder}: its model changed during the export: wait for the training and export again"
             )
         for form, (entry, content) in _kept(folder, trained, formats).items():
             entries[form.file_name], contents[form] = entry, content
-        manifest = {
+        manifest: dict[str, Any] = {
             "version": bundle.MANIFEST_VERSION,
             "contract": trained.contract.as_dict(),
             "provenance": metadata.provenance(trained),
             "pytorch": {"accuracy": against.reference.accuracy},
             "files": first_half | {form.file_name: entries[form.file_name] for form in Format if form in contents},
-        } | _recommendation(contents, entries, data)
+        }
+        with against.step(bundle.MANIFEST, "latencies"):
+            manifest |= _recommendation(contents, entries, data)
         staging.add(bundle.MANIFEST, bundle.as_json(manifest))
-        staging.commit()
+        # What no manifest vouches for, as after an export that was killed, would fail the next verification.
+        unlisted = [name for name in bundle.EXPORTED if name not in manifest["files"]]
+        staging.commit(records=(bundle.MANIFEST,), remove=unlisted)
     return manifest
 
 
-def verify(folder: Path, data: Dataset, report: Report = lambda outcome: None) -> list[Outcome]:
+@torch_alone()
+def verify(
+    folder: Path,
+    data: Dataset,
+    report: Report = lambda outcome: None,
+    progress: Progress = lambda step: None,
+) -> list[Outcome]:
     """Prove a complete bundle again: digests, contract, weights, golden vectors and parity on the whole test set.
+
+    Args:
+        folder: a bundle that `export` completed.
+        data: the data it was trained on.
+        report: called for every file that was judged.
+        progress: called as the work goes on.
 
     Returns:
         An outcome for every exported file; a file that failed has its error there, and the others are still judged.
@@ -149,12 +146,12 @@ def verify(folder: Path, data: Dataset, report: Report = lambda outcome: None) -
             f"{folder / bundle.MANIFEST}: its labels or normalisation are not those of the training: "
             f"{bundle.reexport(folder)}"
         )
-    _require_same_origin(manifest["provenance"], trained, str(folder / bundle.MANIFEST))
+    require_same_origin(manifest["provenance"], trained, str(folder / bundle.MANIFEST))
     forms = [form for form in Format if form.file_name in manifest["files"]]
     if not forms:
         raise ModelFormatError(f"{folder / bundle.MANIFEST}: lists no exported file: {bundle.reexport(folder)}")
     _require_same_data(trained, data)
-    against = _Against(trained, data)
+    against = Against(trained, data, progress)
     _require_recorded(
         f"{folder / bundle.MANIFEST}: PyTorch's",
         {"accuracy": manifest["pytorch"]["accuracy"]},
@@ -169,14 +166,14 @@ def verify(folder: Path, data: Dataset, report: Report = lambda outcome: None) -
     return outcomes
 
 
-def _prove_again(form: Format, folder: Path, manifest: dict[str, Any], against: "_Against") -> Outcome:
+def _prove_again(form: Format, folder: Path, manifest: dict[str, Any], against: Against) -> Outcome:
     file, name = folder / form.file_name, f"{folder / bundle.MANIFEST}: {form.file_name}"
     entry = manifest["files"].get(form.file_name)
     if entry is None:
         error = ModelFormatError(f"{file}: no export vouches for it: export it again, or delete it")
         return Outcome(form, bytes=0, parity=None, calibrated=None, error=error)
     try:
-        outcome = _prove(form, bundle.read_verified(folder, form.file_name, manifest), str(file), against)
+        outcome = prove(form, bundle.read_verified(folder, form.file_name, manifest), str(file), against)
         if outcome.error is None and outcome.parity is not None:
             recorded, found = (
                 entry["parity"] | {"bytes": entry["bytes"]},
@@ -206,23 +203,12 @@ def _leeway(tolerance: Tolerance, test: Split) -> float:
     return max(tolerance.max_accuracy_drop, 1.5 / len(test))
 
 
-class _Against:
-    """What every file of a bundle is held against."""
-
-    def __init__(self, trained: Trained, data: Dataset) -> None:
-        self.trained = trained
-        self.test = data.test
-        self.reference = Reference(trained, data.test)
-        self.examples = examples.choose(trained, data)
-        _, self.kept = data.train.hold_out(trained.training["recipe"]["held_out"])
-
-
-def _convert(form: Format, name: str, against: _Against) -> bytes:
-    module = format_module(form)
-    content = module.convert(against.trained, against.examples)
-    if not form.is_onnx:
-        return content
-    return metadata.calibrate(content, calibration.fit(_as_used(module.variants(content, name)), against.kept))
+def _combined(errors: Sequence[MnistEdgeError]) -> MnistEdgeError:
+    """One error for all, of the gravest kind among them: a bad model is more than a figure out of tolerance."""
+    if len(errors) == 1:
+        return errors[0]
+    gravest = next((error for error in errors if isinstance(error, ModelError)), errors[0])
+    return type(gravest)("; ".join(map(str, errors)))
 
 
 def _recommendation(
@@ -239,57 +225,6 @@ def _recommendation(
         "recommended": recommendation.recommend(measured),
         "measured": {form.file_name: found.as_dict() for form, found in measured.items()},
     }
-
-
-def _as_used(variants: Mapping[str, Run]) -> Run:
-    return next(iter(variants.values()))
-
-
-def _prove(form: Format, content: bytes, name: str, against: _Against) -> Outcome:
-    module = format_module(form)
-    found: Parity | None = None
-    calibrated: Calibrated | None = None
-    error: MnistEdgeError | None = None
-    try:
-        variants = module.variants(content, name)
-        found = parity.compare(against.reference, variants, name)
-        parity.judge(found, module.TOLERANCE, name)
-        module.check_weights(content, name, against.trained)
-        # What was stored is found again, by the very file.
-        fitted = calibration.fit(_as_used(variants), against.kept)
-        if form.is_onnx:
-            model = load_onnx(content, name)
-            _check_metadata(model, against.trained, against.examples.golden)
-            calibration.check(model.contract.calibration, fitted, name)
-        if fitted is not None:
-            calibrated = calibration.judge(_as_used(variants), fitted, against.test)
-    except MnistEdgeError as problem:
-        error = problem
-    return Outcome(form, len(content), found, calibrated, error)
-
-
-def _check_metadata(model: Model, trained: Trained, golden: Golden) -> None:
-    if replace(model.contract, calibration=None) != trained.contract:
-        raise ModelFormatError(f"{model.name}: its contract is not the one of the training: export it again")
-    _require_same_origin(model.provenance, trained, model.name)
-    stored = model.golden
-    same_images = np.array_equal(stored.images, golden.images)
-    if not same_images or not np.abs(stored.logits - golden.logits).max() <= parity.FLOAT32.max_abs_diff:
-        raise ModelFormatError(f"{model.name}: its golden vectors are not PyTorch's answers: export it again")
-    limit = parity.FLOAT32.max_abs_diff + parity.GOLDEN_SLACK * float(np.abs(golden.logits).max())
-    if not stored.tolerance <= limit:
-        raise ParityError(
-            f"{model.name}: its golden vectors allow {stored.tolerance:.2g}, the most is {limit:.2g}: export it again"
-        )
-    selftest.run(model)
-
-
-def _require_same_origin(provenance: dict[str, Any], trained: Trained, name: str) -> None:
-    # Who exported may differ: a bundle is verified with newer versions than it was made with.
-    expected = metadata.provenance(trained)
-    differing = [key for key, value in expected.items() if key != "exported_by" and provenance.get(key) != value]
-    if differing:
-        raise ModelFormatError(f"{name}: its provenance ({', '.join(differing)}) is not the training's: export again")
 
 
 def _require_recorded(

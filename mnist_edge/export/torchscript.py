@@ -22,8 +22,9 @@ from mnist_edge.training.checkpoint import Trained
 TOLERANCE: Final = parity.TORCHSCRIPT
 
 
-def convert(trained: Trained, examples: Examples) -> bytes:  # noqa: ARG001  # the format has no place for them
+def convert(examples: Examples) -> bytes:
     """The file's content."""
+    trained = examples.trained
     module = RawPixels(trained.model, trained.contract.normalization).eval()
     buffer = io.BytesIO()
     with _deprecation_ignored():

@@ -9,14 +9,16 @@ import pytest
 import torch
 
 from mnist_edge import bundle
-from mnist_edge.contract import CONTRACT_KEY, Contract
+from mnist_edge.contract import CONTRACT_KEY, DIGEST_KEY, Calibration, Contract, to_json
 from mnist_edge.errors import ModelFormatError
-from mnist_edge.export import calibration, metadata
-from mnist_edge.training import metrics
+from mnist_edge.export import calibration, examples
+from mnist_edge.runtime.answers import novelty
+from mnist_edge.runtime.model import load
+from mnist_edge.training import checkpoint, metrics
 from mnist_edge.training.datasets import Split
 from mnist_edge.training.loop import fit
 from mnist_edge.training.recipes import Architecture
-from tests.helpers import fails, quick_recipe, run_cli, subset
+from tests.helpers import cli_in_process, fails, quick_recipe, subset
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +30,7 @@ def guesses():
     return (3 * honest).float().numpy(), labels.numpy().astype(np.uint8)
 
 
+@pytest.mark.numeric
 def test_the_temperature_is_the_one_of_the_least_cross_entropy(guesses):
     logits, labels = guesses
     found = calibration.temperature(logits, labels)
@@ -37,7 +40,73 @@ def test_the_temperature_is_the_one_of_the_least_cross_entropy(guesses):
         scaled = torch.tensor(logits).double() / temperature
         return float(torch.nn.functional.cross_entropy(scaled, torch.tensor(labels).long()))
 
-    assert loss(found) < min(loss(found * 1.001), loss(found / 1.001))
+    assert loss(found) < min(loss(found * 1.005), loss(found / 1.005))
+
+
+def sure(share, images=500, classes=10):
+    """Logits that give each image's first class that probability, and the others equal shares of the rest."""
+    logits = np.zeros((images, classes), np.float32)
+    logits[:, 0] = np.log(share / (1 - share) * (classes - 1))
+    return logits
+
+
+FIRST = np.zeros(500, np.uint8)
+
+
+def probability(logits, temperature):
+    scaled = torch.tensor(logits).double() / temperature
+    return scaled.softmax(dim=1)[:, 0].mean().item()
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+@pytest.mark.parametrize("share", [0.6, 0.98, 0.999999])
+def test_images_without_an_error_promise_no_certainty(classes, share):
+    """After 500 right answers the next one may be wrong, once in 1002 times: Jeffreys' rule."""
+    logits = sure(share, classes=classes)
+    assert probability(logits, calibration.temperature(logits, FIRST)) == pytest.approx(500.5 / 501, abs=1e-5)
+
+
+def test_one_error_counts_beside_what_is_not_known():
+    logits = sure(0.98)
+    labels = FIRST.copy()
+    labels[7] = 3
+    expected = (499 * 500.5 / 501 + 0.5 / 501 / 9) / 500
+    assert probability(logits, calibration.temperature(logits, labels)) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-3, 1e3, 1e8, 1e30])
+def test_logits_of_any_size_find_their_temperature(size):
+    logits = np.where(np.arange(10) == 0, size, 0)[None].repeat(500, axis=0).astype(np.float32)
+    found = calibration.temperature(logits, FIRST)
+    assert probability(logits, found) == pytest.approx(500.5 / 501, abs=1e-5)
+    kept = Split(np.zeros((500, 28, 28), np.uint8), FIRST)
+    stored = calibration.fit(lambda images: logits[: len(images)], kept).temperature
+    assert stored == pytest.approx(found, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "logits", [np.full((500, 10), 3.3, np.float32), -sure(0.98)], ids=["equal", "worse than chance"]
+)
+def test_what_does_not_favour_the_right_class_is_not_calibrated(logits):
+    assert calibration.temperature(logits, FIRST) is None
+    kept = Split(np.zeros((500, 28, 28), np.uint8), FIRST)
+    assert calibration.fit(lambda images: logits[: len(images)], kept) is None
+
+
+def test_five_thousand_images_with_errors_are_calibrated_as_ever():
+    rng = np.random.default_rng(seed=1)
+    honest = torch.tensor(rng.normal(0, 1, (5000, 10)))
+    honest[torch.arange(5000), torch.tensor(rng.integers(10, size=5000))] += 8
+    labels = torch.multinomial(honest.softmax(dim=1), 1, generator=torch.Generator().manual_seed(0))[:, 0]
+    assert 0.002 < (honest.argmax(dim=1) != labels).double().mean() < 0.05
+
+    def loss(temperature):
+        return torch.nn.functional.cross_entropy(honest / temperature, labels).item()
+
+    plain = min(np.arange(0.8, 1.2, 0.001), key=loss)
+    assert calibration.temperature(honest.float().numpy(), labels.numpy().astype(np.uint8)) == pytest.approx(
+        plain, rel=0.01
+    )
 
 
 def test_the_calibration_error_by_hand():
@@ -128,6 +197,7 @@ def _places_kept(labels):
     return kept.images
 
 
+@pytest.mark.numeric
 def test_every_file_has_its_own_calibration(bundle_dir, small):
     manifest = bundle.read_manifest(bundle_dir)
     _, kept = small.train.hold_out(12)
@@ -153,12 +223,60 @@ def test_what_is_not_finite_is_not_calibrated(small):
     )
 
 
+@pytest.mark.parametrize(("images", "finest"), [(500, 500 / 501), (3, 0.75), (5000, 5000 / 5001)])
+def test_no_level_is_recorded_that_the_images_cannot_tell(images, finest):
+    shown = np.random.default_rng(seed=0).permutation(images).astype(float)
+    levels, evidence = calibration.novelty_scale(shown)
+    assert levels[-1] == finest
+    assert levels[:-1] == tuple(level for level in calibration.NOVELTY_LEVELS if level < finest)
+    assert evidence[-1] == 0
+    # The rank itself: of 0, 1, … images - 1 as many are larger than a level says, of one more than there are.
+    for level, value in zip(levels, evidence, strict=True):
+        assert value == pytest.approx(np.clip(images - level * (images + 1), 0, images - 1), abs=1e-3)
+
+
+def test_novelty_is_exceeded_as_often_as_it_says():
+    """Over many draws of kept images and one more, that one exceeds a level with the rest of the probability."""
+    rng = np.random.default_rng(seed=0)
+    found = []
+    for _ in range(4000):
+        shown = rng.normal(10, 1, 21)
+        levels, evidence = calibration.novelty_scale(shown[:20])
+        scale = Calibration(temperature=1.0, novelty_levels=levels, evidence=evidence, images=20)
+        found.append(novelty(shown[20:, None].astype(np.float32), scale)[0])
+    assert max(found) == 20 / 21
+    for level in (0.1, 0.5, 0.75, 0.9, 0.95):
+        assert np.mean(np.array(found) > level) == pytest.approx(1 - level, abs=0.02)
+
+
+def test_the_scales_are_not_set_by_what_calibrates(bundle_dir, small):
+    """By images that are their own numbers."""
+    trained = checkpoint.load(bundle_dir)
+    numbers = np.arange(1, len(small.train) + 1, dtype=">u4")
+    images = np.zeros_like(small.train.images)
+    images[:, 0, :4] = numbers.view(np.uint8).reshape(-1, 4)
+    data = dataclasses.replace(small, train=Split(images, small.train.labels))
+    chosen = examples.choose(trained, data)
+    *scaling, full = chosen.training[:, 0]
+    assert (full == 255).all()
+    kept = {image.tobytes() for image in chosen.kept.images}
+    assert len(kept) == len(data.train.hold_out(12)[1]) > 500
+    assert len(scaling) > 5000
+    assert kept.isdisjoint(image.tobytes() for image in scaling)
+
+
 def _recalibrate(folder, **change):
     """Another calibration in a file that is otherwise in order, seal and manifest included."""
     path = folder / "model.onnx"
-    contract = Contract.from_dict(json.loads({e.key: e.value for e in onnx.load(path).metadata_props}[CONTRACT_KEY]))
-    changed = dataclasses.replace(contract.calibration, **change) if change else None
-    path.write_bytes(metadata.calibrate(path.read_bytes(), changed))
+    model = onnx.load(path)
+    for entry in model.metadata_props:
+        if entry.key == CONTRACT_KEY:
+            contract = Contract.from_dict(json.loads(entry.value))
+            changed = dataclasses.replace(contract.calibration, **change) if change else None
+            entry.value = to_json(dataclasses.replace(contract, calibration=changed).as_dict())
+        elif entry.key == DIGEST_KEY:
+            entry.value = bundle.UNSEALED
+    path.write_bytes(bundle.seal(model.SerializeToString(deterministic=True)))
     manifest = bundle.read_manifest(folder)
     manifest["files"][path.name]["sha256"] = bundle.sha256(path.read_bytes())
     (folder / bundle.MANIFEST).write_bytes(bundle.as_json(manifest))
@@ -167,15 +285,15 @@ def _recalibrate(folder, **change):
 @pytest.mark.parametrize("change", [{"temperature": 2.0}, {"images": 7}, {}])
 def test_verify_finds_a_wrong_calibration(bundle_copy, small_idx, change):
     _recalibrate(bundle_copy, **change)
-    fails(run_cli("verify", bundle_copy, "--data", small_idx), 4, "model.onnx", "calibration")
+    fails(cli_in_process("verify", bundle_copy, "--data", small_idx), 4, "model.onnx", "calibration")
 
 
 def test_verify_finds_wrong_evidence(bundle_copy, small_idx):
     found = bundle.read_manifest(bundle_copy)
     assert found["files"]["model.onnx"]["calibration"]["images"] > 0
-    levels = calibration.NOVELTY_LEVELS
-    _recalibrate(bundle_copy, evidence=tuple(float(20 - index) for index in range(len(levels))))
-    fails(run_cli("verify", bundle_copy, "--data", small_idx), 4, "model.onnx", "calibration")
+    levels = len(load((bundle_copy / "model.onnx").read_bytes(), "model.onnx").contract.calibration.novelty_levels)
+    _recalibrate(bundle_copy, evidence=tuple(float(20 - index) for index in range(levels)))
+    fails(cli_in_process("verify", bundle_copy, "--data", small_idx), 4, "model.onnx", "calibration")
 
 
 def test_a_calibration_must_be_there_if_images_were_kept():
@@ -195,4 +313,6 @@ def test_verify_finds_a_manifest_that_tells_another_calibration(bundle_copy, sma
     entry = manifest["files"]["model.torchscript"]
     entry["calibration"] = entry["calibration"] | change if change else None
     (bundle_copy / bundle.MANIFEST).write_bytes(bundle.as_json(manifest))
-    fails(run_cli("verify", bundle_copy, "--data", small_idx), 4, "model.torchscript", "calibration is recorded as")
+    fails(
+        cli_in_process("verify", bundle_copy, "--data", small_idx), 4, "model.torchscript", "calibration is recorded as"
+    )

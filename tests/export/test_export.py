@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,13 +18,13 @@ from mnist_edge import Classifier, bundle
 from mnist_edge.bundle import Format
 from mnist_edge.contract import STANDARDIZED, TO_TENSOR, Contract, Framing, Normalization
 from mnist_edge.errors import DataFormatError, ModelFormatError, ParityError
-from mnist_edge.export import evaluation, int8_dynamic, int8_static, parity, pipeline
+from mnist_edge.export import evaluation, int8_dynamic, int8_static, parity, pipeline, proof
 from mnist_edge.export import onnx as float32
 from mnist_edge.export.graph import RawPixels, fold
 from mnist_edge.training import checkpoint
 from mnist_edge.training.models import CNN, SigmoidNN, SimpleNN, build
 from mnist_edge.training.recipes import Architecture
-from tests.helpers import quick_recipe, subset, train
+from tests.helpers import subset
 
 # The tests load TorchScript files as users do, and torch deprecates all of torch.jit.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.*is deprecated:FutureWarning")
@@ -32,18 +33,20 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.*is deprecated:Future
 INT8 = (Format.INT8_DYNAMIC, Format.INT8_STATIC)
 
 
-@pytest.fixture(scope="session", params=[a for a in Architecture if a is not Architecture.CNN], ids=str)
-def exported(request, mnist, tmp_path_factory):
-    """A bundle, its data, and the manifest that export returned. Of `cnn` there is `bundle_dir`."""
-    # Of models that were trained so briefly int8 turns one answer in a thousand: 500 images would be too few to tell.
-    large = request.param is Architecture.CNN_LARGE  # seven times as slow as any other
-    data = subset(mnist, 5000, 1000) if large else subset(mnist, 10_000, 2000)
-    folder = tmp_path_factory.mktemp("bundles") / request.param
-    recipe = quick_recipe(request.param)
-    if request.param is Architecture.CNN_NANO:  # so small that its answers are close for long
-        recipe = dataclasses.replace(recipe, epochs=6, lr=0.1, average=0.97)
-    train(data, request.param, recipe, folder)
-    return folder, data, pipeline.export(folder, data)
+# Of `cnn` there is `bundle_dir`; `cnn-large` takes seven times as long as any other.
+OTHERS = [
+    Architecture.SIMPLE_NN,
+    Architecture.SIGMOID_NN,
+    Architecture.CNN_NANO,
+    pytest.param(Architecture.CNN_LARGE, marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(scope="session", params=OTHERS, ids=str)
+def exported(request, other_bundle):
+    """A bundle, its data, and the manifest that export wrote."""
+    folder, data = other_bundle(request.param)
+    return folder, data, bundle.read_manifest(folder)
 
 
 @pytest.fixture(params=list(Format), ids=str)
@@ -58,6 +61,7 @@ def backend_and_tolerance(request, exported):
     return Classifier(path).logits, tolerance
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("batch", [1, 2, 7, 64, 500])
 def test_logits_are_pytorchs(exported, backend_and_tolerance, batch):
     folder, data, _ = exported
@@ -70,18 +74,21 @@ def test_logits_are_pytorchs(exported, backend_and_tolerance, batch):
         expected = np.concatenate([trained.model(chunk[:, None]).numpy() for chunk in pixels.split(batch)])
     actual = np.concatenate([backend(images[start : start + batch]) for start in range(0, len(images), batch)])
     assert actual.dtype == np.float32
-    assert np.abs(actual - expected).max() <= tolerance.max_abs_diff
+    largest, _ = tolerance.largest(expected.std())
+    assert np.abs(actual - expected).max() <= largest
     assert (actual.argmax(1) == expected.argmax(1)).mean() >= tolerance.min_agreement
 
 
+@pytest.mark.numeric
 def test_onnxs_reference_implementation_agrees(exported):
     folder, data, _ = exported
     reference = onnx.reference.ReferenceEvaluator(onnx.load(folder / "model.onnx"))
     images = data.test.images[:20]
     (expected,) = reference.run(None, {"image": images[:, None]})
-    np.testing.assert_allclose(Classifier(folder).logits(images), expected, atol=1e-4)
+    np.testing.assert_allclose(Classifier(folder, format="onnx").logits(images), expected, atol=1e-4)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("form", INT8, ids=str)
 def test_int8_answers_do_not_depend_on_the_batch(exported, form):
     folder, data, _ = exported
@@ -136,21 +143,23 @@ def test_a_single_file_carries_no_trace_of_this_machine(exported):
 
 def test_the_manifest_tells_what_was_measured(exported):
     folder, data, manifest = exported
-    assert manifest == json.loads((folder / "manifest.json").read_text())
     assert set(manifest["files"]) == {path.name for path in folder.iterdir()} - {"manifest.json", "metrics.jsonl"}
     for name, entry in manifest["files"].items():
         content = (folder / name).read_bytes()
         assert (entry["bytes"], entry["sha256"]) == (len(content), bundle.sha256(content))
-    answers = Classifier(folder).logits(data.test.images).argmax(1)
+    answers = Classifier(folder, format="onnx").logits(data.test.images).argmax(1)
     assert manifest["files"]["model.onnx"]["parity"]["accuracy"] == (answers == data.test.labels).mean()
-    assert manifest["files"]["model.onnx"]["parity"]["batch_sizes"] == [1, 2, 7, 64]
+    assert manifest["files"]["model.onnx"]["parity"]["batch_sizes"] == {
+        str(size): min(512, len(data.test)) if size != 256 else len(data.test) for size in (256, 1, 2, 7, 64, 300)
+    }
     assert manifest["files"]["model.onnx"]["parity"]["variants"] == ["optimized", "not optimized"]
 
 
 EXPORT = """
+import os
 import sys
 from pathlib import Path
-from pathlib import Path
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
 from mnist_edge.bundle import Format
 from mnist_edge.export import pipeline
 from mnist_edge.training import datasets
@@ -158,12 +167,15 @@ pipeline.export(Path("bundle"), datasets.load(sys.argv[1]), [form for form in Fo
 """
 
 
-def test_an_export_from_another_folder_is_byte_identical(bundle_dir, small_idx, tmp_path):
+def test_an_export_from_another_folder_by_other_threads_is_byte_identical(bundle_dir, small_idx, tmp_path):
     folder = tmp_path / "somewhere else" / "bundle"
     folder.mkdir(parents=True)
     for file in ("model.pth", "training.json"):
         (folder / file).write_bytes((bundle_dir / file).read_bytes())
-    subprocess.run([sys.executable, "-c", EXPORT, small_idx], cwd=folder.parent, check=True)
+    threads = {"OMP_NUM_THREADS": "3", "MNIST_EDGE_THREADS": "3"}
+    subprocess.run(
+        [sys.executable, "-c", EXPORT, small_idx], cwd=folder.parent, env={**os.environ, **threads}, check=True
+    )
     digests = {path.name: bundle.sha256(path.read_bytes()) for path in folder.glob("*.onnx")}
     assert digests == {path.name: bundle.sha256(path.read_bytes()) for path in bundle_dir.glob("*.onnx")}
     assert len(digests) == 3
@@ -176,6 +188,7 @@ def test_some_formats_now_and_others_later(bundle_copy, small):
     first = pipeline.export(bundle_copy, small, [Format.TORCHSCRIPT])
     assert set(first["files"]) == {"model.pth", "training.json", "model.torchscript"}
     second = pipeline.export(bundle_copy, small, [Format.ONNX])
+    assert second == json.loads((bundle_copy / "manifest.json").read_text())
     assert set(second["files"]) == {*first["files"], "model.onnx"}
     assert second["files"]["model.torchscript"] == first["files"]["model.torchscript"]
     (bundle_copy / "model.torchscript").write_bytes(b"altered")
@@ -185,13 +198,14 @@ def test_some_formats_now_and_others_later(bundle_copy, small):
 def test_every_format_has_a_module_and_a_file_name():
     assert len({form.file_name for form in Format}) == len(Format)
     for form in Format:
-        module = pipeline.format_module(form)
+        module = proof.format_module(form)
         assert isinstance(module.TOLERANCE, parity.Tolerance)
         assert callable(module.convert)
         assert callable(module.variants)
         assert callable(module.check_weights)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(
     "model", [SimpleNN(), SigmoidNN(), CNN(((16,), (16, 32), (32, 64)))], ids=lambda model: type(model).__name__
 )
@@ -220,6 +234,7 @@ def test_no_normalisation_is_left_after_folding(architecture):
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
 
 
+@pytest.mark.numeric
 def test_evaluation_of_every_form_is_the_same(exported):
     folder, data, manifest = exported
     results = {
@@ -235,8 +250,10 @@ def test_evaluation_of_every_form_is_the_same(exported):
 
 
 def test_what_is_evaluated_of_a_bundle(bundle_copy):
-    assert evaluation.file_of(bundle_copy) == bundle_copy / "model.onnx"
-    (bundle_copy / "model.onnx").unlink()
+    recommended = bundle.read_manifest(bundle_copy)["recommended"]["file"]
+    assert evaluation.file_of(bundle_copy) == bundle_copy / recommended
+    assert evaluation.file_of(bundle_copy, "onnx") == bundle_copy / "model.onnx"
+    (bundle_copy / "manifest.json").unlink()  # as before an export, or after one that was killed
     assert evaluation.file_of(bundle_copy) == bundle_copy / "model.pth"
 
 
@@ -256,6 +273,7 @@ def test_other_data_than_the_training_had_is_refused(bundle_dir, small):
         pipeline.export(bundle_dir, renamed)
 
 
+@pytest.mark.numeric
 def test_int8_static_is_onnxs_own_arithmetic(exported):
     """By ONNX's reference implementation, operator by operator, none of them fused."""
     folder, data, _ = exported

@@ -10,6 +10,8 @@ from torch.nn import functional
 
 from mnist_edge.export import rounding
 
+pytestmark = pytest.mark.numeric
+
 GEMM = helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=1)
 LIMIT = 63
 

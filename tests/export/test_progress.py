@@ -1,0 +1,100 @@
+"""What `export` and `verify` tell while they work; that every step is told before it begins is in test_gates.py."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import pytest
+
+from mnist_edge.cli.display import StepProgress
+from mnist_edge.errors import ParityError
+from mnist_edge.export.proof import Step
+from tests.helpers import run_cli
+
+
+def test_off_a_terminal_a_line_a_step(capsys):
+    with StepProgress() as progress:
+        with progress.preparing("data"):
+            assert capsys.readouterr() == ("", "")
+        progress.step(Step("model.onnx", "parity"))
+        progress.step(Step("model.onnx", "parity", 1.24))
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert re.fullmatch(r"loading data, 0\.\d s\nmodel\.onnx: parity, 1\.2 s\n", told.err)
+
+
+STEPS = """
+import sys, time
+from mnist_edge.cli.display import StepProgress, note
+from mnist_edge.export.proof import Step
+with StepProgress() as progress:
+    progress.step(Step("model.onnx", "parity"))
+    time.sleep(1.3)
+    note("a line between")
+    print("a result", flush=True)
+    progress.step(Step("model.onnx", "parity", 1.3))
+    progress.step(Step("model.onnx", "calibration"))
+    if sys.argv[1:]:
+        raise SystemExit(3)
+print("the end", file=sys.stderr)
+"""
+
+
+def on_a_terminal(*arguments, **environment):
+    """What STEPS writes to a terminal as stderr, and to stdout; and its exit code."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", STEPS, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=slave,
+        env=os.environ | {"TERM": "xterm"} | environment,
+    )
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            block = os.read(master, 65536)
+        except OSError:  # the other end is closed
+            break
+        shown += block
+    out, _ = process.communicate(timeout=60)
+    return shown.decode(), out.decode(), process.returncode
+
+
+def test_on_a_terminal_a_line_that_counts_the_seconds_while_nothing_else_happens():
+    shown, out, _ = on_a_terminal()
+    assert out == "a result\n"
+    assert "model.onnx: parity, 0 s" in shown
+    assert "model.onnx: parity, 1 s" in shown
+    assert "model.onnx: calibration, 0 s" in shown
+    assert "a line between" in shown
+    assert shown.rstrip().endswith("the end")
+    assert "\x1b[?25h" in shown  # the cursor is back
+
+
+def test_a_failing_step_leaves_the_terminal_as_it_was():
+    shown, _, code = on_a_terminal("fail")
+    assert code == 3
+    assert "\x1b[?25h" in shown
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines():
+    shown, _, _ = on_a_terminal(TERM="dumb")
+    assert shown.splitlines() == ["a line between", "model.onnx: parity, 1.3 s", "the end"]
+
+
+def test_a_step_that_fails_has_no_end(capsys):
+    with pytest.raises(ParityError), StepProgress() as progress, progress.preparing("data"):
+        raise ParityError("no")
+    assert capsys.readouterr().err == ""
+
+
+def test_with_json_stdout_stays_one_document(bundle_copy, small_idx):
+    result = run_cli("verify", bundle_copy, "--data", small_idx, "--json")
+    assert result.returncode == 0
+    assert len(json.loads(result.stdout)["files"]) == 4
+    lines = [line for line in result.stderr.decode().splitlines() if re.fullmatch(r"model\.\S+: .+, \d+\.\d s", line)]
+    assert len(lines) == 1 + 2 * 4
