@@ -1,6 +1,7 @@
 """How `predict` prints: JSON lines, CSV, lines with tabs, or a table for a person at a terminal."""
 
 import csv
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -20,21 +21,27 @@ NONE: Final = "none"
 CSV_COLUMNS: Final = ("image", "label", "probability", "novelty", "error")
 
 
-def printer(*, as_json: bool, as_csv: bool) -> Callable[[Sequence[Answer]], None]:
-    """What prints answers on stdout, a chunk of them at a call, in the form that was asked for or that suits stdout."""
+def printer(file: str, *, as_json: bool, as_csv: bool) -> Callable[[Sequence[Answer]], None]:
+    """What prints answers on stdout, a chunk of them at a call, in the form that was asked for or that suits stdout.
+
+    Args:
+        file: the name of the file that answers.
+        as_json: JSON lines.
+        as_csv: CSV.
+    """
     if as_json:
-        return _print_json_lines
+        return functools.partial(_print_json_lines, file)
     if as_csv:
         csv.writer(sys.stdout, lineterminator="\n").writerow(CSV_COLUMNS)
         return _print_csv
     return _Table().print if sys.stdout.isatty() else _print_lines
 
 
-def _print_json_lines(answers: Sequence[Answer]) -> None:
-    sys.stdout.write("".join([json_line(_as_dict(name, answer)) for name, answer in answers]))
+def _print_json_lines(file: str, answers: Sequence[Answer]) -> None:
+    sys.stdout.write("".join([json_line(_as_dict(name, answer, file)) for name, answer in answers]))
 
 
-def _as_dict(name: str, answer: "Prediction | MnistEdgeError") -> dict[str, object]:
+def _as_dict(name: str, answer: "Prediction | MnistEdgeError", file: str) -> dict[str, object]:
     if isinstance(answer, MnistEdgeError):
         return {"image": name, "error": str(answer)}
     return {
@@ -44,6 +51,7 @@ def _as_dict(name: str, answer: "Prediction | MnistEdgeError") -> dict[str, obje
         "novelty": answer.novelty,
         "probabilities": answer.probabilities,
         "logits": answer.logits,
+        "file": file,
     }
 
 

@@ -1,11 +1,15 @@
 """The command line's commands, assembled in the order in which a model goes through them."""
 
-from typing import Annotated, Final
+import contextlib
+import functools
+from collections.abc import Callable
+from typing import Annotated, Any, Final
 
 import typer
 
 from mnist_edge import __version__
-from mnist_edge.cli import device, train, workshop
+from mnist_edge.cli import Failed, device, explain, train, workshop
+from mnist_edge.cli.display import print_json
 
 COMMANDS: Final = (
     train.train,
@@ -18,6 +22,9 @@ COMMANDS: Final = (
     device.selftest,
     device.doctor,
 )
+
+LINES: Final = (device.predict, device.read)
+"""Commands whose ``--json`` is a line an item."""
 
 app = typer.Typer(
     help="Train small image classifiers, export them, prove the exported files, run them without torch.",
@@ -43,5 +50,31 @@ def _root(
     pass
 
 
+def telling_failures(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that with ``--json`` prints a document even when it fails.
+
+    It is ``{"error": "…", "exit_code": N}`` and the facts that a `Failed` brings; an interruption is a failure like
+    others. After the lines that `predict` and `read` have printed it is one more line. What is said on stderr, and the
+    exit code, are `main`'s business.
+    """
+
+    @functools.wraps(command)
+    def run(*, json: bool, **options: Any) -> None:
+        try:
+            command(json=json, **options)
+        except BaseException as error:
+            if json and (explained := explain(error)):
+                words, code = explained
+                facts = error.facts if isinstance(error, Failed) else {}
+                with contextlib.suppress(OSError):  # stdout may be what failed
+                    print_json(
+                        {"error": " ".join(words.split()), "exit_code": code, **facts},
+                        indent=None if command in LINES else 2,
+                    )
+            raise
+
+    return run
+
+
 for command in COMMANDS:
-    app.command()(command)
+    app.command()(telling_failures(command))

@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 
-from mnist_edge.cli import FAILED, complain, exit_code
+from mnist_edge.cli import FAILED, Failed, complain, exit_code, gravest
 from mnist_edge.cli.answers import Answer, printer
 from mnist_edge.cli.display import (
     counting,
     json_line,
     leaving_when_pipe_closes,
+    note_if_model_shadowed,
     one_line,
     print_findings,
     print_json,
     print_recommendation,
     print_table,
 )
-from mnist_edge.cli.options import DEFAULT_BUNDLE, Json
+from mnist_edge.cli.options import DEFAULT_BUNDLE, Form, Json
 from mnist_edge.contract import Framing
-from mnist_edge.errors import DataError, InputError, MnistEdgeError, UsageError
+from mnist_edge.errors import DataError, ExecutionError, InputError, MnistEdgeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +57,7 @@ def predict(
         ),
     ],
     model: Model = None,
+    form: Form = None,
     min_probability: MinProbability = 0.0,
     max_novelty: MaxNovelty = 1.0,
     show: Annotated[
@@ -66,14 +68,14 @@ def predict(
 ) -> None:
     """Name the class of images. An image that cannot be read is reported and does not stop the others."""
     if json and csv:
-        raise UsageError("--json and --csv exclude each other: give one of them")
+        raise typer.BadParameter("--json and --csv exclude each other: give one of them")
     with leaving_when_pipe_closes():
         from mnist_edge.cli import inputs
         from mnist_edge.cli.album import Album
-        from mnist_edge.runtime.classifier import CHUNK, Classifier
+        from mnist_edge.runtime.classifier import CHUNK
 
-        classifier = Classifier(model)
-        write = printer(as_json=json, as_csv=csv)
+        classifier = _opened(model, form)
+        write = printer(classifier.file, as_json=json, as_csv=csv)
         album = Album(show) if show else None
         runs = _answers(classifier, inputs.expand(images), album, min_probability, max_novelty)
         worst = 0
@@ -85,6 +87,14 @@ def predict(
                     worst = max(worst, _complain_of_errors(answers))
                     advance(len(answers))
     raise typer.Exit(worst)
+
+
+def _opened(model: str | None, form: str | None) -> "Classifier":
+    from mnist_edge.runtime.classifier import Classifier
+
+    if model is not None:
+        note_if_model_shadowed(model)
+    return Classifier(model, format=form)
 
 
 def _answers(
@@ -116,15 +126,15 @@ def _answers(
 
 def _of_shown(
     classifier: "Classifier", pictures: "Iterator[Picture]", album: "Album", limits: dict[str, float]
-) -> "Iterator[Prediction | InputError]":
+) -> "Iterator[Prediction | InputError | ExecutionError]":
     for picture in pictures:
         try:
             image = classifier.see(picture.source)
-        except InputError as error:
+        except (InputError, ExecutionError) as error:
             yield error
         else:
             album.add(picture.name, image)
-            yield from classifier.answers(image[None], **limits)
+            yield from classifier.answers_or_errors(image[None], **limits)
 
 
 def _of_stack(
@@ -135,7 +145,7 @@ def _of_stack(
     number = 0
     try:
         for images in stack.read():
-            for image, answer in zip(images, classifier.answers(images, **limits), strict=True):
+            for image, answer in zip(images, classifier.answers_or_errors(images, **limits), strict=True):
                 name = f"{stack.name}[{number}]"
                 if album:
                     album.add(name, image)
@@ -149,7 +159,7 @@ def _complain_of_errors(answers: list[Answer]) -> int:
     errors = [answer for _, answer in answers if isinstance(answer, MnistEdgeError)]
     for error in errors:
         complain(error)
-    return max(map(exit_code, errors), default=0)
+    return gravest(errors)
 
 
 def read(
@@ -157,6 +167,7 @@ def read(
         list[str], typer.Argument(help="Pictures of lines of digits, or folders of them; - for one on stdin.")
     ],
     model: Model = None,
+    form: Form = None,
     min_probability: MinProbability = 0.0,
     max_novelty: MaxNovelty = 1.0,
     json: Annotated[bool, typer.Option("--json", help="Print one line of JSON a picture.")] = False,
@@ -164,20 +175,20 @@ def read(
     """Read the digits of pictures: a meter, a form field, a number on paper. A digit that is not named is a ?."""
     with leaving_when_pipe_closes():
         from mnist_edge.cli import inputs
-        from mnist_edge.runtime.classifier import Classifier
 
-        classifier = Classifier(model)
+        classifier = _opened(model, form)
         worst = 0
         for item in inputs.expand(images):
             try:
                 reading = classifier.read(inputs.single(item), min_probability=min_probability, max_novelty=max_novelty)
-            except (InputError, DataError) as error:
+            except (InputError, DataError, ExecutionError) as error:
                 complain(error)
                 worst = max(worst, exit_code(error))
                 facts: dict[str, object] = {"error": str(error)}
                 lines = []
             else:
-                facts = {"text": reading.text, "digits": [dataclasses.asdict(digit) for digit in reading.digits]}
+                digits = [dataclasses.asdict(digit) for digit in reading.digits]
+                facts = {"text": reading.text, "digits": digits, "file": classifier.file}
                 lines = reading.text.split("\n")
             if json:
                 sys.stdout.write(json_line({"image": item.name, **facts}))
@@ -189,13 +200,14 @@ def read(
 
 def info(
     target: Annotated[
-        Path, typer.Argument(help="A bundle, an .onnx file or the name of a pretrained model.")
+        str, typer.Argument(help="A bundle, an .onnx file or the name of a pretrained model.")
     ] = DEFAULT_BUNDLE,
     json: Json = False,
 ) -> None:
-    """Tell what a bundle or a single file holds: contract, provenance, digests, measured parity."""
+    """Show what a bundle or a single file holds: contract, provenance, digests, parity, and which file answers."""
     from mnist_edge.runtime.describe import describe
 
+    note_if_model_shadowed(target)
     facts = describe(target)
     if json:
         print_json(facts)
@@ -211,6 +223,7 @@ def info(
         ("trained on", "{data[name]}, seed {seed}, {epochs} of {recipe[epochs]} epochs".format(**provenance)),
         ("model", f"SHA-256 {provenance['model_sha256']}"),
         ("trained by", ", ".join(f"{package} {version}" for package, version in provenance["trained_by"].items())),
+        ("answers", facts["answers"] or "no file that onnxruntime runs"),
         ("exported by", ", ".join(f"{package} {version}" for package, version in provenance["exported_by"].items())),
     ):
         print(f"{name:14} {value}")
@@ -237,19 +250,24 @@ def info(
 
 
 def selftest(
-    file: Annotated[Path, typer.Argument(help="An .onnx file, a bundle or the name of a pretrained model.")],
+    target: Annotated[
+        str, typer.Argument(metavar="FILE", help="An .onnx file, a bundle or the name of a pretrained model.")
+    ],
+    form: Form = None,
     json: Json = False,
 ) -> None:
     """Answer a file's golden vectors with this machine's onnxruntime, offline, and compare with PyTorch's answers."""
     from mnist_edge.runtime import selftest as check
     from mnist_edge.runtime.model import open_model
 
-    result = check.run(open_model(file))
+    note_if_model_shadowed(target)
+    model = open_model(target, format=form)
+    result = check.run(model)
     if json:
-        print_json({"file": str(file), **dataclasses.asdict(result)})
+        print_json({"file": model.name, **dataclasses.asdict(result)})
     else:
         print(
-            f"{file}: ok, {result.vectors} golden vectors answered as PyTorch does "
+            f"{model.name}: ok, {result.vectors} golden vectors answered as PyTorch does "
             f"(max |Δlogit| {result.max_abs_diff:.1e}, allowed {result.tolerance:.1e})"
         )
 
@@ -259,10 +277,11 @@ def doctor(json: Json = False) -> None:
     from mnist_edge.cli.doctor import State, examine
 
     findings = list(examine())
-    broken = any(finding.state is State.BROKEN for finding in findings)
-    if json:
-        print_json({"healthy": not broken, "findings": [dataclasses.asdict(finding) for finding in findings]})
-    else:
+    broken = [f"{finding.name}: {finding.value}" for finding in findings if finding.state is State.BROKEN]
+    facts = {"healthy": not broken, "findings": [dataclasses.asdict(finding) for finding in findings]}
+    if not json:
         print_findings(findings)
+    elif not broken:
+        print_json(facts)
     if broken:
-        raise typer.Exit(FAILED)
+        raise Failed("; ".join(broken), FAILED, facts)

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -16,7 +17,7 @@ from mnist_edge.cli import PIPE_CLOSED
 
 if TYPE_CHECKING:
     from mnist_edge.cli.doctor import Finding
-    from mnist_edge.export.pipeline import Outcome
+    from mnist_edge.export.proof import Outcome, Step
     from mnist_edge.training.loop import Epoch
 
 MANY: Final = 100
@@ -29,6 +30,19 @@ EVERY_BATCHES: Final = 100
 def note(message: str) -> None:
     """A line of progress, on stderr."""
     print(message, file=sys.stderr, flush=True)
+
+
+def note_if_shadowed(name: str, *, known: bool) -> None:
+    """Say that a known name was taken as one, where a file or folder of that name could have been meant."""
+    if known and os.path.lexists(name):
+        note(f"note: {name} is taken as the known name; .{os.sep}{name} is the file or folder here")
+
+
+def note_if_model_shadowed(name: str) -> None:
+    """The same for the names of pretrained models."""
+    from mnist_edge.runtime.model import is_pretrained
+
+    note_if_shadowed(name, known=is_pretrained(name))
 
 
 @contextlib.contextmanager
@@ -65,9 +79,9 @@ def counting(total: Callable[[], int]) -> Iterator[Callable[[int], None]]:
         yield functools.partial(progress.advance, progress.add_task("", total=count))
 
 
-def print_json(value: object) -> None:
-    """One JSON document on stdout."""
-    print(_as_json(value, indent=2), flush=True)
+def print_json(value: object, indent: int | None = 2) -> None:
+    """One JSON document on stdout; without an indent on one line."""
+    print(_as_json(value, indent), flush=True)
 
 
 def one_line(name: str) -> str:
@@ -184,6 +198,52 @@ class TrainingProgress:
             self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
         else:
             note(line)
+
+
+class StepProgress:
+    """Tells how an export or a verification goes on, on stderr: a live line on a terminal, a line a step elsewhere."""
+
+    def __init__(self) -> None:
+        self._live: Any = None
+        self._task: Any = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress, TextColumn
+
+            console = Console(stderr=True)
+            if console.is_interactive:  # what cannot move its cursor gets the lines
+                column = TextColumn("{task.description}, {task.elapsed:.0f} s", markup=False)
+                self._live = Progress(column, console=console, transient=True, redirect_stdout=False)
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def step(self, step: "Step") -> None:
+        """Before and after every step."""
+        self._show(f"{step.file}: {step.name}", step.seconds)
+
+    @contextlib.contextmanager
+    def preparing(self, what: str) -> Iterator[None]:
+        """Around what must be loaded before there are steps."""
+        self._show(f"loading {what}", None)
+        start = time.perf_counter()
+        yield
+        self._show(f"loading {what}", time.perf_counter() - start)
+
+    def _show(self, words: str, seconds: float | None) -> None:
+        if not self._live:
+            if seconds is not None:
+                note(f"{words}, {seconds:.1f} s")
+        elif seconds is None:
+            self._task = self._live.add_task(words)
+        else:
+            self._live.remove_task(self._task)
 
 
 @contextlib.contextmanager

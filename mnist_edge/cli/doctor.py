@@ -15,9 +15,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from mnist_edge import bundle
+from mnist_edge import bundle, extras
 from mnist_edge.bundle import ARTIFACTS
-from mnist_edge.errors import MissingExtraError, MnistEdgeError
+from mnist_edge.errors import MnistEdgeError
+from mnist_edge.extras import PACKAGE
 
 CPU_FEATURES: Final = {
     "avx2": "avx2",
@@ -35,7 +36,6 @@ CPU_FEATURES: Final = {
 }
 """The processor features that onnxruntime's kernels make use of, as Linux spells them, and as they are shown."""
 
-_PACKAGE: Final = "mnist-edge"
 _CPUINFO: Final = Path("/proc/cpuinfo")
 _TELEMETRY: Final = "ORT_DISABLE_TELEMETRY"
 
@@ -88,7 +88,7 @@ def _broken(topic: str, name: str, error: Exception, remedy: str | None = None) 
 
 
 def _versions() -> Findings:
-    yield Finding("versions", _PACKAGE, metadata.version(_PACKAGE))
+    yield Finding("versions", PACKAGE, metadata.version(PACKAGE))
     yield Finding("versions", "Python", f"{platform.python_version()} on {platform.platform()}")
     missing: dict[str, list[str]] = {}
     for package, minimum, extra in _requirements():
@@ -106,14 +106,14 @@ def _versions() -> Findings:
         else:
             yield Finding("versions", package, installed)
     for extra, packages in missing.items():
-        remedy = f"{_pip(f'{_PACKAGE}[{extra}]')}  where models are trained and exported; not needed on a device"
+        remedy = f"{extras.to_install(extra)}  where models are trained and exported; not needed on a device"
         yield Finding("versions", ", ".join(packages), "not installed", State.REMARK, remedy)
 
 
 def _requirements() -> Iterator[tuple[str, str, str | None]]:
     # "torch>=2.9; extra == 'train'": what users may lack. A developer's tools are no concern of theirs.
     pattern = re.compile(r"([\w.-]+)>=([\d.]+)(?:.*extra == ['\"](\w+)['\"])?")
-    found = [match.groups() for text in metadata.requires(_PACKAGE) or () if (match := pattern.match(text))]
+    found = [match.groups() for text in metadata.requires(PACKAGE) or () if (match := pattern.match(text))]
     return ((package, minimum, extra) for package, minimum, extra in found if extra != "dev")
 
 
@@ -140,13 +140,19 @@ def _cpuinfo() -> dict[str, str] | None:
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
 
 
+def processor_flags() -> set[str]:
+    """The features of this machine's processor, as Linux spells them; none on other systems."""
+    fields = _cpuinfo() or {}
+    return set((fields.get("flags") or fields.get("Features") or "").split())
+
+
 def _processor() -> Findings:
     yield Finding("processor", "model", processor_name())
     fields = _cpuinfo()
     if fields is None:
         yield Finding("processor", "features", "unknown on this system")
         return
-    flags = set((fields.get("flags") or fields.get("Features") or "").split())
+    flags = processor_flags()
     known = ", ".join(shown for flag, shown in CPU_FEATURES.items() if flag in flags)
     if "flags" in fields and "avx2" not in flags:
         remedy = "int8 models are slow on this processor, measure before you choose one"
@@ -157,7 +163,7 @@ def _processor() -> Findings:
 
 def _threads() -> Findings:
     from mnist_edge.runtime.limits import cpu_quota
-    from mnist_edge.runtime.session import THREADS_VARIABLE, default_threads
+    from mnist_edge.runtime.threads import THREADS_VARIABLE, default_threads
 
     yield Finding("threads", "host cores", str(os.cpu_count() or "unknown"))
     if hasattr(os, "sched_getaffinity"):
@@ -212,7 +218,7 @@ def _models(folder: Path) -> Findings:
 
     pretrained, own = _bundles(PRETRAINED), _bundles(folder)
     for path in pretrained:
-        yield _model(path, "pretrained", f"{_pip(_PACKAGE)} --force-reinstall --no-deps")
+        yield _model(path, "pretrained", extras.to_install(options="--force-reinstall --no-deps"))
     for path in own:
         yield _model(path, "bundle", bundle.reexport(path))
     ready = [path for path in pretrained + own if (path / bundle.MANIFEST).is_file()]
@@ -254,7 +260,7 @@ def _self_test(path: Path) -> Finding:
     from mnist_edge.runtime.model import open_model
 
     try:
-        result = selftest.run(open_model(path, threads=1))
+        result = selftest.run(open_model(path))
     except MnistEdgeError as error:
         return _broken("models", "self-test", error)
     value = f"{path}: {result.vectors} golden vectors answered as PyTorch does (max |Δlogit| {result.max_abs_diff:.1e})"
@@ -272,10 +278,7 @@ def _data() -> Findings:
             remedy = f"unset {variable}, or set it to a data set's path or to one of {', '.join(download.NAMES)}"
             yield Finding("data", variable, f"{wanted}: no such file or folder", State.BROKEN, remedy)
     found = _named_sets(lambda name: datasets.CHECKOUT_DATASETS / name, download.NAMES)
-    with contextlib.suppress(MissingExtraError):  # without that package nothing was ever put into the cache
-        found |= {
-            name: path for name, path in _named_sets(download.cache_folder, download.NAMES).items() if name not in found
-        }
+    found = _named_sets(download.cache_folder, download.NAMES) | found
     for name, path in found.items():
         yield Finding("data", name, str(path))
     if not found:

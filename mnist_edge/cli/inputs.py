@@ -175,7 +175,7 @@ def _npy(name: str) -> Stack:
         array = np.lib.format.open_memmap(name, mode="r")  # never unpickles
     except Exception as error:  # what NumPy raises on damaged files is not documented
         reason = " ".join(str(error).split()).rstrip(".")
-        raise ImageFormatError(f"{name}: not a usable .npy file ({reason}): save it again with numpy.save") from error
+        raise ImageFormatError(f"{name}: not a usable .npy file ({reason}): write it with numpy.save") from error
     if array.dtype != np.uint8:
         raise ImageTypeError(f"{name}: holds {array.dtype}, expected raw pixels as uint8 0…{WHITE}: convert it first")
     images: NDArray[np.uint8] = array[None] if array.shape == (HEIGHT, WIDTH) else array

@@ -1,6 +1,15 @@
 """The commands that work on a trained model: `export`, `verify`, `evaluate`.
 
 Heavy modules are imported inside them, so that ``--help`` is quick and a device needs no torch.
+
+The JSON documents of `export` and `verify` are of one shape, and so are those of their failures::
+
+    {"bundle": "…", "files": {"model.onnx": {"format": "onnx", "bytes": …, "parity": {…}, "calibration": {…}}, …}}
+
+``parity`` is null where the comparison did not come to an end, ``calibration`` where there is none; the entry of a file
+that failed has its own ``error``. On top of that `export` prints the rest of the manifest that it wrote, and a failure
+says ``error`` and ``exit_code``, as that of every command does; before the first file is compared there are no
+``files``.
 """
 
 from pathlib import Path
@@ -10,26 +19,33 @@ import typer
 
 from mnist_edge import bundle
 from mnist_edge.bundle import Format
-from mnist_edge.cli import complain, exit_code
-from mnist_edge.cli.display import note, print_json, print_outcomes, print_recommendation, print_table
-from mnist_edge.cli.options import DEFAULT_BUNDLE, Json
+from mnist_edge.cli import Failed, complain, gravest
+from mnist_edge.cli.data import Data, load_data, load_recorded
+from mnist_edge.cli.display import (
+    StepProgress,
+    note,
+    note_if_model_shadowed,
+    print_json,
+    print_outcomes,
+    print_recommendation,
+    print_table,
+)
+from mnist_edge.cli.options import DEFAULT_BUNDLE, Form, Json
 from mnist_edge.errors import DataFormatError, DataNotFoundError, MnistEdgeError, UsageError
 from mnist_edge.extras import require
+from mnist_edge.staging import require_free
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mnist_edge.export.proof import Outcome
     from mnist_edge.training.datasets import Dataset
 
-Data = Annotated[
-    str | None,
-    typer.Option(
-        help="Data set: a name, an IDX or image folder, a CSV file.  [default: what the model was trained on]"
-    ),
-]
 Bundle = Annotated[Path, typer.Argument(help="A bundle: the folder that train made.")]
 
 
 def export(
-    target: Bundle = DEFAULT_BUNDLE,
+    target: Bundle = Path(DEFAULT_BUNDLE),
     formats: Annotated[str, typer.Option(help="Which files to make, separated by commas.")] = ",".join(Format),
     data: Data = None,
     json: Json = False,
@@ -39,37 +55,58 @@ def export(
     A file that misses its tolerance is not written.
     """
     chosen = _formats(formats)
-    _require_exporters()
-    from mnist_edge.export import pipeline
+    require_free(target)
+    outcomes: list[Outcome] = []
 
-    outcomes: list[pipeline.Outcome] = []
-
-    def report(outcome: pipeline.Outcome) -> None:
+    def report(outcome: "Outcome") -> None:
         outcomes.append(outcome)
         note(f"{outcome.format.file_name}: {'failed' if outcome.error else 'as PyTorch'}")
 
-    dataset = _data_of(target, data)
     training = bundle.read_training(target)
     if not training["finished"]:
         resumable = (target / bundle.CHECKPOINT).exists()
         goes_on = f"; mnist-edge train --resume --out {target}  goes on" if resumable else ""
         note(f"trained for {len(training['epochs'])} of {training['recipe']['epochs']} epochs{goes_on}")
-    note(f"comparing with PyTorch on {len(dataset.test):,} images")
     try:
-        manifest = pipeline.export(target, dataset, chosen, report)
-    except MnistEdgeError:
+        with StepProgress() as progress:
+            with progress.preparing("PyTorch"):
+                _require_exporters()
+                from mnist_edge.export import pipeline
+            with progress.preparing("data"):
+                dataset = _data_of(target, data)
+            note(f"comparing with PyTorch on {len(dataset.test):,} images")
+            manifest = pipeline.export(target, dataset, chosen, report, progress.step)
+    except MnistEdgeError as error:
         passed = [outcome.format for outcome in outcomes if outcome.error is None]
         if len(passed) < len(outcomes) and not json:
             print_outcomes(outcomes)
         if 0 < len(passed) < len(outcomes):
             note(f"nothing is written; for what passed:  mnist-edge export {target} --formats {','.join(passed)}")
-        raise
+        if not outcomes:
+            raise
+        complain(error)
+        code = gravest([error, *(outcome.error for outcome in outcomes if outcome.error is not None)])
+        raise Failed(str(error), code, _facts(target, outcomes)) from error
     if json:
         print_json({"bundle": str(target), **manifest})
         return
     print_outcomes(outcomes)
     if "recommended" in manifest:
         print_recommendation(manifest)
+
+
+def _facts(folder: Path, outcomes: "Iterable[Outcome]") -> dict[str, object]:
+    files = {
+        outcome.format.file_name: {
+            "format": outcome.format.value,
+            "bytes": outcome.bytes,
+            "parity": outcome.parity.as_dict() if outcome.parity else None,
+            "calibration": outcome.calibrated.as_dict() if outcome.calibrated else None,
+        }
+        | ({"error": str(outcome.error)} if outcome.error else {})
+        for outcome in outcomes
+    }
+    return {"bundle": str(folder), "files": files}
 
 
 def _require_exporters() -> None:
@@ -86,13 +123,11 @@ def _formats(text: str) -> list[Format]:
 
 
 def _data_of(folder: Path, wanted: str | None) -> "Dataset":
-    from mnist_edge.training import datasets
-
     if wanted is not None:
-        return datasets.load(wanted)
+        return load_data(wanted)
     recorded = bundle.read_training(folder)["data"]["source"]
     try:
-        return datasets.load(recorded)
+        return load_recorded(recorded)
     except DataNotFoundError as error:
         raise DataNotFoundError(f"{error}; if the training's data have moved, name them with --data") from error
 
@@ -102,7 +137,7 @@ def _test_data_of(file: Path, wanted: str | None) -> "Dataset":
     from mnist_edge.training import datasets, download
 
     if wanted is not None:
-        return datasets.load(wanted)
+        return load_data(wanted)
     if (file.parent / bundle.TRAINING).is_file():
         dataset, recorded = _data_of(file.parent, None), bundle.read_training(file.parent)["data"]
     elif file.suffix == ".onnx":
@@ -110,9 +145,9 @@ def _test_data_of(file: Path, wanted: str | None) -> "Dataset":
         name = recorded["name"]
         if name not in download.NAMES:
             raise UsageError(f"{file}: was trained on {name}, which is not known here: name its data with --data")
-        dataset = datasets.load(None if name == datasets.DEFAULT else name)
+        dataset = load_data(None) if name == datasets.DEFAULT else load_recorded(name)
     else:
-        return datasets.load()
+        return load_data(None)
     if dataset.digests != recorded["sha256"]:
         raise DataFormatError(
             f"{dataset.source}: not the data that {file} was trained on: name what to judge it on with --data"
@@ -120,52 +155,47 @@ def _test_data_of(file: Path, wanted: str | None) -> "Dataset":
     return dataset
 
 
-def verify(target: Bundle = DEFAULT_BUNDLE, data: Data = None, json: Json = False) -> None:
+def verify(target: Bundle = Path(DEFAULT_BUNDLE), data: Data = None, json: Json = False) -> None:
     """Prove a bundle again: digests, contract, weights, golden vectors, and parity on the whole test set."""
     manifest = bundle.read_manifest(target)
     bundle.require_first_half(target, manifest)
-    _require_exporters()
-    from mnist_edge.export import pipeline
-
-    dataset = _data_of(target, data)
     exported = [form.file_name for form in Format if form.file_name in manifest["files"]]
-    note(f"comparing {', '.join(exported)} with PyTorch on {len(dataset.test):,} images")
-    outcomes = pipeline.verify(target, dataset)
-    if json:
-        print_json(
-            [
-                {
-                    "file": outcome.format.file_name,
-                    "bytes": outcome.bytes,
-                    "parity": outcome.parity.as_dict() if outcome.parity else None,
-                    "error": str(outcome.error) if outcome.error else None,
-                }
-                for outcome in outcomes
-            ]
-        )
-    else:
-        print_outcomes(outcomes)
+    with StepProgress() as progress:
+        with progress.preparing("PyTorch"):
+            _require_exporters()
+            from mnist_edge.export import pipeline
+        with progress.preparing("data"):
+            dataset = _data_of(target, data)
+        note(f"comparing {', '.join(exported)} with PyTorch on {len(dataset.test):,} images")
+        outcomes = pipeline.verify(target, dataset, progress=progress.step)
+    facts = _facts(target, outcomes)
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    if not json:
+        print_outcomes(outcomes)
+    elif not errors:
+        print_json(facts)
     for error in errors:
         complain(error)
     if errors:
-        raise typer.Exit(max(map(exit_code, errors)))
+        raise Failed("; ".join(map(str, errors)), gravest(errors), facts)
 
 
 def evaluate(
     target: Annotated[
-        Path, typer.Argument(help="A bundle, its model.pth, an exported file, or the name of a pretrained model.")
+        str, typer.Argument(help="A bundle, its model.pth, an exported file, or the name of a pretrained model.")
     ] = DEFAULT_BUNDLE,
+    form: Form = None,
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Judge any form of a model on a test set: loss, accuracy, calibration, confusion, figures of every class.
+    """Evaluate any form of a model on a test set: loss, accuracy, calibration, confusion, figures of every class.
 
-    Of a bundle it is model.onnx, which predict takes, or before the export model.pth.
+    Of a bundle it is the file that predict takes, or before the export model.pth.
     """
     from mnist_edge.export import evaluation
 
-    file = evaluation.file_of(target)
+    note_if_model_shadowed(target)
+    file = evaluation.file_of(target, form)
     dataset = _test_data_of(file, data)
     result = evaluation.evaluate(file, dataset.labels, dataset.test)
     if json:

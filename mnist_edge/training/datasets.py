@@ -2,12 +2,11 @@
 
 `load` takes a name, a path or nothing. Nothing means ``$MNIST_EDGE_DATA`` where it is set, else ``mnist``. A name is
 looked for in ``artifacts/datasets`` of the checkout, then in the user's cache; what is in neither is downloaded into
-the cache through torchvision. Canonical MNIST is recognised by the digests of its decompressed files, whatever it
-came from. Works without torch.
+the cache (`mnist_edge.training.download`). Canonical MNIST is recognised by the digests of its decompressed files,
+whatever it came from. Works without torch.
 """
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,7 @@ from mnist_edge.contract import HEIGHT, WIDTH, Framing
 from mnist_edge.errors import DataError, DataFormatError, DataNotFoundError
 from mnist_edge.images.canonical import is_mnist_framed
 from mnist_edge.training import download, idx, sources
+from mnist_edge.training.download import OnBytes
 from mnist_edge.training.sources import RawData, RawSplit
 
 DEFAULT: Final = "mnist"
@@ -42,14 +42,6 @@ RUNS: Final = 5
 
 TEST_SHARE: Final = 7
 """One image of so many becomes the test set where a source has none: MNIST's own proportion."""
-
-MNIST_DIGESTS: Final[Mapping[str, str]] = {
-    "train-images": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    "train-labels": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    "test-images": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    "test-labels": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-}
-"""SHA-256 of MNIST's four files, decompressed."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +100,14 @@ class Dataset:
         }
 
 
-def load(source: str | os.PathLike[str] | None = None) -> Dataset:
+def load(source: str | os.PathLike[str] | None = None, *, on_bytes: OnBytes = lambda url, done, total: None) -> Dataset:
     """Find, read and check a data set.
 
     Args:
         source: one of `mnist_edge.training.download.NAMES`, or the path of an IDX folder (MNIST's four files, plain or
             gzipped, optionally ``labels.txt``), of an image folder (``<label>/*.png``, optionally below ``train`` and
             ``test``), of a CSV file in Kaggle's form or of a folder with ``train.csv``.
+        on_bytes: called while a file is downloaded.
 
     Raises:
         DataNotFoundError: nothing there, and nothing to download it from.
@@ -122,16 +115,16 @@ def load(source: str | os.PathLike[str] | None = None) -> Dataset:
     """
     wanted = os.fspath(source) if source is not None else os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT
     try:
-        return _load(wanted)
+        return _load(wanted, on_bytes)
     except OSError as error:
         if isinstance(error, DataError):
             raise
         raise DataNotFoundError(f"{wanted}: cannot be read ({error.strerror}): check the path") from error
 
 
-def _load(wanted: str) -> Dataset:
+def _load(wanted: str, on_bytes: OnBytes) -> Dataset:
     if wanted in download.NAMES:
-        folder = _folder_of(wanted)
+        folder = _folder_of(wanted, on_bytes)
         dataset = _assemble(wanted, wanted, sources.read(folder))
         if wanted == DEFAULT:
             _require_canonical(dataset, folder)
@@ -148,17 +141,17 @@ def _load(wanted: str) -> Dataset:
     return _assemble(path.name, str(path), sources.read(path))
 
 
-def _folder_of(name: str) -> Path:
+def _folder_of(name: str, on_bytes: OnBytes) -> Path:
     tracked = CHECKOUT_DATASETS / name
-    return tracked if tracked.is_dir() else download.ensure(name)
+    return tracked if tracked.is_dir() else download.ensure(name, on_bytes)
 
 
 def _require_canonical(dataset: Dataset, folder: Path) -> None:
     for part, digest in dataset.digests.items():
-        if digest != MNIST_DIGESTS[part]:
+        if digest != (canonical := download.MNIST_DIGESTS[part]):
             raise DataFormatError(
-                f"{folder}: the {part} have SHA-256 {digest[:12]}… instead of {MNIST_DIGESTS[part][:12]}…: "
-                "not the canonical MNIST; delete the file and fetch it again"
+                f"{folder}: the {part} have SHA-256 {digest[:12]}… instead of {canonical[:12]}…: "
+                "not the canonical MNIST; delete the folder, and it is fetched anew"
             )
 
 
@@ -186,7 +179,8 @@ def _assemble(name: str, source: str, data: RawData) -> Dataset:
 def _check(raw: RawSplit, names: tuple[str, ...] | None) -> None:
     if len(raw.images) != len(raw.labels):
         raise DataFormatError(
-            f"{raw.where}: {len(raw.labels):,} labels for {len(raw.images):,} images: fetch both again"
+            f"{raw.where}: {len(raw.labels):,} labels for {len(raw.images):,} images: one of the two is cut short, "
+            "or they are not of the same set"
         )
     if len(raw.labels) == 0:
         raise DataFormatError(f"{raw.where}: the data set is empty")

@@ -16,8 +16,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mnist_edge.errors import TrainingError, UsageError
 from mnist_edge.training.augment import SETTLING, shown
+from mnist_edge.training.chance import STANDARD_ERRORS, constant_loss
 from mnist_edge.training.datasets import Dataset
-from mnist_edge.training.memory import keep_freed
 from mnist_edge.training.metrics import Metrics, measure
 from mnist_edge.training.models import build, normalize
 from mnist_edge.training.optimizers import optimizer_of, scheduler_of
@@ -25,6 +25,10 @@ from mnist_edge.training.recipes import Architecture, Recipe
 
 EVALUATION_BATCH: Final = 1000
 """Images a step of an evaluation."""
+
+FEW_STEPS: Final = 100
+"""Optimizer steps below which a training may not have got anywhere yet: `sigmoid-nn`, the slowest, took 25 to 50 to
+answer better than without looking at the image."""
 
 _Tensors = list[Tensor] | tuple[Tensor, ...]
 
@@ -80,16 +84,14 @@ class Training:
         self, data: Dataset, architecture: Architecture, recipe: Recipe, *, seed: int = 0, device: str = "cpu"
     ) -> None:
         _check_device(device)
-        keep_freed()
         self.architecture, self.recipe, self.seed, self.device = architecture, recipe, seed, device
         self.epochs: list[Epoch] = []
         """Those that are finished."""
         self.in_bfloat16 = recipe.autocast and _has_bfloat16(device)
         """Whether forward and backward run in bfloat16."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = build(architecture, len(data.labels)).to(device)
-            self._model = model.to(memory_format=torch.channels_last)
+        self._classes = len(data.labels)
+        model = self._fresh()
+        self._model = model.to(memory_format=torch.channels_last)
         self._generator = torch.Generator().manual_seed(seed)
         train, _ = data.train.hold_out(recipe.held_out)
         if min(recipe.batch_size, len(train)) == 1 and any(isinstance(part, _BatchNorm) for part in model.modules()):
@@ -122,7 +124,8 @@ class Training:
         """Pass over the training set once and evaluate.
 
         Raises:
-            TrainingError: the loss is no longer finite.
+            TrainingError: the loss is no longer finite, or is no better after the recipe's last epoch than that of
+                answers that do not depend on the image.
         """
         recipe, number = self.recipe, len(self.epochs) + 1
         start = time.perf_counter()
@@ -145,9 +148,51 @@ class Training:
         weights = deployed.state_dict().values()
         if not math.isfinite(metrics.loss) or not all(bool(tensor.isfinite().all()) for tensor in weights):
             raise TrainingError(f"the weights diverged in epoch {number}: lower the learning rate ({recipe.lr:g})")
+        if number == recipe.epochs:
+            self._require_learned(loss_sum / seen)
         epoch = Epoch(number, lr, loss_sum / seen, metrics, time.perf_counter() - start, trained - start)
         self.epochs.append(epoch)
         return epoch
+
+    def _fresh(self) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return build(self.architecture, self._classes).to(self.device)
+
+    def _require_learned(self, loss: float) -> None:
+        """Raise TrainingError where the last epoch's mean loss shows that a training diverged, though it is finite."""
+        limit = constant_loss(self._labels.cpu().numpy(), self._classes, self.recipe.label_smoothing)
+        beaten = "answers that do not depend on the image have"
+        if loss > limit and self._steps < FEW_STEPS:
+            # A mean over steps of which the first saw fresh weights, that are worse than a constant answer: not to be
+            # worse than those is enough. That mean hardly knows the weights that are deployed. They may be somewhat
+            # worse, where batch normalisation has not seen enough, but not more than twice as bad.
+            fresh = self._losses(self._fresh().train())
+            margin = STANDARD_ERRORS * float(fresh.std(correction=0)) / math.sqrt(len(fresh))
+            limit = max(limit, float(fresh.mean()) + margin)
+            deployed = float(self._losses(self.deployed.eval()).mean())
+            loss = loss if deployed <= 2 * limit else deployed
+            beaten = "its untrained weights have"
+        if not loss <= limit:
+            raise TrainingError(
+                f"the training diverged: its loss is {loss:.5g} in the end, {beaten} {limit:.4g}: choose another "
+                f"learning rate ({self.recipe.lr:g}), as a rule a lower one"
+            )
+
+    def _losses(self, model: nn.Module) -> Tensor:
+        """Every training image's loss, [n], undistorted."""
+        with torch.no_grad():
+            return torch.cat(
+                [
+                    functional.cross_entropy(
+                        model(normalize(self._images[indices].float(), self.recipe.normalization)),
+                        self._labels[indices],
+                        label_smoothing=self.recipe.label_smoothing,
+                        reduction="none",
+                    )
+                    for indices in _batches(torch.arange(len(self._images)), self.recipe.batch_size)
+                ]
+            ).cpu()
 
     def _step(self, indices: Tensor) -> float:
         recipe = self.recipe
@@ -200,7 +245,7 @@ def fit(
     """Train a fresh model, yielding after every epoch its figures and the model as it would be deployed now.
 
     Raises:
-        TrainingError: the loss is no longer finite.
+        TrainingError: as `Training.run_epoch` says.
         UsageError: PyTorch does not know the device, or has it not.
     """
     training = Training(data, architecture, recipe, seed=seed, device=device)

@@ -14,9 +14,10 @@ _NEVER: Final = 2**31 - 1
 def keep_freed() -> None:
     """Tell glibc to hold on to freed blocks, however large, from now on and in the whole process.
 
-    Left to itself it returns blocks of many megabytes to the kernel, which hands out zeroed pages again at the next
-    step: with batches of 256 some 8,000 (`cnn-nano`) to 18,000 (`cnn`) page faults each. Without them a step took 0.78
-    and 0.87 of its time (one pair of runs each). Elsewhere than on glibc nothing happens.
+    For a process that only trains, as `train`'s: whatever else runs in it is concerned as well. Left to itself glibc
+    returns blocks of many megabytes to the kernel, which hands out zeroed pages again at the next step: with batches of
+    256 some 8,000 (`cnn-nano`) to 18,000 (`cnn`) page faults each. Without them a step took 0.78 and 0.87 of its time
+    (one pair of runs each). Elsewhere than on glibc nothing happens.
     """
     if sys.platform != "linux":
         return

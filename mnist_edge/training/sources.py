@@ -146,7 +146,7 @@ def _read_csv(path: Path) -> RawSplit:
             lines = itertools.chain([first_line], file)
             values = np.loadtxt(lines, delimiter=",", dtype=np.int64, ndmin=2, quotechar='"', comments=None)
     except UnicodeDecodeError as error:
-        raise DataFormatError(f"{path}: is not UTF-8 text: export the CSV again") from error
+        raise DataFormatError(f"{path}: is not UTF-8 text: save the file as UTF-8") from error
     except (ValueError, csv.Error) as error:
         if isinstance(error, DataFormatError):
             raise

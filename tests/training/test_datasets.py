@@ -244,7 +244,10 @@ MALFORMED_IDX = {
         edit(IMAGES, lambda c: header(0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF) + c[16:]),
         "79,228,162,458,924,105,385,300,197,391",
     ),
-    "fewer labels than images": (replace_labels(LABELS, [0, 1, 2]), "3 labels for 60 images"),
+    "fewer labels than images": (
+        replace_labels(LABELS, [0, 1, 2]),
+        "3 labels for 60 images: one of the two is cut short, or",
+    ),
     "more labels than images": (replace_labels(TEST_LABELS, [0, 1] * 30), "60 labels for 30 images"),
     "another size": (edit(IMAGES, lambda c: header(60, 14, 56) + c[16:]), "14×56"),
     "no images": (both(edit(IMAGES, lambda c: header(0, 28, 28)), edit(LABELS, lambda c: header(0))), "empty"),
@@ -255,7 +258,7 @@ MALFORMED_IDX = {
     "name missing": (lambda folder: (folder / "labels.txt").write_text("a\nb\n"), "label 2 is not within 0…1"),
     "name empty": (lambda folder: (folder / "labels.txt").write_text("a\n\nc\n"), "neither empty nor repeated"),
     "name twice": (lambda folder: (folder / "labels.txt").write_text("a\nb\na\n"), "neither empty nor repeated"),
-    "names no text": (lambda folder: (folder / "labels.txt").write_bytes(b"\xff\xfe\xff"), "UTF-8"),
+    "names no text": (lambda folder: (folder / "labels.txt").write_bytes(b"\xff\xfe\xff"), "UTF-8 text: write one"),
     "gzip cut": (edit(IMAGES, lambda c: gzip.compress(c)[:-9]), ""),
     "gzip damaged": (
         edit(IMAGES, lambda c: (z := bytearray(gzip.compress(c)), z.__setitem__(len(z) // 2, z[len(z) // 2] ^ 255))[0]),
@@ -303,7 +306,7 @@ MALFORMED_CSV = {
     "label beyond bytes": (f"{HEADER}\n1,{ROW}\n999,{ROW}\n", "line 3: label 999"),
     "a single class": (f"{HEADER}\n1,{ROW}\n1,{ROW}\n", "two classes"),
     "one image of a class": (f"{HEADER}\n1,{ROW}\n1,{ROW}\n2,{ROW}\n", "single image"),
-    "not text": ("\udcff\udcfe", "UTF-8"),
+    "not text": ("\udcff\udcfe", "UTF-8 text: save the file as UTF-8"),
 }
 
 
