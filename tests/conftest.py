@@ -1,5 +1,6 @@
 """Fixtures. Nothing here imports torch by itself: the tests under tests/runtime run without it."""
 
+import functools
 import os
 import shutil
 import signal
@@ -8,20 +9,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.make_bundle import EXPECTED, make
+from tests.make_bundle import CACHE_VARIABLE, EXPECTED, make_cnn, make_other, once, other_data, small_data
 
 # What a shell runs in the background is deaf to Ctrl-C, and so would be the programs that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items):
+    # Begun last, a long test would keep one worker at it while the others have nothing left to do.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
-def bundle_dir(tmp_path_factory) -> Path:
+def shared_folder(tmp_path_factory) -> Path:
+    """Where all workers of this run, or of several, find what one of them has made."""
+    if cache := os.environ.get(CACHE_VARIABLE):
+        return Path(cache)
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def bundle_dir(shared_folder) -> Path:
     """A bundle of a small cnn, complete, with PyTorch's answers beside it. Not to be changed: see `bundle_copy`."""
-    if ready := os.environ.get("MNIST_EDGE_TEST_BUNDLE"):
-        return Path(ready)
-    folder = tmp_path_factory.mktemp("bundle") / "cnn"
-    make(folder)
-    return folder
+    return once(shared_folder / "cnn", make_cnn)
 
 
 @pytest.fixture
@@ -31,8 +42,19 @@ def bundle_copy(bundle_dir, tmp_path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def other_bundle(shared_folder, mnist):
+    """From an architecture to its complete bundle, not to be changed, and its data. Of `cnn` there is `bundle_dir`."""
+
+    def find(architecture):
+        data = other_data(mnist, architecture)
+        return once(shared_folder / architecture, functools.partial(make_other, architecture, data)), data
+
+    return find
+
+
+@pytest.fixture(scope="session")
 def expected(bundle_dir):
-    """images uint8 [500, 28, 28], their labels, and the PyTorch model's logits."""
+    """images uint8 [1000, 28, 28], their labels, and the PyTorch model's logits."""
     with np.load(bundle_dir / EXPECTED) as arrays:
         return dict(arrays)
 
@@ -47,14 +69,12 @@ def mnist():
 @pytest.fixture(scope="session")
 def small(mnist):
     """The data that the bundle was trained on."""
-    from tests.helpers import subset
-
-    return subset(mnist, train=10_000, test=500)
+    return small_data(mnist)
 
 
 @pytest.fixture(scope="session")
-def small_idx(small, tmp_path_factory) -> Path:
+def small_idx(shared_folder, small) -> Path:
     """The same data as an IDX folder."""
     from tests.helpers import write_idx
 
-    return write_idx(tmp_path_factory.mktemp("data") / "small", small)
+    return once(shared_folder / "small", functools.partial(write_idx, data=small))

@@ -1,12 +1,16 @@
 """Small real data and quick trainings for the tests. Needs torch only where it trains."""
 
+import contextlib
 import dataclasses
 import gzip
+import io
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
@@ -36,12 +40,20 @@ def quick_recipe(architecture: Architecture) -> Recipe:
 
 
 def train(
-    data: Dataset, architecture: Architecture, recipe: Recipe, out: Path, seed: int = 0, device: str = "cpu", **on
+    data: Dataset,
+    architecture: Architecture,
+    recipe: Recipe,
+    out: Path,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    overwrite: bool = False,
+    **on,
 ):
     from mnist_edge.training.train import begin, finish
 
-    training = begin(data, architecture, recipe, out, seed=seed, device=device)
-    finish(training, data, out, **on)
+    with begin(data, architecture, recipe, out, seed=seed, device=device, overwrite=overwrite) as training:
+        finish(training, data, out, **on)
     return training.epochs
 
 
@@ -81,6 +93,30 @@ def run_cli(*arguments: object, cwd: Path | None = None, stdin: bytes | None = N
         timeout=300,
         check=False,
     )
+
+
+def cli_in_process(
+    *arguments: object, cwd: Path | None = None, stdin: bytes = b"", **environment: str
+) -> subprocess.CompletedProcess[bytes]:
+    """What `run_cli` gives, by `main` itself in this process: where nothing of a process of its own is being tested."""
+    from mnist_edge.cli import main
+
+    # Pipes are buffered, and their encoding is the one that a user's locale names.
+    stdin_, stdout, stderr = (io.TextIOWrapper(io.BytesIO(data), encoding="utf-8") for data in (stdin, b"", b""))
+    code: object = 0
+    with (
+        mock.patch.multiple(sys, argv=["mnist-edge", *map(str, arguments)], stdin=stdin_, stdout=stdout, stderr=stderr),
+        mock.patch.dict(os.environ, environment),
+        contextlib.chdir(cwd or Path.cwd()),
+        warnings.catch_warnings(),
+    ):
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        stdout.flush()
+        stderr.flush()
+    return subprocess.CompletedProcess(arguments, code, stdout.buffer.getvalue(), stderr.buffer.getvalue())
 
 
 def fails(result, code: int, *words: str) -> None:

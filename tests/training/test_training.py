@@ -54,6 +54,7 @@ def test_every_architecture_can_be_built_and_has_a_recipe():
         assert build(architecture, 7)(torch.zeros(2, 1, 28, 28)).shape == (2, 7)
 
 
+@pytest.mark.numeric
 def test_the_saved_state_dict_loads_as_in_any_pytorch_program(small, tmp_path):
     data = subset(small, train=640, test=100)
     train(data, Architecture.SIMPLE_NN, quick_recipe(Architecture.SIMPLE_NN), tmp_path)
@@ -65,8 +66,22 @@ def test_the_saved_state_dict_loads_as_in_any_pytorch_program(small, tmp_path):
     assert (logits.argmax(1) == data.test.labels).sum() == recorded
 
 
+@pytest.fixture
+def in_float64(monkeypatch):
+    """The loop in double precision, its every .float() included: what rounding does is then far below any mistake.
+
+    In float32 Adam turns the last bit of a tiny gradient, which depends on the order of a sum, into a step of its own.
+    """
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.numeric
 @pytest.mark.parametrize("architecture", [Architecture.SIMPLE_NN, Architecture.SIGMOID_NN])
-def test_the_loop_does_what_a_plain_pytorch_loop_does(small, architecture):
+def test_the_loop_does_what_a_plain_pytorch_loop_does(small, in_float64, architecture):
     """An independent loop, written the textbook way, from the same start and over the same batches."""
     data = subset(small, train=1000, test=100)
     recipe = dataclasses.replace(RECIPES[architecture], epochs=1)
@@ -76,7 +91,7 @@ def test_the_loop_does_what_a_plain_pytorch_loop_does(small, architecture):
     criterion = nn.CrossEntropyLoss()
     generator = torch.Generator().manual_seed(5)
     mean, std = recipe.normalization.mean, recipe.normalization.std
-    images = (torch.tensor(data.train.images).float()[:, None] / 255 - mean) / std
+    images = (torch.tensor(data.train.images).double()[:, None] / 255 - mean) / std
     labels = torch.tensor(data.train.labels).long()
     order = torch.randperm(1000, generator=generator)
     for start in range(0, 1000, 64):
@@ -87,7 +102,8 @@ def test_the_loop_does_what_a_plain_pytorch_loop_does(small, architecture):
 
     ((_, trained),) = loop.fit(data, architecture, recipe, seed=5)
     for (name, ours), theirs in zip(trained.state_dict().items(), model.state_dict().values(), strict=True):
-        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4, msg=name)
+        assert ours.dtype == torch.float64
+        torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=0, msg=name)
 
 
 def weights(small, recipe, seed):
@@ -95,6 +111,7 @@ def weights(small, recipe, seed):
     return checkpoint.model_digest(model.state_dict(), CONTRACT)
 
 
+@pytest.mark.numeric
 def test_the_seed_decides_everything(small):
     recipe = dataclasses.replace(RECIPES[Architecture.CNN], epochs=2)
     torch.manual_seed(1)
@@ -127,6 +144,7 @@ def test_every_value_of_a_recipe_matters(small):
     assert len(digests | {weights(small, base, seed=0)}) == len(changes) + 1
 
 
+@pytest.mark.numeric
 def test_the_test_loss_is_a_mean_over_the_whole_set(small, tmp_path):
     """The description prints 0.0014: a sum of batch means divided by the number of images. Here it is the true mean."""
     data = subset(small, train=1000, test=997)
@@ -161,13 +179,14 @@ def test_a_diverging_training_stops_and_keeps_what_was_there(small, tmp_path):
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     wild = dataclasses.replace(recipe, optimizer=OptimizerName.SGD, lr=1e30)
     with pytest.raises(TrainingError, match="lower the learning rate"):
-        train(data, Architecture.SIMPLE_NN, wild, tmp_path)
+        train(data, Architecture.SIMPLE_NN, wild, tmp_path, overwrite=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_new_training_removes_the_files_of_the_old_one(bundle_copy, small):
     assert (bundle_copy / "model.onnx").exists()
-    train(subset(small, 640, 100), Architecture.SIGMOID_NN, quick_recipe(Architecture.SIGMOID_NN), bundle_copy)
+    recipe = quick_recipe(Architecture.SIGMOID_NN)
+    train(subset(small, 640, 100), Architecture.SIGMOID_NN, recipe, bundle_copy, overwrite=True)
     assert {path.name for path in bundle_copy.iterdir()} == {
         "model.pth",
         "training.json",
@@ -365,7 +384,7 @@ def test_one_cycle_of_few_steps(mnist, steps):
     assert max(rates) <= recipe.lr
 
 
-@pytest.mark.parametrize(("images", "least"), [(200, 0.8), (2000, 0.95), (10_000, 0.97)])
+@pytest.mark.parametrize(("images", "least"), [(200, 0.8), pytest.param(2000, 0.95, marks=pytest.mark.numeric)])
 def test_cnns_learn_from_small_sets_as_well(mnist, images, least):
     data = subset(mnist, images, 1000)
     recipe = suited(RECIPES[Architecture.CNN_NANO], images)
@@ -375,6 +394,7 @@ def test_cnns_learn_from_small_sets_as_well(mnist, images, least):
 
 def test_recipes_that_suit_are_left_alone():
     assert all(suited(recipe, 60_000) is recipe for recipe in FAST.values())
+    assert suited(RECIPES[Architecture.CNN_NANO], 10_000) is RECIPES[Architecture.CNN_NANO]
     for architecture, recipe in RECIPES.items():
         assert suited(recipe, 60_000) is recipe
         if architecture in (Architecture.SIMPLE_NN, Architecture.SIGMOID_NN):
@@ -387,7 +407,7 @@ def test_weights_that_diverge_in_the_last_step_are_noticed(small, tmp_path):
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     wild = Recipe(STANDARDIZED, OptimizerName.SGD, lr=1e38, epochs=1, batch_size=1000)
     with pytest.raises(TrainingError, match="diverged in epoch 1"):
-        train(data, Architecture.SIMPLE_NN, wild, tmp_path)
+        train(data, Architecture.SIMPLE_NN, wild, tmp_path, overwrite=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
