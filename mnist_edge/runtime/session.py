@@ -5,7 +5,7 @@ Nothing else in the runtime imports onnxruntime.
 A session computes on its caller's thread alone. For one image of a model of this size that is the fastest there is: a
 pool of two threads costs 1.4 times (`cnn`) to 2.3 times (`cnn-nano`) as much as one, or burns the second processor by
 spinning. Many images are shared by Python threads instead (`mnist_edge.runtime.threads`). So a session starts no
-thread, forks like any other object, and closes at once.
+thread and closes at once; a forked child opens it anew, on first use.
 """
 
 import os
@@ -51,13 +51,19 @@ class Session:
         _require_self_contained(model)
         self.model = model
         self.optimize = optimize
+        self._open()
+
+    def _open(self) -> None:
         try:
-            self._inference = ort.InferenceSession(model, _options(optimize=optimize), ["CPUExecutionProvider"])
+            self._inference = ort.InferenceSession(
+                self.model, _options(optimize=self.optimize), ["CPUExecutionProvider"]
+            )
         except _ERRORS as error:
             raise ModelFormatError(
                 f"onnxruntime {ort.__version__} cannot load the model ({_first_line(error)}): upgrade onnxruntime, "
                 "or export the model anew"
             ) from error
+        self._process = os.getpid()
 
     def run(self, outputs: Sequence[str] | None, inputs: Mapping[str, NDArray[Any]]) -> list[Any]:
         """What ``InferenceSession.run`` returns: the named outputs, or all, for the named inputs.
@@ -65,6 +71,9 @@ class Session:
         Raises:
             ExecutionError: onnxruntime fails, for want of memory most likely.
         """
+        if self._process != os.getpid():
+            # A thread of the parent may have been computing at the fork: then its locks are held here by nobody.
+            self._open()
         try:
             return cast("list[Any]", self._inference.run(outputs, inputs))
         except _ERRORS as error:

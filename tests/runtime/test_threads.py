@@ -206,7 +206,7 @@ def test_threads_from_the_environment(monkeypatch):
 
 
 COUNT_THREADS = """
-import os, sys, threading
+import os, sys, threading, time
 import numpy as np
 from mnist_edge.runtime.classifier import CHUNK, Classifier
 from mnist_edge.runtime.session import Session
@@ -223,6 +223,10 @@ classifier = Classifier(sys.argv[1], threads=int(sys.argv[2]) if len(sys.argv) >
 classifier.logits(np.zeros((CHUNK, 28, 28), np.uint8))
 alone = len(used)
 classifier.logits(np.zeros((20 * CHUNK, 28, 28), np.uint8))
+for _ in range(100):  # a thread that is joined may take the system a moment to end
+    if count() == before:
+        break
+    time.sleep(0.05)
 print(default_threads(), alone, len(used), count() - before, cpu_quota())
 """
 """Prints the policy's choice, the threads that computed a chunk and a large batch, those left over, and the quota."""
