@@ -83,3 +83,10 @@ def test_lines_are_read(mnist, classifier):
         total += len(line.text)
     assert right / total > 0.9
     assert close / total > 0.95
+
+
+def test_no_digit_is_taken_for_a_blank_page(mnist):
+    for split in (mnist.train, mnist.test):
+        assert images.has_ink(split.images).all()
+        assert images.has_ink(255 - split.images).all()
+        assert images.has_ink(split.images // 4).mean() > 0.999  # at a quarter of the contrast
