@@ -16,6 +16,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).with_name("runtime") in item.path.parents:
+            item.add_marker("runtime")
     # Begun last, a long test would keep one worker at it while the others have nothing left to do.
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
@@ -41,11 +44,23 @@ def bundle_copy(bundle_dir, tmp_path) -> Path:
     return Path(shutil.copytree(bundle_dir, tmp_path / "cnn"))
 
 
+@pytest.fixture
+def cheaper(monkeypatch):
+    """Let export and verify compare and quantize by few images, so that they take seconds."""
+    from mnist_edge.export import examples, parity
+
+    monkeypatch.setattr(parity, "CHOSEN", 32)
+    monkeypatch.setattr(parity, "PROBES", 8)
+    monkeypatch.setattr(examples, "TRAINING_IMAGES", 500)
+
+
 @pytest.fixture(scope="session")
-def other_bundle(shared_folder, mnist):
-    """From an architecture to its complete bundle, not to be changed, and its data. Of `cnn` there is `bundle_dir`."""
+def bundle_of(shared_folder, mnist, bundle_dir, small):
+    """From an architecture to its complete bundle, not to be changed, and its data."""
 
     def find(architecture):
+        if architecture == "cnn":
+            return bundle_dir, small
         data = other_data(mnist, architecture)
         return once(shared_folder / architecture, functools.partial(make_other, architecture, data)), data
 

@@ -383,48 +383,76 @@ def differs(folder: Path, after: dict[str, bytes], end: dict[str, bytes], scenar
 # The operations
 
 
-def scenarios(folder: Path, data: datasets.Dataset) -> dict[str, Scenario]:
-    architecture, recipe = Architecture.CNN_NANO, quick_recipe(Architecture.CNN_NANO)
-    train(data, architecture, recipe, folder)
-    trained, model = read(folder), bundle.read_training(folder)["model_sha256"]
-    newer = metadata.__version__
-    metadata.__version__ = "0.0.9"  # an earlier version exported it
-    pipeline.export(folder, data, [Format.ONNX, Format.TORCHSCRIPT])
-    metadata.__version__ = newer
-    exported = read(folder)
-    write(folder, None)
+class Scenarios:
+    """The scenarios by their names; what one begins with is made when it is asked for."""
 
-    train(data, Architecture.SIGMOID_NN, quick_recipe(Architecture.SIGMOID_NN), folder)
-    pipeline.export(folder, data, [Format.ONNX])
-    (folder / FOREIGN).write_text("mine")
-    other = read(folder)
-    write(folder, None)
+    NAMES: Final = ("train", "train --overwrite", "train --resume", "export", "export once more")
 
-    def stop(epoch: int, seen: int, total: int, loss: float) -> None:
-        if epoch == 2:
-            raise KeyboardInterrupt
+    def __init__(self, folder: Path, data: datasets.Dataset) -> None:
+        self._folder, self._data = folder, data
 
-    with contextlib.suppress(KeyboardInterrupt):
-        train(data, architecture, recipe, folder, on_batch=stop)
-    paused = read(folder)
-    write(folder, None)
+    def __getitem__(self, name: str) -> Scenario:
+        match name:
+            case "train":
+                return self._training(None, overwrite=False)
+            case "train --overwrite":
+                return self._training(self._made(self._export_another_model), overwrite=True)
+            case "train --resume":
+                paused = self._made(self._pause)
+                return dataclasses.replace(self._training(paused, overwrite=False), run=self._go_on(overwrite=False))
+            case "export":
+                return Scenario(self._export, self._trained, self._export, self._model)
+            case _:
+                exported = self._made(self._export_by_an_earlier_version)
+                return Scenario(self._export, exported, self._export, self._model)
 
-    def retrain(*, overwrite: bool) -> Callable[[], object]:
-        return lambda: train(data, architecture, recipe, folder, overwrite=overwrite)
+    def _made(self, step: Callable[[], object]) -> State:
+        write(self._folder, None)
+        step()
+        return read(self._folder)
 
-    def go_on(*, overwrite: bool) -> Callable[[], object]:
-        return lambda: go_on_training(folder, data, architecture, recipe, overwrite=overwrite)
+    @functools.cached_property
+    def _trained(self) -> State:
+        return self._made(self._train)
 
-    def export() -> object:
-        return pipeline.export(folder, data, [Format.ONNX])
+    @functools.cached_property
+    def _model(self) -> str:
+        write(self._folder, self._trained)
+        return str(bundle.read_training(self._folder)["model_sha256"])
 
-    return {
-        "train": Scenario(retrain(overwrite=False), None, go_on(overwrite=False), model),
-        "train --overwrite": Scenario(retrain(overwrite=True), other, go_on(overwrite=True), model),
-        "train --resume": Scenario(go_on(overwrite=False), paused, go_on(overwrite=False), model),
-        "export": Scenario(export, trained, export, model),
-        "export once more": Scenario(export, exported, export, model),
-    }
+    def _train(self, architecture: Architecture = Architecture.CNN_NANO, **options: Any) -> None:
+        train(self._data, architecture, quick_recipe(architecture), self._folder, **options)
+
+    def _training(self, start: State, *, overwrite: bool) -> Scenario:
+        run = functools.partial(self._train, overwrite=overwrite)
+        return Scenario(run, start, self._go_on(overwrite=overwrite), self._model)
+
+    def _go_on(self, *, overwrite: bool) -> Callable[[], object]:
+        nano = Architecture.CNN_NANO
+        return lambda: go_on_training(self._folder, self._data, nano, quick_recipe(nano), overwrite=overwrite)
+
+    def _export(self) -> object:
+        return pipeline.export(self._folder, self._data, [Format.ONNX])
+
+    def _export_by_an_earlier_version(self) -> None:
+        write(self._folder, self._trained)
+        newer = metadata.__version__
+        metadata.__version__ = "0.0.9"
+        pipeline.export(self._folder, self._data, [Format.ONNX, Format.TORCHSCRIPT])
+        metadata.__version__ = newer
+
+    def _export_another_model(self) -> None:
+        self._train(Architecture.SIGMOID_NN)
+        self._export()
+        (self._folder / FOREIGN).write_text("mine")
+
+    def _pause(self) -> None:
+        def stop(epoch: int, seen: int, total: int, loss: float) -> None:
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+        with contextlib.suppress(KeyboardInterrupt):
+            self._train(on_batch=stop)
 
 
 def remember_graphs() -> None:
@@ -474,14 +502,17 @@ def main(breakage: str, *wanted: str) -> None:
     if breakage:
         BREAKAGES[breakage]()
     remember_graphs()
-    data = subset(datasets.load(), 320, 100)
+    data = copy.deepcopy(subset(datasets.load(), 192, 60))  # or all of MNIST would be forked as well
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "work" / "artifacts" / "bundle"
-        (Path(scratch) / "work").mkdir()
-        every = scenarios(folder, data)
-        shutil.rmtree(folder.parent)
+        scenarios = Scenarios(folder, data)
         faults = FAULTS[:1] if breakage else FAULTS
-        found = {name: judge(every[name], folder, data, Path(scratch), faults) for name in wanted or every}
+        found = {}
+        for name in wanted or scenarios.NAMES:
+            scenario = scenarios[name]
+            shutil.rmtree(Path(scratch) / "work", ignore_errors=True)
+            (Path(scratch) / "work").mkdir()
+            found[name] = judge(scenario, folder, data, Path(scratch), faults)
     sys.stdout.write(json.dumps(found, indent=1))
 
 

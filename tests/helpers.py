@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import gzip
 import io
+import json
 import os
 import subprocess
 import sys
@@ -69,6 +70,15 @@ def write_idx(folder: Path, data: Dataset, *, compress: bool = False) -> Path:
     return folder
 
 
+def keep_only(folder: Path, *names: str) -> None:
+    """Leave of a bundle's exported files those of these names."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name in [name for name in manifest["files"] if "parity" in manifest["files"][name] and name not in names]:
+        del manifest["files"][name]
+        (folder / name).unlink()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
 def run_python(code: str, *arguments: object, under: Sequence[str] = (), **environment: str | None):
     """A script in a process of its own (below the program `under`), warnings as errors; None unsets a variable."""
     wanted = {**os.environ, **environment}
@@ -93,6 +103,28 @@ def run_cli(*arguments: object, cwd: Path | None = None, stdin: bytes | None = N
         timeout=300,
         check=False,
     )
+
+
+def on_a_terminal(*command: object, cwd: Path | None = None, **environment: str) -> tuple[str, str, int]:
+    """What a command in a process of its own writes to a terminal as stderr, and to stdout; and its exit code."""
+    import pty
+
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=slave,
+        cwd=cwd,
+        env={**os.environ, "TERM": "xterm", **environment},
+    ) as process:
+        os.close(slave)
+        shown = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while True:
+                shown += os.read(master, 65536)
+        os.close(master)
+        out, _ = process.communicate(timeout=60)
+    return shown.decode(), out.decode(), process.returncode
 
 
 def cli_in_process(

@@ -1,8 +1,6 @@
 """The command line as users start it: a process of its own, its output, its exit code."""
 
 import json
-import os
-import pty
 import signal
 import subprocess
 import sys
@@ -17,7 +15,7 @@ from PIL import Image
 from mnist_edge import extras
 from mnist_edge.cli import exit_code
 from mnist_edge.errors import MnistEdgeError
-from tests.helpers import cli_in_process, fails, run_cli, subset, write_idx
+from tests.helpers import cli_in_process, fails, on_a_terminal, run_cli, subset, write_idx
 from tests.training.test_datasets import write_csv, write_images
 
 
@@ -63,12 +61,14 @@ def test_the_whole_pipeline(mnist, tmp_path):
     assert evaluation["total"] == len(parts["test"])
     assert list(evaluation["per_class"]) == list(names)
     (tmp_path / "lone.onnx").write_bytes((tmp_path / "bundle" / "model.onnx").read_bytes())
-    fails(run_cli("evaluate", "lone.onnx", cwd=tmp_path), 2, "was trained on shapes", "name its data with --data")
-    assert json.loads(run("evaluate", "lone.onnx", "--data", "shapes", "--json"))["total"] == len(parts["test"])
+    lone = cli_in_process("evaluate", "lone.onnx", cwd=tmp_path)
+    fails(lone, 2, "was trained on shapes", "name its data with --data")
+    lone = cli_in_process("evaluate", "lone.onnx", "--data", "shapes", "--json", cwd=tmp_path)
+    assert json.loads(succeeds(lone))["total"] == len(parts["test"])
     assert evaluation["model"] == f"bundle/{manifest['recommended']['file']}"
     assert evaluation["temperature"] == 1
     Image.new("L", (28, 28)).save(tmp_path / "shapes" / "test" / "line" / "more.png")
-    fails(run_cli("evaluate", "bundle", cwd=tmp_path), 3, "not the data that", "was trained on")
+    fails(cli_in_process("evaluate", "bundle", cwd=tmp_path), 3, "not the data that", "was trained on")
     (tmp_path / "shapes" / "test" / "line" / "more.png").unlink()
 
     test_folder = tmp_path / "shapes" / "test"
@@ -92,12 +92,13 @@ def test_other_forms_of_data(mnist, tmp_path, form):
         write_csv(source, kept["train"])
     else:
         source = write_idx(tmp_path / "data", type(data)("", "", (), **kept))
-    succeeds(run_cli("train", "--data", source, "--model", "simple-nn", "--epochs", "2", "--out", tmp_path / "b"))
-    succeeds(run_cli("export", tmp_path / "b", "--formats", "onnx"))
+    command = ["train", "--data", source, "--model", "simple-nn", "--epochs", "2", "--out", tmp_path / "b"]
+    succeeds(cli_in_process(*command))
+    succeeds(cli_in_process("export", tmp_path / "b", "--formats", "onnx"))
     picture = tmp_path / "two.png"
     index = int(np.flatnonzero(kept["test"].labels == 8)[0])
     Image.fromarray(kept["test"].images[index]).save(picture)
-    line = json.loads(succeeds(run_cli("predict", picture, "--model", tmp_path / "b", "--json")))
+    line = json.loads(succeeds(cli_in_process("predict", picture, "--model", tmp_path / "b", "--json")))
     assert list(line["probabilities"]) == ["3", "5", "8"]
     assert line["label"] == "8"
 
@@ -183,7 +184,7 @@ def test_usage_errors(arguments):
 
 def test_export_wants_the_data_of_the_training(bundle_copy, mnist, tmp_path):
     other = write_idx(tmp_path / "other", subset(mnist, 100, 50))
-    fails(run_cli("export", bundle_copy, "--data", other), 3, "differ from those the model was trained on")
+    fails(cli_in_process("export", bundle_copy, "--data", other), 3, "differ from those the model was trained on")
 
 
 def test_version_and_help():
@@ -244,33 +245,12 @@ def test_plain_lines_off_a_terminal(small_idx, tmp_path):
 
 
 def test_a_progress_bar_on_a_terminal(small_idx, tmp_path):
-    master, slave = pty.openpty()
-    command = [
-        sys.executable,
-        "-m",
-        "mnist_edge",
-        "train",
-        "--model",
-        "sigmoid-nn",
-        "--epochs",
-        "1",
-        "--data",
-        small_idx,
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=slave, cwd=tmp_path) as process:
-        os.close(slave)
-        shown = b""
-        while True:
-            try:
-                block = os.read(master, 65536)
-            except OSError:  # the other end is closed
-                break
-            shown += block
-    os.close(master)
-    assert process.returncode == 0
-    assert "━".encode() in shown
-    assert b"Train Epoch: 1/1" in shown
-    assert b"Test set: Average loss: " in shown
+    command = ["-m", "mnist_edge", "train", "--model", "sigmoid-nn", "--epochs", "1", "--data", small_idx]
+    shown, _, code = on_a_terminal(*command, cwd=tmp_path)
+    assert code == 0
+    assert "━" in shown
+    assert "Train Epoch: 1/1" in shown
+    assert "Test set: Average loss: " in shown
 
 
 def test_ctrl_c_keeps_the_last_finished_epoch(small_idx, tmp_path):
@@ -289,11 +269,11 @@ def test_ctrl_c_keeps_the_last_finished_epoch(small_idx, tmp_path):
     assert "Traceback" not in error.decode()
     finished = json.loads((tmp_path / "bundle" / "training.json").read_text())["epochs"]
     assert f"holds the model of epoch {len(finished)}; go on with  mnist-edge train --resume" in last
-    exported = run_cli("export", tmp_path / "bundle", "--formats", "onnx")
+    exported = cli_in_process("export", tmp_path / "bundle", "--formats", "onnx")
     succeeds(exported)
     told = f"trained for {len(finished)} of 1000 epochs; mnist-edge train --resume --out {tmp_path / 'bundle'}  goes on"
     assert told in exported.stderr.decode()
-    assert f"{len(finished)} of 1000 epochs" in succeeds(run_cli("info", tmp_path / "bundle"))
+    assert f"{len(finished)} of 1000 epochs" in succeeds(cli_in_process("info", tmp_path / "bundle"))
 
 
 def test_ctrl_c_before_the_first_epoch_leaves_only_what_is_needed_to_go_on(tmp_path):
@@ -347,12 +327,13 @@ def test_letters_that_the_terminal_does_not_know(bundle_dir):
     assert "|\\u0394logit|" in result.stdout.decode("cp1252")
 
 
-def test_cnn_by_its_own_recipe_on_a_small_folder(mnist, tmp_path):
-    """A few hundred pictures, the default model, no options: what a newcomer with data of his own does first."""
+def test_a_recipe_suits_a_small_folder(mnist, tmp_path):
+    """A few hundred pictures of one's own, and no option that changes the recipe."""
     data = subset(mnist, 300, 100)
     write_images(tmp_path / "digits" / "train", data.train, names=data.labels)
     write_images(tmp_path / "digits" / "test", data.test, names=data.labels)
-    result = json.loads(succeeds(run_cli("train", "--data", "digits", "--json", cwd=tmp_path)))
+    command = ["train", "--data", "digits", "--model", "cnn-nano", "--json"]
+    result = json.loads(succeeds(run_cli(*command, cwd=tmp_path)))
     assert result["epochs"][-1]["test"]["accuracy"] > 0.85
-    table = succeeds(run_cli("export", cwd=tmp_path)).splitlines()
+    table = succeeds(run_cli("export", "artifacts/cnn-nano", cwd=tmp_path)).splitlines()
     assert [line.split()[-1] for line in table[1:5]] == ["ok"] * 4

@@ -18,7 +18,7 @@ from mnist_edge.training import checkpoint, metrics
 from mnist_edge.training.datasets import Split
 from mnist_edge.training.loop import fit
 from mnist_edge.training.recipes import Architecture
-from tests.helpers import cli_in_process, fails, quick_recipe, subset
+from tests.helpers import cli_in_process, fails, keep_only, quick_recipe, subset
 
 
 @pytest.fixture(scope="module")
@@ -180,14 +180,14 @@ def test_the_training_does_not_see_what_is_kept(mnist):
     places = _places_kept(data.train.labels)
     images[places] = 255 - images[places]
     other = dataclasses.replace(data, train=Split(images, data.train.labels))
-    recipe = dataclasses.replace(quick_recipe(Architecture.CNN), epochs=1)
+    recipe = dataclasses.replace(quick_recipe(Architecture.CNN_NANO), epochs=1)
     weights = []
     for each in (data, other):
-        ((_, model),) = fit(each, Architecture.CNN, recipe)
+        ((_, model),) = fit(each, Architecture.CNN_NANO, recipe)
         weights.append(model.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     # The images that are not kept do count.
-    ((_, model),) = fit(other, Architecture.CNN, dataclasses.replace(recipe, held_out=0))
+    ((_, model),) = fit(other, Architecture.CNN_NANO, dataclasses.replace(recipe, held_out=0))
     assert not torch.equal(model.state_dict()["classifier.weight"], weights[0]["classifier.weight"])
 
 
@@ -283,12 +283,14 @@ def _recalibrate(folder, **change):
 
 
 @pytest.mark.parametrize("change", [{"temperature": 2.0}, {"images": 7}, {}])
-def test_verify_finds_a_wrong_calibration(bundle_copy, small_idx, change):
+def test_verify_finds_a_wrong_calibration(bundle_copy, small_idx, change, cheaper):
+    keep_only(bundle_copy, "model.onnx")
     _recalibrate(bundle_copy, **change)
     fails(cli_in_process("verify", bundle_copy, "--data", small_idx), 4, "model.onnx", "calibration")
 
 
-def test_verify_finds_wrong_evidence(bundle_copy, small_idx):
+def test_verify_finds_wrong_evidence(bundle_copy, small_idx, cheaper):
+    keep_only(bundle_copy, "model.onnx")
     found = bundle.read_manifest(bundle_copy)
     assert found["files"]["model.onnx"]["calibration"]["images"] > 0
     levels = len(load((bundle_copy / "model.onnx").read_bytes(), "model.onnx").contract.calibration.novelty_levels)
@@ -308,7 +310,8 @@ def test_a_calibration_must_be_there_if_images_were_kept():
 
 
 @pytest.mark.parametrize("change", [{"temperature": 9.0}, {"error": 0.5}, None])
-def test_verify_finds_a_manifest_that_tells_another_calibration(bundle_copy, small_idx, change):
+def test_verify_finds_a_manifest_that_tells_another_calibration(bundle_copy, small_idx, change, cheaper):
+    keep_only(bundle_copy, "model.torchscript")
     manifest = bundle.read_manifest(bundle_copy)
     entry = manifest["files"]["model.torchscript"]
     entry["calibration"] = entry["calibration"] | change if change else None

@@ -25,6 +25,7 @@ from mnist_edge.training import checkpoint
 from mnist_edge.training.models import CNN, SigmoidNN, SimpleNN, build
 from mnist_edge.training.recipes import Architecture
 from tests.helpers import subset
+from tests.make_bundle import EXPECTED
 
 # The tests load TorchScript files as users do, and torch deprecates all of torch.jit.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.*is deprecated:FutureWarning")
@@ -33,19 +34,20 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.*is deprecated:Future
 INT8 = (Format.INT8_DYNAMIC, Format.INT8_STATIC)
 
 
-# Of `cnn` there is `bundle_dir`; `cnn-large` takes seven times as long as any other.
-OTHERS = [
-    Architecture.SIMPLE_NN,
-    Architecture.SIGMOID_NN,
+ARCHITECTURES = [
+    pytest.param(Architecture.SIMPLE_NN, marks=pytest.mark.numeric),
+    pytest.param(Architecture.SIGMOID_NN, marks=pytest.mark.numeric),
     Architecture.CNN_NANO,
+    pytest.param(Architecture.CNN, marks=pytest.mark.numeric),
     pytest.param(Architecture.CNN_LARGE, marks=pytest.mark.slow),
 ]
+"""Three of them, with the layers of all, as other processors would have them; `cnn-large` takes longest."""
 
 
-@pytest.fixture(scope="session", params=OTHERS, ids=str)
-def exported(request, other_bundle):
+@pytest.fixture(scope="session", params=ARCHITECTURES, ids=str)
+def exported(request, bundle_of):
     """A bundle, its data, and the manifest that export wrote."""
-    folder, data = other_bundle(request.param)
+    folder, data = bundle_of(request.param)
     return folder, data, bundle.read_manifest(folder)
 
 
@@ -61,7 +63,6 @@ def backend_and_tolerance(request, exported):
     return Classifier(path).logits, tolerance
 
 
-@pytest.mark.numeric
 @pytest.mark.parametrize("batch", [1, 2, 7, 64, 500])
 def test_logits_are_pytorchs(exported, backend_and_tolerance, batch):
     folder, data, _ = exported
@@ -79,7 +80,6 @@ def test_logits_are_pytorchs(exported, backend_and_tolerance, batch):
     assert (actual.argmax(1) == expected.argmax(1)).mean() >= tolerance.min_agreement
 
 
-@pytest.mark.numeric
 def test_onnxs_reference_implementation_agrees(exported):
     folder, data, _ = exported
     reference = onnx.reference.ReferenceEvaluator(onnx.load(folder / "model.onnx"))
@@ -88,7 +88,6 @@ def test_onnxs_reference_implementation_agrees(exported):
     np.testing.assert_allclose(Classifier(folder, format="onnx").logits(images), expected, atol=1e-4)
 
 
-@pytest.mark.numeric
 @pytest.mark.parametrize("form", INT8, ids=str)
 def test_int8_answers_do_not_depend_on_the_batch(exported, form):
     folder, data, _ = exported
@@ -143,7 +142,8 @@ def test_a_single_file_carries_no_trace_of_this_machine(exported):
 
 def test_the_manifest_tells_what_was_measured(exported):
     folder, data, manifest = exported
-    assert set(manifest["files"]) == {path.name for path in folder.iterdir()} - {"manifest.json", "metrics.jsonl"}
+    beside = {"manifest.json", "metrics.jsonl", EXPECTED}
+    assert set(manifest["files"]) == {path.name for path in folder.iterdir()} - beside
     for name, entry in manifest["files"].items():
         content = (folder / name).read_bytes()
         assert (entry["bytes"], entry["sha256"]) == (len(content), bundle.sha256(content))
@@ -181,7 +181,7 @@ def test_an_export_from_another_folder_by_other_threads_is_byte_identical(bundle
     assert len(digests) == 3
 
 
-def test_some_formats_now_and_others_later(bundle_copy, small):
+def test_some_formats_now_and_others_later(bundle_copy, small, cheaper):
     for path in bundle_copy.glob("m*.*"):
         if path.name != "model.pth":
             path.unlink()
@@ -234,7 +234,6 @@ def test_no_normalisation_is_left_after_folding(architecture):
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
 
 
-@pytest.mark.numeric
 def test_evaluation_of_every_form_is_the_same(exported):
     folder, data, manifest = exported
     results = {
@@ -273,7 +272,6 @@ def test_other_data_than_the_training_had_is_refused(bundle_dir, small):
         pipeline.export(bundle_dir, renamed)
 
 
-@pytest.mark.numeric
 def test_int8_static_is_onnxs_own_arithmetic(exported):
     """By ONNX's reference implementation, operator by operator, none of them fused."""
     folder, data, _ = exported

@@ -1,18 +1,14 @@
 """What `export` and `verify` tell while they work; that every step is told before it begins is in test_gates.py."""
 
 import json
-import os
-import pty
 import re
-import subprocess
-import sys
 
 import pytest
 
 from mnist_edge.cli.display import StepProgress
 from mnist_edge.errors import ParityError
 from mnist_edge.export.proof import Step
-from tests.helpers import run_cli
+from tests.helpers import cli_in_process, on_a_terminal
 
 
 def test_off_a_terminal_a_line_a_step(capsys):
@@ -43,29 +39,8 @@ print("the end", file=sys.stderr)
 """
 
 
-def on_a_terminal(*arguments, **environment):
-    """What STEPS writes to a terminal as stderr, and to stdout; and its exit code."""
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", STEPS, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=slave,
-        env=os.environ | {"TERM": "xterm"} | environment,
-    )
-    os.close(slave)
-    shown = b""
-    while True:
-        try:
-            block = os.read(master, 65536)
-        except OSError:  # the other end is closed
-            break
-        shown += block
-    out, _ = process.communicate(timeout=60)
-    return shown.decode(), out.decode(), process.returncode
-
-
 def test_on_a_terminal_a_line_that_counts_the_seconds_while_nothing_else_happens():
-    shown, out, _ = on_a_terminal()
+    shown, out, _ = on_a_terminal("-c", STEPS)
     assert out == "a result\n"
     assert "model.onnx: parity, 0 s" in shown
     assert "model.onnx: parity, 1 s" in shown
@@ -76,13 +51,13 @@ def test_on_a_terminal_a_line_that_counts_the_seconds_while_nothing_else_happens
 
 
 def test_a_failing_step_leaves_the_terminal_as_it_was():
-    shown, _, code = on_a_terminal("fail")
+    shown, _, code = on_a_terminal("-c", STEPS, "fail")
     assert code == 3
     assert "\x1b[?25h" in shown
 
 
 def test_a_terminal_that_cannot_move_its_cursor_gets_lines():
-    shown, _, _ = on_a_terminal(TERM="dumb")
+    shown, _, _ = on_a_terminal("-c", STEPS, TERM="dumb")
     assert shown.splitlines() == ["a line between", "model.onnx: parity, 1.3 s", "the end"]
 
 
@@ -92,8 +67,8 @@ def test_a_step_that_fails_has_no_end(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_with_json_stdout_stays_one_document(bundle_copy, small_idx):
-    result = run_cli("verify", bundle_copy, "--data", small_idx, "--json")
+def test_with_json_stdout_stays_one_document(bundle_copy, small_idx, cheaper):
+    result = cli_in_process("verify", bundle_copy, "--data", small_idx, "--json")
     assert result.returncode == 0
     assert len(json.loads(result.stdout)["files"]) == 4
     lines = [line for line in result.stderr.decode().splitlines() if re.fullmatch(r"model\.\S+: .+, \d+\.\d s", line)]

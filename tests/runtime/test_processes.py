@@ -53,9 +53,8 @@ def test_threads_get_the_serial_answers(bundle_dir, images):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pool", [1, 2])
-def test_sixteen_threads_with_two_thousand_calls_each_get_the_serial_answers(bundle_dir, images, pool):
-    assert asked_by_threads(Classifier(bundle_dir, threads=pool), images, threads=16, calls=2000) == []
+def test_sixteen_threads_with_two_thousand_calls_each_get_the_serial_answers(bundle_dir, images):
+    assert asked_by_threads(Classifier(bundle_dir), images, threads=16, calls=2000) == []
 
 
 def test_a_thread_with_another_answer_would_be_noticed(bundle_dir, images):
