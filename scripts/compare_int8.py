@@ -41,13 +41,14 @@ def variants(folder: Path, data: datasets.Dataset) -> Iterator[tuple[str, ModelP
     if any(node.op_type == "Conv" for node in ours.graph.node):
         yield "ours, DequantizeLinear", with_dequantize_linear(ours)
     yield "int8-dynamic (ours)", ours
-    images = examples.choose(trained, data).training
-    yield "quantize_static", quantized_statically_by_onnxruntime(exact, images)
-    yield "int8-static (ours)", int8_static.quantize(exact, images)
+    chosen = examples.choose(trained, data)
+    images = chosen.training, chosen.extremes
+    yield "quantize_static", quantized_statically_by_onnxruntime(exact, np.concatenate(images))
+    yield "int8-static (ours)", int8_static.quantize(exact, *images)
     with mock.patch.object(rounding, "SWEEPS", 0):
-        yield "int8-static, nearest steps", int8_static.quantize(exact, images)
+        yield "int8-static, nearest steps", int8_static.quantize(exact, *images)
     with mock.patch.object(int8_static, "WEIGHT_LIMIT", 127):
-        yield "int8-static, 8-bit weights", int8_static.quantize(exact, images)
+        yield "int8-static, 8-bit weights", int8_static.quantize(exact, *images)
 
 
 def quantized_by_onnxruntime(model: ModelProto, kinds: list[str] | None = None) -> ModelProto:

@@ -5,7 +5,7 @@ onnxruntime fuses into integer ones. Every choice was measured (``scripts/compar
 
 * The raw pixels are the first layer's quantized input as they are, at scale 1: nothing is lost and nothing computed.
 * Activations are unsigned bytes with zero point 0, so that the ReLU before them is the scale's lower end and pools work
-  on bytes. The scale's upper end is the largest activation among the calibration images.
+  on bytes. The scale's upper end is the largest activation on any training image, a full one or noise.
 * Weights have a scale for each output channel and seven bits, -63…63. Processors without VNNI add two products of an
   unsigned and a signed byte in 16 bits and saturate; 2 · 255 · 63 is below 2¹⁵, so that every processor gets the same
   sums. They are rounded up or down as it serves the sums (`rounding`), which makes good for the eighth bit.
@@ -54,25 +54,27 @@ ROUNDED_BY: Final = 1000
 
 
 def convert(examples: Examples) -> bytes:
-    """The file's content; the training images among the examples set the scales of the activations."""
-    model = quantize(examples.graph(), examples.training)
+    """The file's content."""
+    model = quantize(examples.graph(), examples.training, examples.extremes)
     onnx.checker.check_model(model, full_check=True)
     return metadata.complete(model, Format.INT8_STATIC, examples)
 
 
-def quantize(model: ModelProto, images: NDArray[np.uint8]) -> ModelProto:
+def quantize(model: ModelProto, images: NDArray[np.uint8], extremes: NDArray[np.uint8]) -> ModelProto:
     """A float32 graph, a chain of operators, with every Conv and Gemm in int8.
 
     Args:
         model: from `mnist_edge.export.onnx.build`.
-        images: whose activations set the scales, uint8 [n, 1, 28, 28].
+        images: whose activations set the scales and decide how weights are rounded, uint8 [n, 1, 28, 28].
+        extremes: whose activations set the scales besides, uint8 [n, 1, 28, 28].
 
     Raises:
         ModelFormatError: it has an operator that cannot be quantized.
     """
     nodes = list(model.graph.node)
     few = images[:: max(1, len(images) // ROUNDED_BY)]
-    largest, meant = _largest_activations(model, images), _layer_inputs(model, few)
+    largest = _largest_activations(model, np.concatenate([images, extremes]))
+    meant = _layer_inputs(model, few)
     constants = float32.initializers(model)
     graph = _Graph(model, few)
     value, scale, layer = INPUT_NAME, np.float32(1), 0

@@ -18,7 +18,7 @@ from mnist_edge import Classifier, bundle
 from mnist_edge.bundle import Format
 from mnist_edge.contract import STANDARDIZED, TO_TENSOR, Contract, Framing, Normalization
 from mnist_edge.errors import DataFormatError, ModelFormatError, ParityError
-from mnist_edge.export import evaluation, int8_dynamic, int8_static, parity, pipeline, proof
+from mnist_edge.export import evaluation, examples, int8_dynamic, int8_static, parity, pipeline, proof
 from mnist_edge.export import onnx as float32
 from mnist_edge.export.graph import RawPixels, fold
 from mnist_edge.training import checkpoint
@@ -310,6 +310,26 @@ def test_int8_static_runs_in_integers_throughout(exported, tmp_path):
         assert not {"QuantizeLinear", "DequantizeLinear", "Cast"} & set(kinds)
 
 
+def test_scales_reach_as_far_as_the_extremes_do(bundle_dir, small):
+    """Activations that no training image comes to would be cut off."""
+    trained = checkpoint.load(bundle_dir)
+    chosen = examples.choose(trained, small)
+    full, *noise = chosen.extremes[:, 0]
+    assert (full == 255).all()
+    assert len({image.tobytes() for image in noise}) == 64
+    probes = parity.Reference(trained, subset(small, 10, 20).test).images[20:, 0]
+    assert {image.tobytes() for image in noise}.isdisjoint(image.tobytes() for image in probes)
+
+    graph = float32.build(trained)
+    blank = np.zeros((2, 1, 28, 28), np.uint8)
+    with torch.inference_mode():  # the first layer, to its activation
+        largest = trained.model.features[:4](torch.tensor(chosen.extremes) / 255).max().item()
+    for extremes, is_reached in ((chosen.extremes, True), (blank, False)):
+        stored = float32.initializers(int8_static.quantize(graph, blank, extremes))
+        scales = [scale for name, scale in stored.items() if name[0] == "a"]
+        assert any(np.isclose(255 * scale, largest, rtol=1e-3) for scale in scales) == is_reached
+
+
 def test_activations_beyond_the_pixels_range_are_no_defect(small):
     """Of a layer whose activations exceed 255 the next one's bias has a step coarser than a weight's."""
     model = SimpleNN().eval()
@@ -318,7 +338,8 @@ def test_activations_beyond_the_pixels_range_are_no_defect(small):
         model.fc3.bias.mul_(1000)
     contract = Contract(small.labels, TO_TENSOR, Framing.MNIST)
     trained = checkpoint.Trained(Architecture.SIMPLE_NN, contract, model, training={})
-    quantized = int8_static.quantize(float32.build(trained), small.train.images[:200, None])
+    images = small.train.images[:200, None]
+    quantized = int8_static.quantize(float32.build(trained), images, images[:0])
     content = quantized.SerializeToString()
     int8_static.check_weights(content, "model", trained)
     stored = float32.initializers(onnx.load_from_string(content))
@@ -338,7 +359,7 @@ def test_a_bias_that_is_not_the_trained_one_is_noticed(bundle_dir):
 def test_int8_static_knows_what_it_cannot_do():
     model = float32_graph_with("Tanh")
     with pytest.raises(ModelFormatError, match="knows no Tanh"):
-        int8_static.quantize(model, np.zeros((2, 1, 28, 28), np.uint8))
+        int8_static.quantize(model, *[np.zeros((2, 1, 28, 28), np.uint8)] * 2)
 
 
 def float32_graph_with(kind):
