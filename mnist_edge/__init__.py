@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mnist_edge.errors import MnistEdgeError
-    from mnist_edge.runtime.answers import Prediction
     from mnist_edge.runtime.classifier import Classifier
-    from mnist_edge.runtime.reading import Reading
+    from mnist_edge.runtime.prediction import Prediction, Reading
 
     __version__: str
 
@@ -19,8 +18,8 @@ __all__ = ["Classifier", "MnistEdgeError", "Prediction", "Reading", "__version__
 _HOMES = {
     "Classifier": "mnist_edge.runtime.classifier",
     "MnistEdgeError": "mnist_edge.errors",
-    "Prediction": "mnist_edge.runtime.answers",
-    "Reading": "mnist_edge.runtime.reading",
+    "Prediction": "mnist_edge.runtime.prediction",
+    "Reading": "mnist_edge.runtime.prediction",
 }
 
 

@@ -1,5 +1,5 @@
 """``python -m mnist_edge``."""
 
-from mnist_edge.cli import main
+from mnist_edge.cli.main import main
 
 main()

@@ -19,9 +19,11 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import MNIST
 
-from mnist_edge.training import datasets, loop
+from mnist_edge.bundle.recipe import Architecture, OptimizerName
+from mnist_edge.data import datasets
+from mnist_edge.training import loop
 from mnist_edge.training.models import build
-from mnist_edge.training.recipes import RECIPES, Architecture, OptimizerName
+from mnist_edge.training.recipes import RECIPES
 
 
 def through_a_dataloader(root: Path, architecture: Architecture) -> tuple[float, float]:

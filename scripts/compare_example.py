@@ -20,10 +20,11 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import MNIST
 
+from mnist_edge.bundle.recipe import Architecture, Recipe
 from mnist_edge.contract import STANDARDIZED
-from mnist_edge.training import datasets
+from mnist_edge.data import datasets
 from mnist_edge.training.loop import Training
-from mnist_edge.training.recipes import FAST, RECIPES, Architecture, Recipe
+from mnist_edge.training.recipes import FAST, RECIPES
 
 GOALS = (0.990, 0.993, 0.995)
 EXAMPLE_EPOCHS = 14

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from mnist_edge import Classifier
-from mnist_edge.training import datasets
+from mnist_edge.data import datasets
 
 DECODE = """
 import os, sys

@@ -12,7 +12,6 @@ and the median time of one image and of 64 on one thread.
 import logging
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -22,22 +21,23 @@ import onnx
 from onnx import ModelProto, helper
 
 from mnist_edge.contract import INPUT_NAME
-from mnist_edge.export import examples, int8_dynamic, int8_static, rounding
-from mnist_edge.export import onnx as float32
+from mnist_edge.data import datasets
+from mnist_edge.export import examples, int8_dynamic, int8_static, onnx_graph, rounding
 from mnist_edge.export.parity import in_batches
+from mnist_edge.runtime.latency import latencies
 from mnist_edge.runtime.session import Session
-from mnist_edge.training import checkpoint, datasets
+from mnist_edge.training import checkpoint
 
 logging.disable(logging.WARNING)  # onnxruntime's quantizer is talkative
 
 
 def variants(folder: Path, data: datasets.Dataset) -> Iterator[tuple[str, ModelProto]]:
     trained = checkpoint.load(folder)
-    exact = float32.build(trained)
+    exact = onnx_graph.build(trained)
     yield "float32", exact
     yield "quantize_dynamic", quantized_by_onnxruntime(exact)
     yield "quantize_dynamic, linear only", quantized_by_onnxruntime(exact, ["MatMul", "Gemm"])
-    ours = int8_dynamic.quantize(float32.build(trained))
+    ours = int8_dynamic.quantize(onnx_graph.build(trained))
     if any(node.op_type == "Conv" for node in ours.graph.node):
         yield "ours, DequantizeLinear", with_dequantize_linear(ours)
     yield "int8-dynamic (ours)", ours
@@ -103,12 +103,8 @@ def answer(content: bytes, images: np.ndarray, batch: int) -> np.ndarray:
 
 def microseconds(content: bytes, images: np.ndarray) -> float:
     session = Session(content)
-    times = []
-    for _ in range(1000 // len(images) + 100):
-        start = time.perf_counter()
-        session.run(None, {INPUT_NAME: images})
-        times.append(time.perf_counter() - start)
-    return 1e6 * float(np.median(times[20:]))
+    calls = {"": lambda number: session.run(None, {INPUT_NAME: images})}
+    return 1e6 * float(np.median(latencies(calls, rounds=1, repeats=1000 // len(images) + 100)[""][20:]))
 
 
 def main(folders: list[Path]) -> None:

@@ -22,15 +22,17 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # is read at the import
+
 import numpy as np
+import onnxruntime as ort
 from PIL import Image
 
 from mnist_edge import Classifier
-from mnist_edge.cli.doctor import processor_flags, processor_name
 from mnist_edge.contract import INPUT_NAME, OUTPUT_NAME
 from mnist_edge.runtime.classifier import CHUNK
-from mnist_edge.runtime.model import open_model
-from mnist_edge.runtime.session import ort
+from mnist_edge.runtime.machine import processor_flags, processor_name
+from mnist_edge.runtime.model import DEFAULT_PRETRAINED, open_model
 
 OURS = """
 import sys
@@ -185,4 +187,4 @@ def main(model: str = "cnn", pairs: int = 60) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:2], *map(int, sys.argv[2:3])))
+    sys.exit(main(sys.argv[1] if sys.argv[1:] else DEFAULT_PRETRAINED, *map(int, sys.argv[2:3])))

@@ -7,12 +7,15 @@ training with augmentation shows; the mean over the others is the one that tells
 """
 
 import sys
+from pathlib import Path
 from statistics import mean
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from mnist_edge import Classifier
-from mnist_edge.training import datasets
-from mnist_edge.training.corruptions import CORRUPTIONS, corrupt
-from mnist_edge.training.datasets import Split
+from mnist_edge.data import datasets
+from mnist_edge.data.datasets import Split
+from tests.corruptions import CORRUPTIONS, corrupt
 
 
 def accuracy(classifier: Classifier, split: Split) -> float:

@@ -30,7 +30,7 @@ def resident() -> float:
 
 def batch_sizes(total: int, chance: np.random.Generator) -> list[int]:
     """As many small batches as large ones: the logarithm of the size is uniform."""
-    sizes = []
+    sizes: list[int] = []
     while sum(sizes) < total:
         sizes.append(min(round(float(np.exp(chance.uniform(0, np.log(LARGEST))))), total - sum(sizes)))
     return sizes

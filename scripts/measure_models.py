@@ -11,44 +11,47 @@ import platform
 import statistics
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
+from msgspec import UNSET
 
-from mnist_edge import bundle
-from mnist_edge.bundle import ARTIFACTS, Format
-from mnist_edge.cli.doctor import processor_name
+from mnist_edge.bundle import layout, reading
+from mnist_edge.bundle.layout import ARTIFACTS, RUNNABLE, Format
+from mnist_edge.bundle.recipe import Architecture, Recipe
+from mnist_edge.bundle.records import File, Manifest, Parity, TrainingRecord
+from mnist_edge.data import datasets
+from mnist_edge.data.datasets import Dataset
 from mnist_edge.export.pipeline import export
-from mnist_edge.training import checkpoint, datasets
-from mnist_edge.training.datasets import Dataset
-from mnist_edge.training.recipes import RECIPES, Architecture, Recipe
+from mnist_edge.runtime.machine import processor_name
+from mnist_edge.training import checkpoint
+from mnist_edge.training.recipes import RECIPES
 from mnist_edge.training.train import begin, finish, resume
 
 SEEDS = ARTIFACTS / "seeds"
-Facts = tuple[dict[str, Any], dict[str, Any]]
+Facts = tuple[TrainingRecord, Manifest]
 """What a bundle's training.json and its manifest say."""
 
 
 def is_made(folder: Path, recipe: Recipe) -> bool:
-    if (folder / bundle.CHECKPOINT).exists() or not (folder / bundle.TRAINING).exists():
+    if (folder / layout.CHECKPOINT).exists() or not (folder / layout.TRAINING).exists():
         return False
-    training = bundle.read_training(folder)
-    return bool(training["finished"]) and Recipe.from_dict(training["recipe"]) == recipe
+    training = reading.read_training(folder)
+    return training.finished and training.recipe == recipe
 
 
 def made(architecture: Architecture, seed: int, data: Dataset) -> Facts:
     folder, recipe = SEEDS / f"{architecture}-{seed}", RECIPES[architecture]
     if not is_made(folder, recipe):
-        paused = checkpoint.load_paused(folder) if (folder / bundle.CHECKPOINT).exists() else None
+        paused = checkpoint.load_paused(folder) if (folder / layout.CHECKPOINT).exists() else None
         if paused is not None and paused.recipe == recipe:
             run = resume(data, paused, folder)
         else:
             run = begin(data, architecture, recipe, folder, seed=seed, overwrite=True)
         with run as training:
             finish(training, data, folder)
-    manifest = bundle.read_manifest(folder) if (folder / bundle.MANIFEST).exists() else export(folder, data)
-    print(f"{folder}: {100 * manifest['pytorch']['accuracy']:.2f} %", file=sys.stderr, flush=True)
-    return bundle.read_training(folder), manifest
+    manifest = reading.read_manifest(folder) if (folder / layout.MANIFEST).exists() else export(folder, data)
+    print(f"{folder}: {100 * manifest.pytorch.accuracy:.2f} %", file=sys.stderr, flush=True)
+    return reading.read_training(folder), manifest
 
 
 def mean_and_spread(percents: list[float]) -> str:
@@ -57,38 +60,43 @@ def mean_and_spread(percents: list[float]) -> str:
 
 
 def accuracy_row(architecture: Architecture, runs: list[Facts]) -> list[str]:
-    accuracies = [100 * manifest["pytorch"]["accuracy"] for _, manifest in runs]
+    accuracies = [100 * manifest.pytorch.accuracy for _, manifest in runs]
     training, manifest = runs[0]
-    size = manifest["files"][Format.INT8_STATIC.file_name]["bytes"]
-    quickest = min(epoch["seconds"] for training, _ in runs for epoch in training["epochs"])
-    threads = {training["machine"]["threads"] for training, _ in runs}
+    size = manifest.files[Format.INT8_STATIC.file_name].bytes
+    quickest = min(epoch.seconds for training, _ in runs for epoch in training.epochs)
+    threads = {training.machine.threads for training, _ in runs}
     return [
         f"`{architecture}`",
-        f"{training['parameters']:,}",
+        f"{training.parameters:,}",
         f"{size / 1000:.1f} KB",
         f"{len(runs)}",
         mean_and_spread(accuracies),
         f"{min(accuracies):.2f}…{max(accuracies):.2f}",
         f"{quickest:.1f} s on {'/'.join(map(str, sorted(threads)))} thread(s)",
-        f"{training['recipe']['epochs']}",
+        f"{training.recipe.epochs}",
     ]
+
+
+def parity_of(file: File) -> Parity:
+    assert file.parity is not UNSET
+    return file.parity
 
 
 def file_row(architecture: Architecture, runs: list[Facts], form: Format) -> list[str]:
     name, exact = form.file_name, Format.ONNX.file_name
     manifests = [manifest for _, manifest in runs]
-    files = [manifest["files"] for manifest in manifests]
-    measured = [manifest["measured"] for manifest in manifests]
-    lost = [100 * (each[exact]["parity"]["accuracy"] - each[name]["parity"]["accuracy"]) for each in files]
+    files = [manifest.files for manifest in manifests]
+    measured = [manifest.measured for manifest in manifests]
+    drops = [100 * (parity_of(each[exact]).accuracy - parity_of(each[name]).accuracy) for each in files]
     return [
         f"`{architecture}`: `{name}`",
-        f"{statistics.median(each[name]['bytes'] / each[exact]['bytes'] for each in files):.2f}",
-        f"{statistics.mean(lost):.3f}",
-        f"{100 * min(each[name]['parity']['agreement'] for each in files):.2f} %",
-        f"{max(each[name]['batch_dependence'] for each in measured):.1g}",
-        f"{statistics.median(each[name]['microseconds'] for each in measured):.0f} µs",
-        f"{statistics.median(each[name]['microseconds'] / each[exact]['microseconds'] for each in measured):.2f}",
-        f"{sum(manifest['recommended']['file'] == name for manifest in manifests)} of {len(runs)}",
+        f"{statistics.median(each[name].bytes / each[exact].bytes for each in files):.2f}",
+        f"{statistics.mean(drops):.3f}",
+        f"{100 * min(parity_of(each[name]).agreement for each in files):.2f} %",
+        f"{max(each[name].batch_dependence for each in measured):.1g}",
+        f"{statistics.median(each[name].microseconds for each in measured):.0f} µs",
+        f"{statistics.median(each[name].microseconds / each[exact].microseconds for each in measured):.2f}",
+        f"{sum(getattr(each.recommended, 'file', None) == name for each in manifests)} of {len(runs)}",
     ]
 
 
@@ -109,8 +117,8 @@ def main(seeds: int, architectures: list[Architecture]) -> None:
         [accuracy_row(each, runs[each]) for each in architectures],
     )
     print_table(
-        ["file", "size", "points lost", "least agreement", "batch Δ", "one image", "against float32", "recommended"],
-        [file_row(each, runs[each], form) for each in architectures for form in Format if form.is_onnx],
+        ["file", "size", "accuracy drop", "least agreement", "batch Δ", "one image", "against float32", "recommended"],
+        [file_row(each, runs[each], form) for each in architectures for form in Format if form in RUNNABLE],
     )
 
 

@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from mnist_edge import Classifier, images
+from mnist_edge.data import datasets
 from mnist_edge.images.lines import find_digits
-from mnist_edge.training import datasets
 from tests.lines import lines
 from tests.pictures import pictures
 
@@ -33,7 +33,7 @@ def resized(content: bytes) -> np.ndarray:
 def single_digits(classifier: Classifier, test: datasets.Split) -> None:
     right: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
     for picture in pictures(test.images, test.labels):
-        both = np.stack([images.read(io.BytesIO(picture.content)), resized(picture.content)])
+        both = np.stack([images.preprocess(images.decode(io.BytesIO(picture.content))), resized(picture.content)])
         ours, naive = classifier.logits(both).argmax(axis=1) == picture.label
         right[picture.case].append((ours, naive))
     print(f"{'case':45} pictures  ours  resized")

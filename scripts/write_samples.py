@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mnist_edge.training import datasets
+from mnist_edge.data import datasets
 
 
 def main(folder: Path) -> None:

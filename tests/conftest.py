@@ -76,7 +76,7 @@ def expected(bundle_dir):
 
 @pytest.fixture(scope="session")
 def mnist():
-    from mnist_edge.training import datasets
+    from mnist_edge.data import datasets
 
     return datasets.load()
 

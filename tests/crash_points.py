@@ -26,14 +26,17 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
+from unittest import mock
 
-from mnist_edge import bundle, staging
-from mnist_edge.bundle import Format
+from mnist_edge.bundle import checksum, layout, reading
+from mnist_edge.bundle import writing as staging
+from mnist_edge.bundle.layout import Format
+from mnist_edge.bundle.recipe import Architecture
+from mnist_edge.data import datasets
 from mnist_edge.errors import ModelError, ModelNotFoundError
-from mnist_edge.export import evaluation, metadata, onnx, pipeline
+from mnist_edge.export import forms, metadata, onnx_graph, pipeline
 from mnist_edge.runtime.model import open_model
-from mnist_edge.training import checkpoint, datasets
-from mnist_edge.training.recipes import Architecture
+from mnist_edge.training import checkpoint
 from mnist_edge.training.train import finish, resume
 from tests.helpers import quick_recipe, subset, train
 
@@ -59,20 +62,15 @@ class Tap:
         self._paths: dict[int, Path] = {}
 
     def __enter__(self) -> Self:
-        os.open, os.mkdir, os.replace, os.unlink, os.fsync = (
-            self.open,
-            self.mkdir,
-            self.replace,
-            self.unlink,
-            self.fsync,
-        )  # type: ignore[assignment]
-        io.open = self.open_file  # type: ignore[assignment]
+        for name in self._real:
+            setattr(os, name, getattr(self, name))
+        setattr(io, "open", self.open_file)  # noqa: B010  # what a type checker would refuse
         return self
 
     def __exit__(self, *exception: object) -> None:
         for name, function in self._real.items():
             setattr(os, name, function)
-        io.open = self._real_open
+        setattr(io, "open", self._real_open)  # noqa: B010
 
     @contextlib.contextmanager
     def closed(self) -> Iterator[None]:
@@ -135,7 +133,10 @@ class Written:
         self._file.close()
 
     def write(self, data: bytes) -> int:
-        self._tell(lambda: os.pwrite(self._file.fileno(), data[: len(data) // 2], 0) and None)
+        def half() -> None:
+            os.pwrite(self._file.fileno(), data[: len(data) // 2], 0)
+
+        self._tell(half)
         os.lseek(self._file.fileno(), 0, os.SEEK_SET)  # a child may have moved it
         return int(self._file.write(data))
 
@@ -211,7 +212,7 @@ def _content_of(path: Path, *version: int) -> bytes:
     return path.read_bytes()
 
 
-digest = functools.cache(bundle.sha256)
+digest = functools.cache(checksum.sha256)
 
 
 def write(folder: Path, state: State) -> None:
@@ -270,21 +271,21 @@ def told_by(folder: Path, data: datasets.Dataset) -> dict[str, str]:
     """What every reader says: the model that it answers with, or its error."""
 
     def verified() -> str:
-        manifest = bundle.read_manifest(folder)
-        for name in manifest["files"]:
-            bundle.read_verified(folder, name, manifest)
-        return str(manifest["provenance"]["model_sha256"])
+        manifest = reading.read_manifest(folder)
+        for name in manifest.files:
+            reading.read_verified(folder, name, manifest)
+        return manifest.provenance.model_sha256
 
     def evaluated() -> str:
-        file = evaluation.file_of(folder)
-        evaluation.evaluate(file, data.labels, data.test)
+        file = forms.file_of(folder)
+        forms.evaluate(file, data.labels, data.test)
         if file.suffix == ".onnx":
-            return str(open_model(file).provenance["model_sha256"])
-        return str(bundle.read_training(folder)["model_sha256"])
+            return open_model(file).provenance.model_sha256
+        return reading.read_training(folder).model_sha256
 
     readers = {
-        "Classifier": lambda: open_model(folder).provenance["model_sha256"],
-        "evaluate model.pth": lambda: checkpoint.load(folder).training["model_sha256"],
+        "Classifier": lambda: open_model(folder).provenance.model_sha256,
+        "evaluate model.pth": lambda: checkpoint.load(folder).training.model_sha256,
         "evaluate": evaluated,
         "verify": verified,
     }
@@ -308,10 +309,10 @@ def go_on_training(
 ) -> None:
     """What the command line does, or what its messages say."""
     staging.require_free(folder)
-    if (folder / bundle.CHECKPOINT).exists():
+    if (folder / layout.CHECKPOINT).exists():
         with resume(data, checkpoint.load_paused(folder), folder) as training:
             finish(training, data, folder)
-    elif not (folder / bundle.TRAINING).exists() or overwrite:
+    elif not (folder / layout.TRAINING).exists() or overwrite:
         train(data, architecture, recipe, folder, overwrite=overwrite)
 
 
@@ -366,17 +367,17 @@ def differs(folder: Path, after: dict[str, bytes], end: dict[str, bytes], scenar
     }  # of the export before: gone with its manifest, or still listed
     if not required <= visible <= set(end):
         return f"holds {sorted(visible)}, not {sorted(end)}"
-    if (found := checkpoint.load(folder).training["model_sha256"]) != scenario.model:
+    if (found := checkpoint.load(folder).training.model_sha256) != scenario.model:
         return f"its model is {found}"
     for name in (Format.ONNX.file_name, FOREIGN):
         if after.get(name) != end.get(name):
             return f"another {name}"
-    if bundle.MANIFEST in after:
-        listed = bundle.read_manifest(folder)["files"]
-        if set(listed) & set(bundle.EXPORTED) != visible & set(bundle.EXPORTED):
+    if layout.MANIFEST in after:
+        listed = reading.read_manifest(folder).files
+        if set(listed) & set(layout.EXPORTED) != visible & set(layout.EXPORTED):
             return f"lists {sorted(listed)}, holds {sorted(visible)}"
         for name in listed:
-            bundle.read_verified(folder, name, bundle.read_manifest(folder))
+            reading.read_verified(folder, name, reading.read_manifest(folder))
     return None
 
 
@@ -418,7 +419,7 @@ class Scenarios:
     @functools.cached_property
     def _model(self) -> str:
         write(self._folder, self._trained)
-        return str(bundle.read_training(self._folder)["model_sha256"])
+        return reading.read_training(self._folder).model_sha256
 
     def _train(self, architecture: Architecture = Architecture.CNN_NANO, **options: Any) -> None:
         train(self._data, architecture, quick_recipe(architecture), self._folder, **options)
@@ -436,10 +437,8 @@ class Scenarios:
 
     def _export_by_an_earlier_version(self) -> None:
         write(self._folder, self._trained)
-        newer = metadata.__version__
-        metadata.__version__ = "0.0.9"
-        pipeline.export(self._folder, self._data, [Format.ONNX, Format.TORCHSCRIPT])
-        metadata.__version__ = newer
+        with mock.patch.object(metadata, "__version__", "0.0.9"):
+            pipeline.export(self._folder, self._data, [Format.ONNX, Format.TORCHSCRIPT])
 
     def _export_another_model(self) -> None:
         self._train(Architecture.SIGMOID_NN)
@@ -457,15 +456,15 @@ class Scenarios:
 
 def remember_graphs() -> None:
     """Trace each model but once: the same weights give the same graph, which other tests prove."""
-    real, known = onnx.build, {}
+    real, known = onnx_graph.build, {}
 
     def build(trained: Any) -> Any:
-        digest = trained.training["model_sha256"]
+        digest = trained.training.model_sha256
         if digest not in known:
             known[digest] = real(trained)
         return copy.deepcopy(known[digest])
 
-    onnx.build = build
+    onnx_graph.build = build
 
 
 def reversed_commit(self: Any, *, records: Any = (), remove: Any = (), afterwards: Any = ()) -> None:

@@ -11,14 +11,18 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
+from msgspec import structs
 
-from mnist_edge.training import idx
-from mnist_edge.training.datasets import Dataset, Split
-from mnist_edge.training.recipes import RECIPES, Architecture, Recipe
-from mnist_edge.training.sources import IDX_FILES
+from mnist_edge.bundle.recipe import Architecture, Recipe
+from mnist_edge.bundle.records import Epoch
+from mnist_edge.data import idx
+from mnist_edge.data.datasets import Dataset, Split
+from mnist_edge.data.sources import IDX_FILES
+from mnist_edge.training.recipes import RECIPES
 
 
 def subset(data: Dataset, train: int, test: int) -> Dataset:
@@ -32,11 +36,11 @@ def _first(split: Split, count: int) -> Split:
 
 def quick_recipe(architecture: Architecture) -> Recipe:
     """Two epochs, without what only pays over many; in float32, so that it is alike on every processor."""
-    recipe = dataclasses.replace(RECIPES[architecture], epochs=2, batch_size=64)
+    recipe = structs.replace(RECIPES[architecture], epochs=2, batch_size=64)
     if recipe.augment:
-        recipe = dataclasses.replace(recipe, lr=0.05, augment=False, average=0.0, autocast=False)
+        recipe = structs.replace(recipe, lr=0.05, augment=False, ema_decay=0.0, autocast=False)
     if architecture is Architecture.SIGMOID_NN:
-        recipe = dataclasses.replace(recipe, lr=0.5)
+        recipe = structs.replace(recipe, lr=0.5)
     return recipe
 
 
@@ -49,8 +53,8 @@ def train(
     seed: int = 0,
     device: str = "cpu",
     overwrite: bool = False,
-    **on,
-):
+    **on: Any,
+) -> list[Epoch]:
     from mnist_edge.training.train import begin, finish
 
     with begin(data, architecture, recipe, out, seed=seed, device=device, overwrite=overwrite) as training:
@@ -79,7 +83,9 @@ def keep_only(folder: Path, *names: str) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-def run_python(code: str, *arguments: object, under: Sequence[str] = (), **environment: str | None):
+def run_python(
+    code: str, *arguments: object, under: Sequence[str] = (), **environment: str | None
+) -> subprocess.CompletedProcess[str]:
     """A script in a process of its own (below the program `under`), warnings as errors; None unsets a variable."""
     wanted = {**os.environ, **environment}
     return subprocess.run(
@@ -92,7 +98,9 @@ def run_python(code: str, *arguments: object, under: Sequence[str] = (), **envir
     )
 
 
-def run_cli(*arguments: object, cwd: Path | None = None, stdin: bytes | None = None, **environment: str):
+def run_cli(
+    *arguments: object, cwd: Path | None = None, stdin: bytes | None = None, **environment: str
+) -> subprocess.CompletedProcess[bytes]:
     """The command line in a process of its own, as users start it; warnings are errors there too."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "mnist_edge", *map(str, arguments)],
@@ -131,11 +139,11 @@ def cli_in_process(
     *arguments: object, cwd: Path | None = None, stdin: bytes = b"", **environment: str
 ) -> subprocess.CompletedProcess[bytes]:
     """What `run_cli` gives, by `main` itself in this process: where nothing of a process of its own is being tested."""
-    from mnist_edge.cli import main
+    from mnist_edge.cli.main import main
 
     # Pipes are buffered, and their encoding is the one that a user's locale names.
     stdin_, stdout, stderr = (io.TextIOWrapper(io.BytesIO(data), encoding="utf-8") for data in (stdin, b"", b""))
-    code: object = 0
+    code = 0
     with (
         mock.patch.multiple(sys, argv=["mnist-edge", *map(str, arguments)], stdin=stdin_, stdout=stdout, stderr=stderr),
         mock.patch.dict(os.environ, environment),
@@ -145,13 +153,13 @@ def cli_in_process(
         try:
             main()
         except SystemExit as stop:
-            code = stop.code or 0
+            code = int(stop.code or 0)
         stdout.flush()
         stderr.flush()
-    return subprocess.CompletedProcess(arguments, code, stdout.buffer.getvalue(), stderr.buffer.getvalue())
+    return subprocess.CompletedProcess([*map(str, arguments)], code, stdout.buffer.getvalue(), stderr.buffer.getvalue())
 
 
-def fails(result, code: int, *words: str) -> None:
+def fails(result: subprocess.CompletedProcess[bytes], code: int, *words: str) -> None:
     """Assert an expected failure: its exit code, one line on stderr that starts with error, and what it names."""
     text = result.stderr.decode()
     lines = [line for line in text.splitlines() if line.startswith("error: ")]

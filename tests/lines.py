@@ -101,7 +101,7 @@ def _painted(ink, boxes, ground: str, rng) -> np.ndarray:
 
 
 def main(folder: Path) -> None:
-    from mnist_edge.training import datasets
+    from mnist_edge.data import datasets
 
     test = datasets.load().test
     folder.mkdir(parents=True, exist_ok=True)

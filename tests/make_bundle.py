@@ -3,12 +3,17 @@
 The tests under tests/runtime need nothing but one of them, so that they also run where there is no torch.
 """
 
-import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec import structs
+
+if TYPE_CHECKING:
+    from mnist_edge.bundle.recipe import Architecture
+    from mnist_edge.data.datasets import Dataset
 
 CACHE_VARIABLE = "MNIST_EDGE_TEST_CACHE"
 """Names a folder by which several runs of pytest share what they make. Of one commit: nothing in it is made anew."""
@@ -30,7 +35,7 @@ def once(folder: Path, make: Callable[[Path], None]) -> Path:
     return folder
 
 
-def small_data(mnist):
+def small_data(mnist: "Dataset") -> "Dataset":
     """What `make_cnn` trains on and is tested with.
 
     Of a model trained so briefly int8 turns up to five answers in 10,000, other ones on each processor. The gate allows
@@ -45,11 +50,11 @@ def make_cnn(folder: Path) -> None:
     """A bundle of `cnn`, complete, and beside it PyTorch's own answers."""
     import torch
 
+    from mnist_edge.bundle.recipe import Architecture
+    from mnist_edge.data import datasets
     from mnist_edge.export import pipeline
-    from mnist_edge.training import datasets
     from mnist_edge.training.checkpoint import load
     from mnist_edge.training.models import normalize
-    from mnist_edge.training.recipes import Architecture
     from tests.helpers import quick_recipe, train
 
     data = small_data(datasets.load())
@@ -63,7 +68,7 @@ def make_cnn(folder: Path) -> None:
     np.savez(folder / EXPECTED, images=data.test.images, labels=data.test.labels, logits=logits.numpy())
 
 
-def other_data(mnist, architecture):
+def other_data(mnist: "Dataset", architecture: "Architecture") -> "Dataset":
     """What `make_other` trains on and is tested with."""
     from tests.helpers import subset
 
@@ -71,13 +76,13 @@ def other_data(mnist, architecture):
     return subset(mnist, 5000, 1000) if large else subset(mnist, 10_000, 2000)
 
 
-def make_other(architecture, data, folder: Path) -> None:
+def make_other(architecture: "Architecture", data: "Dataset", folder: Path) -> None:
     """A complete bundle of another architecture."""
     from mnist_edge.export import pipeline
     from tests.helpers import quick_recipe, train
 
     recipe = quick_recipe(architecture)
     if architecture == "cnn-nano":  # so small that its answers are close for long
-        recipe = dataclasses.replace(recipe, epochs=6, lr=0.1, average=0.97)
+        recipe = structs.replace(recipe, epochs=6, lr=0.1, ema_decay=0.97)
     train(data, architecture, recipe, folder)
     pipeline.export(folder, data)

@@ -76,7 +76,7 @@ def somewhere(ink: Ink, rng, height: int = 300, width: int = 400, side: int = 18
     return pasted(large, height, width, int(rng.integers(0, height - side)), int(rng.integers(0, width - side)))
 
 
-def painted(ink: Ink, ground, pen: float) -> np.ndarray:
+def painted(ink: Ink, ground, pen) -> np.ndarray:
     return ground * (1 - ink) + pen * ink
 
 
@@ -169,7 +169,7 @@ def _(ink, rng):
 
 @case("1-bit")
 def _(ink, rng):
-    return saved(Image.fromarray(byte(painted(somewhere(ink, rng), 255, 0))).convert("1", dither=0))
+    return saved(Image.fromarray(byte(painted(somewhere(ink, rng), 255, 0))).convert("1", dither=Image.Dither.NONE))
 
 
 @case("1-bit dithered")
@@ -503,7 +503,7 @@ def _(ink, rng):
 
 
 def main(folder: Path) -> None:
-    from mnist_edge.training import datasets
+    from mnist_edge.data import datasets
 
     test = datasets.load().test
     folder.mkdir(parents=True, exist_ok=True)

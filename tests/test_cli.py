@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from mnist_edge import extras
-from mnist_edge.cli import exit_code
+from mnist_edge.cli.failures import exit_code
 from mnist_edge.errors import MnistEdgeError
+from tests.data.test_datasets import write_csv, write_images
 from tests.helpers import cli_in_process, fails, on_a_terminal, run_cli, subset, write_idx
-from tests.training.test_datasets import write_csv, write_images
 
 
 def succeeds(result):
@@ -199,7 +199,7 @@ def test_version_and_help():
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"]])
 def test_help_loads_nothing_heavy(arguments):
     code = (
-        "import sys; sys.argv[1:] = sys.argv[2:]; from mnist_edge.cli import main\n"
+        "import sys; sys.argv[1:] = sys.argv[2:]; from mnist_edge.cli.main import main\n"
         "try: main()\n"
         "finally: print(sorted({'torch', 'onnxruntime', 'numpy', 'rich', 'onnx'} & sys.modules.keys()))"
     )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from mnist_edge.cli import explain
+from mnist_edge.cli.failures import explain
 from mnist_edge.errors import ModelFormatError
 from tests.helpers import cli_in_process, fails, keep_only, run_python
 
@@ -155,7 +155,7 @@ def test_a_data_set_that_memory_cannot_hold(bundle_dir, tmp_path):
                 file.truncate(len(header) + int(np.prod(shape, dtype=np.int64)))  # takes no room on the disk
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (4 * 10**9,) * 2); sys.argv[1:] = sys.argv[2:]\n"
-        "from mnist_edge.cli import main; main()"
+        "from mnist_edge.cli.main import main; main()"
     )
     result = run_python(code, "-", "evaluate", bundle_dir / "model.onnx", "--data", tmp_path, "--json")
     assert result.returncode == 1, result.stderr

@@ -1,6 +1,7 @@
 """The structure that the design promises: which room may import what, and what the package shows to the world."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -10,22 +11,25 @@ from mnist_edge import errors
 
 PACKAGE = Path(mnist_edge.__file__).parent
 
-STDLIB_ONLY: set[str] = set()
-FOUNDATION = {"errors", "contract", "bundle", "extras"}
+STDLIB_ONLY: set[str] = set()  # and msgspec, of which the records are made
+FOUNDATION = {"errors", "contract", "extras", "bundle"}
+DEVICE = FOUNDATION | {"images", "runtime"}
+WORKSHOP = FOUNDATION | {"images", "data", "evaluation", "training"}
 
 # For each room: our own rooms that it may import, and the packages from outside. Lazy imports count as well.
 ALLOWED = {
     "errors": (set(), STDLIB_ONLY),
     "contract": ({"errors"}, STDLIB_ONLY),
-    "bundle": ({"errors", "contract"}, STDLIB_ONLY),
     "extras": ({"errors"}, STDLIB_ONLY),
-    "staging": ({"errors", "bundle", "extras"}, {"filelock"}),
+    "bundle": (FOUNDATION, {"filelock"}),
     "images": (FOUNDATION | {"images"}, {"numpy", "PIL"}),
-    "runtime": (FOUNDATION | {"images", "runtime"}, {"numpy", "onnxruntime", "PIL"}),
-    "training": (FOUNDATION | {"staging", "images", "training"}, {"numpy", "torch", "torchvision", "platformdirs"}),
-    "export": (FOUNDATION | {"staging", "runtime", "training", "export"}, {"numpy", "torch", "onnx", "onnxruntime"}),
+    "data": (FOUNDATION | {"images", "data"}, {"numpy", "platformdirs", "torchvision"}),
+    "runtime": (DEVICE, {"numpy", "onnxruntime", "PIL"}),
+    "evaluation": (FOUNDATION | {"evaluation"}, {"numpy"}),
+    "training": (WORKSHOP, {"numpy", "torch"}),
+    "export": (WORKSHOP | DEVICE | {"export"}, {"numpy", "torch", "onnx"}),
     "cli": (
-        FOUNDATION | {"staging", "images", "runtime", "training", "export", "cli"},
+        WORKSHOP | DEVICE | {"export", "cli"},
         {"typer", "rich", "torch", "tensorboard", "numpy", "PIL"},
     ),
     "__init__": ({"errors", "runtime"}, STDLIB_ONLY),
@@ -60,7 +64,7 @@ def violations(room: str, source: str) -> set[str]:
         if top == "mnist_edge":
             if rest.partition(".")[0] not in own | {"__version__", ""}:
                 wrong.add(name)
-        elif top not in outside and top not in sys.stdlib_module_names:
+        elif top not in outside | {"msgspec"} and top not in sys.stdlib_module_names:
             wrong.add(name)
     return wrong
 
@@ -81,6 +85,8 @@ def test_imports_go_one_way(path):
         ("runtime", "def f():\n    from mnist_edge.training import models"),
         ("training", "from mnist_edge.runtime.classifier import Classifier"),
         ("training", "from mnist_edge import runtime"),
+        ("evaluation", "from mnist_edge.runtime.prediction import softmax"),
+        ("data", "from mnist_edge.training import models"),
         ("bundle", "import numpy"),
         ("export", "import mnist_edge.cli"),
         ("cli", "import pandas"),
@@ -90,6 +96,43 @@ def test_imports_go_one_way(path):
 )
 def test_a_wrong_import_is_noticed(room, source):
     assert len(violations(room, source)) == 1
+
+
+def name_of(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def modules_imported(source: str, known: set[str]) -> set[str]:
+    """The modules among the known ones that a source names, wherever and for whatever purpose."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= whole & known or {node.module}
+    return found & known
+
+
+def circle(sources: dict[str, str]) -> list[str] | None:
+    """Modules that import one another in a circle, if there are any."""
+    graph = {name: modules_imported(source, set(sources)) for name, source in sources.items()}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return None
+
+
+def test_no_modules_import_one_another():
+    assert circle({name_of(path): path.read_text() for path in MODULES}) is None
+
+
+def test_a_circle_is_noticed():
+    lazy = "def f():\n    from package import a"
+    assert circle({"package.a": "from package.b import g", "package.b": lazy}) is not None
+    assert circle({"package.a": "from package.b import g", "package.b": "import package"}) is None
 
 
 def test_only_one_module_of_the_runtime_imports_onnxruntime():

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnist_edge import Classifier, bundle
+from mnist_edge import Classifier
+from mnist_edge.bundle import reading
 from mnist_edge.errors import ModelError
-from mnist_edge.runtime import answers, selftest
+from mnist_edge.evaluation import metrics
+from mnist_edge.runtime import prediction, selftest
 from mnist_edge.runtime.model import PRETRAINED, load, open_model
-from mnist_edge.training import metrics
-from mnist_edge.training.corruptions import corrupt
+from tests.corruptions import corrupt
 from tests.helpers import fails, run_cli
 from tests.lines import lines
 from tests.pictures import pictures
@@ -44,13 +45,13 @@ def script(name: str):
 def test_it_is_the_file_of_its_manifest_and_answers_as_pytorch_did():
     for folder in PRETRAINED.iterdir():
         if folder.is_dir():
-            manifest = bundle.read_manifest(folder)
-            assert set(manifest["files"]) == {"model.onnx", manifest["recommended"]["file"]}
-            assert {path.name for path in folder.iterdir()} == {*manifest["files"], "manifest.json", "README.md"}
-            for name, entry in manifest["files"].items():
-                bundle.read_verified(folder, name, manifest)
-                model = open_model(folder.name, format=entry["format"])
-                assert model.format == entry["format"]
+            manifest = reading.read_manifest(folder)
+            assert set(manifest.files) == {"model.onnx", manifest.recommended.file}
+            assert {path.name for path in folder.iterdir()} == {*manifest.files, "manifest.json", "README.md"}
+            for name, file in manifest.files.items():
+                reading.read_verified(folder, name, manifest)
+                model = open_model(folder.name, format=file.format)
+                assert model.format == file.format
                 assert selftest.run(model).vectors >= 12
 
 
@@ -70,14 +71,14 @@ def test_its_card_tells_what_it_does(mnist, name):
 
 @pytest.mark.numeric
 def test_its_figures_are_those_of_its_manifest(classifier, mnist, test_logits):
-    recorded = bundle.read_manifest(PRETRAINED / "cnn")["files"][classifier.file]
+    recorded = reading.read_manifest(PRETRAINED / "cnn").files[classifier.file]
     accuracy = (test_logits.argmax(axis=1) == mnist.test.labels).mean()
-    assert accuracy == pytest.approx(recorded["parity"]["accuracy"], abs=2e-4)
+    assert accuracy == pytest.approx(recorded.parity.accuracy, abs=2e-4)
     assert accuracy > 0.996
     error = metrics.calibration_error(classifier.probabilities(test_logits), mnist.test.labels)
-    assert error == pytest.approx(recorded["calibration"]["error"], abs=5e-4)
+    assert error == pytest.approx(recorded.calibration.error, abs=5e-4)
     assert error < 0.005
-    assert metrics.calibration_error(answers.softmax(test_logits), mnist.test.labels) > 0.05
+    assert metrics.calibration_error(prediction.softmax(test_logits), mnist.test.labels) > 0.05
 
 
 def test_most_digits_can_be_answered_with_one_error_in_a_thousand(classifier, mnist, test_logits):
@@ -85,10 +86,10 @@ def test_most_digits_can_be_answered_with_one_error_in_a_thousand(classifier, mn
     assert share > 0.98
 
 
-def test_novelty_means_what_it_says(classifier, test_logits):
-    novelty = answers.novelty(test_logits, classifier.contract.calibration)
+def test_the_ood_score_means_what_it_says(classifier, test_logits):
+    scores = prediction.ood_score(test_logits, classifier.contract.calibration)
     for limit in (0.5, 0.9, 0.99):
-        assert (novelty > limit).mean() == pytest.approx(1 - limit, rel=0.25, abs=0.01)
+        assert (scores > limit).mean() == pytest.approx(1 - limit, rel=0.25, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_novelty_means_what_it_says(classifier, test_logits):
     [("letters", 0.9), ("shapes", 0.88), ("scribbles", 0.94), ("noise", 0.97), ("shuffled", 0.99)],
 )
 def test_it_tells_digits_from_what_is_none(classifier, mnist, test_logits, kind, least):
-    measure = script("measure_novelty")
+    measure = script("measure_ood")
     rng = np.random.default_rng(seed=0)
     digits = mnist.test.images[:500]
     match kind:
@@ -107,13 +108,12 @@ def test_it_tells_digits_from_what_is_none(classifier, mnist, test_logits, kind,
         case _:
             drawn = getattr(measure, kind)(rng)
             some = rng.choice(len(drawn), 300, replace=False)
-            others = np.stack([classifier.see(drawn[index]) for index in some])
-    strange = -answers.evidence(classifier.logits(others))
-    assert measure.auroc(-answers.evidence(test_logits), strange) > least
+            others = np.stack([classifier.preprocess(drawn[index]) for index in some])
+    assert measure.auroc(prediction.energy(test_logits), prediction.energy(classifier.logits(others))) > least
 
 
 def test_the_auroc_by_hand():
-    auroc = script("measure_novelty").auroc
+    auroc = script("measure_ood").auroc
     assert auroc(np.array([1.0, 2.0]), np.array([3.0, 4.0])) == 1
     assert auroc(np.array([3.0, 4.0]), np.array([1.0, 2.0])) == 0
     assert auroc(np.array([1.0, 3.0]), np.array([2.0, 3.0])) == (1 + 0 + 1 + 0.5) / 4
@@ -170,7 +170,7 @@ def test_pictures_as_people_have_them(classifier, mnist):
     resized = script("measure_pictures").resized
     ours, naive = [], []
     for picture in pictures(mnist.test.images, mnist.test.labels):
-        both = np.stack([classifier.see(io.BytesIO(picture.content)), resized(picture.content)])
+        both = np.stack([classifier.preprocess(io.BytesIO(picture.content)), resized(picture.content)])
         found = classifier.logits(both).argmax(axis=1) == picture.label
         ours.append(found[0])
         naive.append(found[1])

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mnist_edge.training.recipes import RECIPES, Architecture
+from mnist_edge.bundle.recipe import Architecture
+from mnist_edge.training.recipes import RECIPES
 from tests.helpers import quick_recipe, run_cli, subset, train
 
 README = (Path(__file__).parents[1] / "README.md").read_text()

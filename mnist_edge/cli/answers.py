@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from mnist_edge.cli.display import json_line, one_line
+from mnist_edge.cli.display import Table, json_line, one_line
 from mnist_edge.errors import MnistEdgeError
 
 if TYPE_CHECKING:
-    from mnist_edge.runtime.answers import Prediction
+    from mnist_edge.runtime.prediction import Prediction
 
 Answer = tuple[str, "Prediction | MnistEdgeError"]
 """The name of an input, and what was found: a prediction, or why there is none."""
@@ -18,7 +18,7 @@ Answer = tuple[str, "Prediction | MnistEdgeError"]
 NONE: Final = "none"
 """Stands for the label where the model names no class."""
 
-CSV_COLUMNS: Final = ("image", "label", "probability", "novelty", "error")
+COLUMNS: Final = ("image", "label", "probability", "ood_score")
 
 
 def printer(file: str, *, as_json: bool, as_csv: bool) -> Callable[[Sequence[Answer]], None]:
@@ -32,9 +32,9 @@ def printer(file: str, *, as_json: bool, as_csv: bool) -> Callable[[Sequence[Ans
     if as_json:
         return functools.partial(_print_json_lines, file)
     if as_csv:
-        csv.writer(sys.stdout, lineterminator="\n").writerow(CSV_COLUMNS)
+        csv.writer(sys.stdout, lineterminator="\n").writerow([*COLUMNS, "error"])
         return _print_csv
-    return _Table().print if sys.stdout.isatty() else _print_lines
+    return functools.partial(_print_rows, Table(COLUMNS)) if sys.stdout.isatty() else _print_lines
 
 
 def _print_json_lines(file: str, answers: Sequence[Answer]) -> None:
@@ -44,15 +44,7 @@ def _print_json_lines(file: str, answers: Sequence[Answer]) -> None:
 def _as_dict(name: str, answer: "Prediction | MnistEdgeError", file: str) -> dict[str, object]:
     if isinstance(answer, MnistEdgeError):
         return {"image": name, "error": str(answer)}
-    return {
-        "image": name,
-        "label": answer.label,
-        "probability": answer.probability,
-        "novelty": answer.novelty,
-        "probabilities": answer.probabilities,
-        "logits": answer.logits,
-        "file": file,
-    }
+    return {"image": name, **answer.to_dict(), "file": file}
 
 
 def _print_csv(answers: Sequence[Answer]) -> None:
@@ -62,8 +54,8 @@ def _print_csv(answers: Sequence[Answer]) -> None:
 def _csv_row(name: str, answer: "Prediction | MnistEdgeError") -> tuple[str, str, str, str, str]:
     if isinstance(answer, MnistEdgeError):
         return name, "", "", "", str(answer)
-    novelty = "" if answer.novelty is None else f"{answer.novelty:.6f}"
-    return name, answer.label or NONE, f"{answer.probability:.6f}", novelty, ""
+    score = "" if answer.ood_score is None else f"{answer.ood_score:.6f}"
+    return name, answer.label or NONE, f"{answer.probability:.6f}", score, ""
 
 
 def _print_lines(answers: Sequence[Answer]) -> None:
@@ -72,27 +64,16 @@ def _print_lines(answers: Sequence[Answer]) -> None:
             print(f"{one_line(name)}\t{answer.label or NONE}\t{answer.probability:.4f}")
 
 
-class _Table:
-    """Aligned columns that appear a chunk at a time: the column of names only ever grows."""
-
-    def __init__(self) -> None:
-        self._widths: list[int] = []
-
-    def print(self, answers: Sequence[Answer]) -> None:
-        rows = [
+def _print_rows(table: Table, answers: Sequence[Answer]) -> None:
+    table.print(
+        [
             (
                 one_line(name),
                 answer.label or NONE,
                 f"{100 * answer.probability:.2f} %",
-                "-" if answer.novelty is None else f"{answer.novelty:.3f}",
+                "-" if answer.ood_score is None else f"{answer.ood_score:.3f}",
             )
             for name, answer in answers
             if not isinstance(answer, MnistEdgeError)
         ]
-        header = ("image", "label", "probability", "novelty")
-        lines = rows if self._widths or not rows else [header, *rows]
-        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-        self._widths = [*map(max, widths, self._widths or widths)] if rows else self._widths
-        for image, *others in lines:
-            cells = [cell.rjust(width) for cell, width in zip(others, self._widths[1:], strict=True)]
-            print("  ".join([image.ljust(self._widths[0]), *cells]))
+    )

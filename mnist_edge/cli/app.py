@@ -8,14 +8,15 @@ from typing import Annotated, Any, Final
 import typer
 
 from mnist_edge import __version__
-from mnist_edge.cli import Failed, device, explain, train, workshop
+from mnist_edge.cli import device, evaluate, export, train
 from mnist_edge.cli.display import print_json
+from mnist_edge.cli.failures import Failed, explain
 
 COMMANDS: Final = (
     train.train,
-    workshop.export,
-    workshop.verify,
-    workshop.evaluate,
+    export.export,
+    export.verify,
+    evaluate.evaluate,
     device.predict,
     device.read,
     device.info,

@@ -7,15 +7,18 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mnist_edge.bundle import reading
 from mnist_edge.cli.display import note, note_if_shadowed
+from mnist_edge.errors import DataNotFoundError
 
 if TYPE_CHECKING:
-    from mnist_edge.training.datasets import Dataset
-    from mnist_edge.training.download import OnBytes
+    from mnist_edge.data.datasets import Dataset
+    from mnist_edge.data.download import OnBytes
 
 Data = Annotated[
     str | None,
@@ -26,8 +29,8 @@ Data = Annotated[
 
 
 def load_data(wanted: str | None) -> "Dataset":
-    """What `mnist_edge.training.datasets.load` gives for what a person named: by --data, or in the environment."""
-    from mnist_edge.training import datasets, download
+    """What `mnist_edge.data.datasets.load` gives for what a person named: by --data, or in the environment."""
+    from mnist_edge.data import datasets, download
 
     name = wanted or os.environ.get(datasets.ENVIRONMENT_VARIABLE, "")
     note_if_shadowed(name, known=name in download.NAMES)
@@ -36,10 +39,21 @@ def load_data(wanted: str | None) -> "Dataset":
 
 def load_recorded(source: str | None) -> "Dataset":
     """The same for what a record names, where there is nobody to be told about the name."""
-    from mnist_edge.training import datasets
+    from mnist_edge.data import datasets
 
     with _download_progress() as on_bytes:
         return datasets.load(source, on_bytes=on_bytes)
+
+
+def data_of(folder: Path, wanted: str | None) -> "Dataset":
+    """The data of a bundle's training: those that a person named, else those that its record names."""
+    if wanted is not None:
+        return load_data(wanted)
+    recorded = reading.read_training(folder).data.source
+    try:
+        return load_recorded(recorded)
+    except DataNotFoundError as error:
+        raise DataNotFoundError(f"{error}; if the training's data have moved, name them with --data") from error
 
 
 @contextlib.contextmanager

@@ -1,14 +1,13 @@
 """The commands of a device: `predict`, `read`, `info`, `selftest`, `doctor`. They need neither torch nor a network."""
 
-import dataclasses
 import itertools
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, cast
+from typing import TYPE_CHECKING, Annotated, Final, TypedDict, cast
 
 import typer
 
-from mnist_edge.cli import FAILED, Failed, complain, exit_code, gravest
+from mnist_edge.bundle.decoding import plain
 from mnist_edge.cli.answers import Answer, printer
 from mnist_edge.cli.display import (
     counting,
@@ -21,31 +20,42 @@ from mnist_edge.cli.display import (
     print_recommendation,
     print_table,
 )
+from mnist_edge.cli.failures import FAILED, Failed, complain, exit_code, gravest
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Form, Json
-from mnist_edge.contract import Framing
+from mnist_edge.contract import BATCH_AXIS, HEIGHT, INPUT_NAME, OUTPUT_NAME, WIDTH, Contract, Preprocessing
 from mnist_edge.errors import DataError, ExecutionError, InputError, MnistEdgeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mnist_edge.cli.album import Album
     from mnist_edge.cli.inputs import Item, Picture, Stack, Unusable
-    from mnist_edge.runtime.answers import Prediction
+    from mnist_edge.cli.preview import Preview
     from mnist_edge.runtime.classifier import Classifier
+    from mnist_edge.runtime.describe import DescribedFile
+    from mnist_edge.runtime.prediction import Prediction
 
 Model = Annotated[
     str | None,
     typer.Option(help="A bundle, an .onnx file or the name of a pretrained model.  [default: the pretrained cnn]"),
 ]
 MinProbability = Annotated[float, typer.Option(min=0, max=1, help="Answer none where no class is as probable.")]
-MaxNovelty = Annotated[
-    float, typer.Option(min=0, max=1, help="Answer none where a picture looks less like the training images.")
+MaxOod = Annotated[
+    float,
+    typer.Option("--max-ood", min=0, max=1, help="Answer none where a picture's out-of-distribution score is higher."),
 ]
+MaxNovelty = Annotated[float | None, typer.Option("--max-novelty", min=0, max=1, hidden=True)]
 
-FRAMINGS: Final = {
-    Framing.MNIST: "pictures are cropped to their ink, fitted into 20×20 and centred by their mass",
-    Framing.WHOLE: "pictures are scaled as a whole",
+PREPROCESSING: Final = {
+    Preprocessing.MNIST: "pictures are cropped to their ink, fitted into 20×20 and centred by their mass",
+    Preprocessing.WHOLE: "pictures are scaled as a whole",
 }
+
+
+class Limits(TypedDict):
+    """Beyond which no class is named."""
+
+    min_probability: float
+    max_ood: float
 
 
 def predict(
@@ -59,25 +69,26 @@ def predict(
     model: Model = None,
     form: Form = None,
     min_probability: MinProbability = 0.0,
-    max_novelty: MaxNovelty = 1.0,
+    max_ood: MaxOod = 1.0,
+    max_novelty: MaxNovelty = None,
     show: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write what the model saw of each picture as a PNG file.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one line of JSON an image.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
 ) -> None:
-    """Name the class of images. An image that cannot be read is reported and does not stop the others."""
+    """Classify images. An image that cannot be read is reported and does not stop the others."""
     if json and csv:
         raise typer.BadParameter("--json and --csv exclude each other: give one of them")
     with leaving_when_pipe_closes():
         from mnist_edge.cli import inputs
-        from mnist_edge.cli.album import Album
+        from mnist_edge.cli.preview import Preview
         from mnist_edge.runtime.classifier import CHUNK
 
-        classifier = _opened(model, form)
+        classifier, limits = _opened(model, form), _limits(min_probability, max_ood, max_novelty)
         write = printer(classifier.file, as_json=json, as_csv=csv)
-        album = Album(show) if show else None
-        runs = _answers(classifier, inputs.expand(images), album, min_probability, max_novelty)
+        preview = Preview(show) if show else None
+        runs = _answers(classifier, inputs.expand(images), preview, limits)
         worst = 0
         with counting(lambda: sum(item.count for item in inputs.expand(images))) as advance:
             for run in runs:
@@ -97,60 +108,63 @@ def _opened(model: str | None, form: str | None) -> "Classifier":
     return Classifier(model, format=form)
 
 
+def _limits(min_probability: float, max_ood: float, max_novelty: float | None) -> Limits:
+    return Limits(min_probability=min_probability, max_ood=max_ood if max_novelty is None else max_novelty)
+
+
 def _answers(
     classifier: "Classifier",
     items: "Iterator[Item]",
-    album: "Album | None",
-    min_probability: float,
-    max_novelty: float,
+    preview: "Preview | None",
+    limits: Limits,
 ) -> "Iterator[Iterator[Answer]]":
     """A run of answers for every run of inputs of one kind, each to be used up before the next."""
     from mnist_edge.cli.inputs import Picture, Stack
 
-    limits = {"min_probability": min_probability, "max_novelty": max_novelty}
     # Pictures that follow one another are answered as one stream.
     for kind, run in itertools.groupby(items, key=type):
         if kind is Picture:
             named, pictures = itertools.tee(cast("Iterator[Picture]", run))
-            if album:
-                found = _of_shown(classifier, pictures, album, limits)
+            if preview:
+                found = _with_preview(classifier, pictures, preview, limits)
             else:
                 found = classifier.predict_each((picture.source for picture in pictures), **limits)
             yield zip((picture.name for picture in named), found, strict=True)
         elif kind is Stack:
             for stack in run:
-                yield _of_stack(classifier, cast("Stack", stack), album, limits)
+                yield _of_stack(classifier, cast("Stack", stack), preview, limits)
         else:
             yield ((item.name, cast("Unusable", item).error) for item in run)
 
 
-def _of_shown(
-    classifier: "Classifier", pictures: "Iterator[Picture]", album: "Album", limits: dict[str, float]
+def _with_preview(
+    classifier: "Classifier", pictures: "Iterator[Picture]", preview: "Preview", limits: Limits
 ) -> "Iterator[Prediction | InputError | ExecutionError]":
     for picture in pictures:
         try:
-            image = classifier.see(picture.source)
+            image = classifier.preprocess(picture.source)
         except (InputError, ExecutionError) as error:
             yield error
         else:
-            album.add(picture.name, image)
-            yield from classifier.answers_or_errors(image[None], **limits)
+            preview.add(picture.name, image)
+            yield from classifier.predict_each([image], preprocess=False, **limits)
 
 
 def _of_stack(
-    classifier: "Classifier", stack: "Stack", album: "Album | None", limits: dict[str, float]
+    classifier: "Classifier", stack: "Stack", preview: "Preview | None", limits: Limits
 ) -> "Iterator[Answer]":
     from mnist_edge.cli.inputs import explained
 
     number = 0
+    images, shown = itertools.tee(itertools.chain.from_iterable(stack.read()))
     try:
-        for images in stack.read():
-            for image, answer in zip(images, classifier.answers_or_errors(images, **limits), strict=True):
-                name = f"{stack.name}[{number}]"
-                if album:
-                    album.add(name, image)
-                yield name, answer
-                number += 1
+        answers = classifier.predict_each(images, preprocess=False, **limits)
+        for image, answer in zip(shown, answers, strict=True):
+            name = f"{stack.name}[{number}]"
+            if preview:
+                preview.add(name, image)
+            yield name, answer
+            number += 1
     except (MnistEdgeError, OSError) as error:
         yield f"{stack.name}[{number}]", explained(stack.name, error)
 
@@ -169,25 +183,26 @@ def read(
     model: Model = None,
     form: Form = None,
     min_probability: MinProbability = 0.0,
-    max_novelty: MaxNovelty = 1.0,
+    max_ood: MaxOod = 1.0,
+    max_novelty: MaxNovelty = None,
     json: Annotated[bool, typer.Option("--json", help="Print one line of JSON a picture.")] = False,
 ) -> None:
     """Read the digits of pictures: a meter, a form field, a number on paper. A digit that is not named is a ?."""
     with leaving_when_pipe_closes():
         from mnist_edge.cli import inputs
 
-        classifier = _opened(model, form)
+        classifier, limits = _opened(model, form), _limits(min_probability, max_ood, max_novelty)
         worst = 0
         for item in inputs.expand(images):
             try:
-                reading = classifier.read(inputs.single(item), min_probability=min_probability, max_novelty=max_novelty)
+                reading = classifier.read(inputs.single(item), **limits)
             except (InputError, DataError, ExecutionError) as error:
                 complain(error)
                 worst = max(worst, exit_code(error))
                 facts: dict[str, object] = {"error": str(error)}
                 lines = []
             else:
-                digits = [dataclasses.asdict(digit) for digit in reading.digits]
+                digits = [digit.to_dict() for digit in reading.digits]
                 facts = {"text": reading.text, "digits": digits, "file": classifier.file}
                 lines = reading.text.split("\n")
             if json:
@@ -210,43 +225,53 @@ def info(
     note_if_model_shadowed(target)
     facts = describe(target)
     if json:
-        print_json(facts)
+        print_json(plain(facts))
         return
-    contract, provenance = facts["contract"], facts["provenance"]
+    contract, provenance = facts.contract, facts.provenance
+    normalization, recipe = contract.normalization, provenance.recipe
     for name, value in (
-        ("input", "{name}: {dtype} {shape}".format(**contract["input"])),
-        ("output", "{name}: {dtype} {shape}".format(**contract["output"])),
-        ("labels", ", ".join(contract["labels"])),
-        ("normalization", "(pixel / 255 - {mean}) / {std}, inside the graph".format(**contract["normalization"])),
-        ("framing", FRAMINGS[Framing(contract["framing"])]),
-        ("architecture", f"{provenance['architecture']}, {provenance['parameters']:,} parameters"),
-        ("trained on", "{data[name]}, seed {seed}, {epochs} of {recipe[epochs]} epochs".format(**provenance)),
-        ("model", f"SHA-256 {provenance['model_sha256']}"),
-        ("trained by", ", ".join(f"{package} {version}" for package, version in provenance["trained_by"].items())),
-        ("answers", facts["answers"] or "no file that onnxruntime runs"),
-        ("exported by", ", ".join(f"{package} {version}" for package, version in provenance["exported_by"].items())),
+        ("input", f"{INPUT_NAME}: uint8 [{BATCH_AXIS}, 1, {HEIGHT}, {WIDTH}]"),
+        ("output", f"{OUTPUT_NAME}: float32 [{BATCH_AXIS}, {len(contract.labels)}]"),
+        ("labels", ", ".join(contract.labels)),
+        ("normalization", f"(pixel / 255 - {normalization.mean}) / {normalization.std}, inside the graph"),
+        ("preprocessing", PREPROCESSING[contract.preprocessing]),
+        ("architecture", f"{provenance.architecture}, {provenance.parameters:,} parameters"),
+        (
+            "trained on",
+            f"{provenance.data.name}, seed {provenance.seed}, {provenance.epochs} of {recipe.epochs} epochs",
+        ),
+        ("model", f"SHA-256 {provenance.model_sha256}"),
+        ("trained by", _versions(provenance.trained_by)),
+        ("answers", facts.answers or "no file that onnxruntime runs"),
+        ("exported by", _versions(provenance.exported_by)),
     ):
         print(f"{name:14} {value}")
     print()
     print_table(
         ("file", "size", "max |Δlogit|", "flips", "accuracy", "temperature", "ECE", "state", "SHA-256"),
-        [
-            (
-                name,
-                f"{entry['bytes'] / 1000:,.1f} KB",
-                f"{entry['parity']['max_abs_diff']:.1e}" if "parity" in entry else "-",
-                str(entry["parity"]["flips"]) if "parity" in entry else "-",
-                f"{100 * entry['parity']['accuracy']:.2f} %" if "parity" in entry else "-",
-                f"{entry['calibration']['temperature']:.3f}" if entry.get("calibration") else "-",
-                f"{100 * entry['calibration']['error']:.2f} %" if "error" in (entry.get("calibration") or {}) else "-",
-                entry["state"],
-                f"{entry['sha256'][:16]}…",
-            )
-            for name, entry in facts["files"].items()
-        ],
+        [_file_row(name, file, contract) for name, file in facts.files.items()],
     )
-    if "recommended" in facts:
-        print_recommendation(facts)
+    print_recommendation(facts)
+
+
+def _versions(packages: dict[str, str]) -> str:
+    return ", ".join(f"{package} {version}" for package, version in packages.items())
+
+
+def _file_row(name: str, file: "DescribedFile", contract: Contract) -> tuple[str, ...]:
+    parity, calibrated = file.parity, file.calibration or contract.calibration
+    error = getattr(calibrated, "error", None)
+    return (
+        name,
+        f"{file.bytes / 1000:,.1f} KB",
+        f"{parity.max_abs_diff:.1e}" if parity else "-",
+        str(parity.flips) if parity else "-",
+        f"{100 * parity.accuracy:.2f} %" if parity else "-",
+        f"{calibrated.temperature:.3f}" if calibrated else "-",
+        "-" if error is None else f"{100 * error:.2f} %",
+        file.state,
+        f"{file.sha256[:16]}…",
+    )
 
 
 def selftest(
@@ -264,7 +289,7 @@ def selftest(
     model = open_model(target, format=form)
     result = check.run(model)
     if json:
-        print_json({"file": model.name, **dataclasses.asdict(result)})
+        print_json({"file": model.name, **plain(result)})
     else:
         print(
             f"{model.name}: ok, {result.vectors} golden vectors answered as PyTorch does "
@@ -278,7 +303,7 @@ def doctor(json: Json = False) -> None:
 
     findings = list(examine())
     broken = [f"{finding.name}: {finding.value}" for finding in findings if finding.state is State.BROKEN]
-    facts = {"healthy": not broken, "findings": [dataclasses.asdict(finding) for finding in findings]}
+    facts = {"healthy": not broken, "findings": plain(findings)}
     if not json:
         print_findings(findings)
     elif not broken:

@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import typer
 
-from mnist_edge.cli import PIPE_CLOSED
+from mnist_edge.cli.failures import PIPE_CLOSED
 
 if TYPE_CHECKING:
+    from mnist_edge.bundle.records import Epoch, Manifest
     from mnist_edge.cli.doctor import Finding
     from mnist_edge.export.proof import Outcome, Step
-    from mnist_edge.training.loop import Epoch
+    from mnist_edge.runtime.describe import Description
 
 MANY: Final = 100
 """So many images are answered before a bar could be read."""
 
 EVERY_BATCHES: Final = 100
-"""Off a terminal the loss is told once in so many batches."""
+"""Off a terminal the loss is printed once in so many batches."""
 
 
 def note(message: str) -> None:
@@ -62,7 +63,7 @@ def counting(total: Callable[[], int]) -> Iterator[Callable[[int], None]]:
     """A bar on stderr for many images, where a person looks at stderr and at nothing else.
 
     Args:
-        total: tells how many there will be; asked only where a bar can be shown.
+        total: returns how many there will be; called only where a bar can be shown.
 
     Returns:
         What to call with the number of images that have been dealt with since.
@@ -100,16 +101,26 @@ def _as_json(value: object, indent: int | None = None) -> str:
     return json.dumps(value, indent=indent, ensure_ascii=ascii_only, allow_nan=False)
 
 
+class Table:
+    """Aligned columns on stdout, the first flush left, that appear some rows at a time: columns only ever grow."""
+
+    def __init__(self, header: Sequence[str]) -> None:
+        self._header = header
+        self._widths: list[int] = []
+
+    def print(self, rows: Sequence[Sequence[str]]) -> None:
+        """Print more rows, before the first of them the header."""
+        lines = rows if self._widths or not rows else [self._header, *rows]
+        widths = [max(map(len, column)) for column in zip(self._header, *rows, strict=True)]
+        self._widths = [*map(max, widths, self._widths or widths)] if rows else self._widths
+        for first, *others in lines:
+            cells = [cell.rjust(width) for cell, width in zip(others, self._widths[1:], strict=True)]
+            print("  ".join([first.ljust(self._widths[0]), *cells]).rstrip())
+
+
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Aligned columns on stdout: the first flush left, the others right."""
-    lines = [header, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    for line in lines:
-        cells = [
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
+    """A whole table on stdout."""
+    Table(header).print([*rows])
 
 
 def print_outcomes(outcomes: Iterable["Outcome"]) -> None:
@@ -130,12 +141,14 @@ def print_outcomes(outcomes: Iterable["Outcome"]) -> None:
     )
 
 
-def print_recommendation(facts: dict[str, Any]) -> None:
-    """Which of a manifest's files to take, and of each other ONNX file why not."""
-    recommended = facts["recommended"]
-    times = {name: f" ({measured['microseconds']:.0f} µs an image)" for name, measured in facts["measured"].items()}
-    print(f"\nrecommended: {recommended['file']}{times.get(recommended['file'], '')}")
-    for name, reason in recommended["not"].items():
+def print_recommendation(facts: "Manifest | Description") -> None:
+    """Which of the ONNX files to take, and of each other one why not; nothing where none is recommended."""
+    if not facts.recommended:
+        return
+    file = facts.recommended.file
+    times = {name: f" ({latency.microseconds:.0f} µs an image)" for name, latency in (facts.measured or {}).items()}
+    print(f"\nrecommended: {file}{times.get(file, '')}")
+    for name, reason in facts.recommended.reasons_against.items():
         print(f"not recommended: {name}: {reason}")
 
 
@@ -153,7 +166,7 @@ def print_findings(findings: Iterable["Finding"]) -> None:
 
 
 class TrainingProgress:
-    """Tells how a training goes, on stderr: a bar on a terminal, plain lines elsewhere."""
+    """The progress of a training, on stderr: a bar on a terminal, plain lines elsewhere."""
 
     def __init__(self, epochs: int) -> None:
         self._epochs = epochs
@@ -201,7 +214,7 @@ class TrainingProgress:
 
 
 class StepProgress:
-    """Tells how an export or a verification goes on, on stderr: a live line on a terminal, a line a step elsewhere."""
+    """The progress of an export or a verification, on stderr: a live line on a terminal, a line a step elsewhere."""
 
     def __init__(self) -> None:
         self._live: Any = None

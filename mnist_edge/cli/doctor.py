@@ -15,8 +15,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from mnist_edge import bundle, extras
-from mnist_edge.bundle import ARTIFACTS
+from mnist_edge import extras
+from mnist_edge.bundle import layout, reading
+from mnist_edge.bundle.layout import ARTIFACTS
 from mnist_edge.errors import MnistEdgeError
 from mnist_edge.extras import PACKAGE
 
@@ -36,7 +37,6 @@ CPU_FEATURES: Final = {
 }
 """The processor features that onnxruntime's kernels make use of, as Linux spells them, and as they are shown."""
 
-_CPUINFO: Final = Path("/proc/cpuinfo")
 _TELEMETRY: Final = "ORT_DISABLE_TELEMETRY"
 
 
@@ -126,33 +126,15 @@ def _pip(requirement: str) -> str:
     return f"pip install '{requirement}'"
 
 
-def processor_name() -> str:
-    """What this machine's processor calls itself."""
-    return (_cpuinfo() or {}).get("model name") or platform.processor() or platform.machine() or "unknown"
-
-
-def _cpuinfo() -> dict[str, str] | None:
-    """Linux's description of the last processor; None on other systems."""
-    try:
-        text = _CPUINFO.read_text(errors="replace")
-    except OSError:
-        return None
-    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
-
-
-def processor_flags() -> set[str]:
-    """The features of this machine's processor, as Linux spells them; none on other systems."""
-    fields = _cpuinfo() or {}
-    return set((fields.get("flags") or fields.get("Features") or "").split())
-
-
 def _processor() -> Findings:
-    yield Finding("processor", "model", processor_name())
-    fields = _cpuinfo()
+    from mnist_edge.runtime import machine
+
+    yield Finding("processor", "model", machine.processor_name())
+    fields = machine.cpuinfo()
     if fields is None:
         yield Finding("processor", "features", "unknown on this system")
         return
-    flags = processor_flags()
+    flags = machine.processor_flags()
     known = ", ".join(shown for flag, shown in CPU_FEATURES.items() if flag in flags)
     if "flags" in fields and "avx2" not in flags:
         remedy = "int8 models are slow on this processor, measure before you choose one"
@@ -220,8 +202,8 @@ def _models(folder: Path) -> Findings:
     for path in pretrained:
         yield _model(path, "pretrained", extras.to_install(options="--force-reinstall --no-deps"))
     for path in own:
-        yield _model(path, "bundle", bundle.reexport(path))
-    ready = [path for path in pretrained + own if (path / bundle.MANIFEST).is_file()]
+        yield _model(path, "bundle", reading.reexport(path))
+    ready = [path for path in pretrained + own if (path / layout.MANIFEST).is_file()]
     if not ready:
         remedy = "copy an exported .onnx file or bundle here, or make one with  mnist-edge train,  mnist-edge export"
         yield Finding("models", "exported", f"none in the package nor in {folder}", State.REMARK, remedy)
@@ -231,28 +213,28 @@ def _models(folder: Path) -> Findings:
 
 def _bundles(folder: Path) -> list[Path]:
     parts = folder.iterdir() if folder.is_dir() else ()
-    return sorted(path for path in parts if any((path / name).is_file() for name in (bundle.MANIFEST, bundle.TRAINING)))
+    return sorted(path for path in parts if any((path / name).is_file() for name in (layout.MANIFEST, layout.TRAINING)))
 
 
 def _model(path: Path, kind: str, remedy: str) -> Finding:
     from mnist_edge.runtime.describe import describe
 
     name = f"{kind} {path.name}"
-    if not (path / bundle.MANIFEST).is_file():
+    if not (path / layout.MANIFEST).is_file():
         return Finding("models", name, f"{path}: trained, not exported", State.REMARK, f"mnist-edge export {path}")
     try:
         facts = describe(path)
     except MnistEdgeError as error:
         return _broken("models", name, error, remedy)
     states: dict[str, list[str]] = {}
-    for file, entry in facts["files"].items():
-        states.setdefault(entry["state"], []).append(file)
+    for file, entry in facts.files.items():
+        states.setdefault(entry.state, []).append(file)
     value = f"{path}: " + "; ".join(f"{', '.join(files)} {state}" for state, files in states.items())
     if "altered" in states:
         return Finding("models", name, value, State.BROKEN, remedy)
     if "missing" in states:  # a device may well get no more than it needs
         return Finding("models", name, value, State.REMARK, f"where the missing files are needed, {remedy}")
-    return Finding("models", name, f"{path}: {len(facts['files'])} files intact")
+    return Finding("models", name, f"{path}: {len(facts.files)} files intact")
 
 
 def _self_test(path: Path) -> Finding:
@@ -268,7 +250,7 @@ def _self_test(path: Path) -> Finding:
 
 
 def _data() -> Findings:
-    from mnist_edge.training import datasets, download
+    from mnist_edge.data import datasets, download
 
     variable = datasets.ENVIRONMENT_VARIABLE
     if wanted := os.environ.get(variable):

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from mnist_edge import images
 from mnist_edge.contract import HEIGHT, WHITE, WIDTH
+from mnist_edge.data import idx
 from mnist_edge.errors import DataFormatError, ImageFormatError, ImageTypeError, MnistEdgeError, UsageError
 from mnist_edge.runtime.classifier import CHUNK
-from mnist_edge.training import idx
 
 STDIN: Final = "-"
 """The name of a picture that is read from stdin."""

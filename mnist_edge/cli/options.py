@@ -4,8 +4,8 @@ from typing import Annotated, Final
 
 import typer
 
-from mnist_edge.bundle import ARTIFACTS
-from mnist_edge.training.recipes import Architecture
+from mnist_edge.bundle.layout import ARTIFACTS
+from mnist_edge.bundle.recipe import Architecture
 
 DEFAULT_BUNDLE: Final = str(ARTIFACTS / Architecture.CNN)
 

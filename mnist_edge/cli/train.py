@@ -4,38 +4,32 @@ Heavy modules are imported inside it, so that ``--help`` is quick.
 """
 
 import contextlib
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec import structs
 
-from mnist_edge import bundle
-from mnist_edge.bundle import ARTIFACTS
-from mnist_edge.cli import INTERRUPTED, TERMINATED, Failed
+from mnist_edge.bundle import layout, reading
+from mnist_edge.bundle.decoding import plain
+from mnist_edge.bundle.layout import ARTIFACTS
+from mnist_edge.bundle.recipe import Architecture, OptimizerName, Recipe, Schedule
+from mnist_edge.bundle.writing import require_free
 from mnist_edge.cli.data import load_data, load_recorded
 from mnist_edge.cli.display import TrainingProgress, note, print_json, tensorboard
+from mnist_edge.cli.failures import INTERRUPTED, TERMINATED, Failed
 from mnist_edge.cli.options import Json
 from mnist_edge.errors import UsageError
 from mnist_edge.extras import require
-from mnist_edge.staging import require_free
 from mnist_edge.training.memory import keep_freed
-from mnist_edge.training.recipes import (
-    DEFAULT_LR,
-    FAST,
-    RECIPES,
-    Architecture,
-    OptimizerName,
-    Recipe,
-    Schedule,
-    suited,
-)
+from mnist_edge.training.recipes import DEFAULT_LR, FAST, RECIPES, suited
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mnist_edge.training.datasets import Dataset
-    from mnist_edge.training.loop import Epoch, Training
+    from mnist_edge.bundle.records import Epoch
+    from mnist_edge.data.datasets import Dataset
+    from mnist_edge.training.loop import Training
 
 
 def train(
@@ -76,10 +70,12 @@ def train(
     weight_decay: Annotated[float | None, typer.Option(help="Weight decay.")] = None,
     label_smoothing: Annotated[float | None, typer.Option(help="Share of each target spread over all classes.")] = None,
     augment: Annotated[bool | None, typer.Option(help="Distort the training images at random.")] = None,
-    average: Annotated[float | None, typer.Option(help="Decay of the weights' moving average; 0 for none.")] = None,
-    held_out: Annotated[
+    ema_decay: Annotated[
+        float | None, typer.Option(help="Decay of the weights' exponential moving average (EMA); 0 for none.")
+    ] = None,
+    calibration_split: Annotated[
         int | None,
-        typer.Option(help="Keep one training image of so many to calibrate by; 0 for none."),
+        typer.Option(help="Set one training image of so many aside to calibrate; 0 for none."),
     ] = None,
     autocast: Annotated[bool | None, typer.Option(help="Compute in bfloat16 where the processor can.")] = None,
     json: Json = False,
@@ -100,8 +96,8 @@ def train(
             "weight_decay": weight_decay,
             "label_smoothing": label_smoothing,
             "augment": augment,
-            "average": average,
-            "held_out": held_out,
+            "ema_decay": ema_decay,
+            "calibration_split": calibration_split,
             "autocast": autocast,
         }.items()
         if value is not None
@@ -137,9 +133,9 @@ def _refuse_beside_resume(names: list[str]) -> None:
 
 
 def _is_finished(folder: Path) -> bool:
-    if (folder / bundle.CHECKPOINT).exists() or not (folder / bundle.TRAINING).exists():
+    if (folder / layout.CHECKPOINT).exists() or not (folder / layout.TRAINING).exists():
         return False
-    return bundle.read_training(folder)["finished"] is True  # one that diverged is not, and cannot go on either
+    return reading.read_training(folder).finished  # one that diverged is not, and cannot go on either
 
 
 @contextlib.contextmanager
@@ -190,17 +186,20 @@ def _recipe(model: Architecture, given: dict[str, Any], *, fast: bool) -> Recipe
     if changes.get("optimizer", recipe.optimizer) is not recipe.optimizer and "lr" not in changes:
         # The recipe's rate was chosen for the recipe's optimizer.
         changes["lr"] = DEFAULT_LR[changes["optimizer"]]
-    return dataclasses.replace(recipe, **changes)
+    return structs.replace(recipe, **changes)
 
 
 def _announce(training: "Training", data: "Dataset") -> None:
     recipe = training.recipe
-    fitted, kept = data.train.hold_out(recipe.held_out)
-    kept_aside = f" (and {len(kept):,} kept for calibration)" if len(kept) else ""
-    if recipe.held_out and not len(kept):
-        note(f"too few images to keep one of {recipe.held_out} for calibration: novelty will not be told")
+    fitted, split = data.train.hold_out(recipe.calibration_split)
+    set_aside = f" (and {len(split):,} to calibrate)" if len(split) else ""
+    if recipe.calibration_split and not len(split):
+        note(
+            f"too few images to set one of {recipe.calibration_split} aside: the model will not be calibrated and will "
+            "have no out-of-distribution score"
+        )
     note(
-        f"{training.architecture} on {data.name}: {len(fitted):,} training{kept_aside} and {len(data.test):,} test "
+        f"{training.architecture} on {data.name}: {len(fitted):,} training{set_aside} and {len(data.test):,} test "
         f"images, {len(data.labels)} classes, {recipe.epochs} epochs of batches of {recipe.batch_size}"
     )
     if training.epochs:
@@ -208,7 +207,7 @@ def _announce(training: "Training", data: "Dataset") -> None:
 
 
 def _finish(training: "Training", data: "Dataset", folder: Path, log_dir: Path | None) -> None:
-    from mnist_edge.training.chance import is_near_chance
+    from mnist_edge.evaluation.chance import is_near_chance
     from mnist_edge.training.train import finish
 
     with (
@@ -235,10 +234,10 @@ def _finish(training: "Training", data: "Dataset", folder: Path, log_dir: Path |
 
 
 def _report(folder: Path, json: bool) -> None:
-    record = bundle.read_training(folder)
+    record = reading.read_training(folder)
     if json:
-        print_json({"bundle": str(folder), **record})
+        print_json({"bundle": str(folder), **plain(record)})
         return
-    test = record["epochs"][-1]["test"]
-    print(f"{folder}: {100 * test['accuracy']:.2f} % of {test['total']:,} test images right")
+    test = record.epochs[-1].test
+    print(f"{folder}: {100 * test.accuracy:.2f} % of {test.total:,} test images right")
     note(f"next:  mnist-edge export {folder}")

@@ -1,88 +1,67 @@
-"""What an exported file's logits mean: found on images that the training did not see, judged on the test set."""
+"""What an exported file's logits mean: found on images that the training did not see, measured on the test set."""
 
 import math
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
+from mnist_edge.bundle.records import CalibrationFigures
 from mnist_edge.contract import Calibration
+from mnist_edge.data.datasets import Split
 from mnist_edge.errors import ModelFormatError
+from mnist_edge.evaluation.metrics import calibration_error
 from mnist_edge.export.parity import Run, in_batches
-from mnist_edge.runtime.answers import evidence, softmax
 from mnist_edge.runtime.classifier import CHUNK
-from mnist_edge.training.datasets import Split
-from mnist_edge.training.metrics import calibration_error
+from mnist_edge.runtime.prediction import energy, softmax
 
 DIGITS: Final = 4
 """Of what is stored: finer than a few thousand images can tell, coarser than another machine's rounding."""
 
-NOVELTY_LEVELS: Final = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
-"""Where the distribution of the evidence is recorded, as far as the images can tell: closely where answers begin to
-look strange. The finest level that they can tell comes last."""
+OOD_SCORES: Final = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
+"""Where the distribution of the energy is recorded, as far as the images can tell: closely where pictures begin to look
+strange. The finest score that they can tell comes last."""
 
 ALLOWED_DRIFT: Final = 0.01
 """How far `verify` may find a temperature from the recorded one, as a share of it."""
 
 
-@dataclass(frozen=True)
-class Calibrated:
-    """What calibration did for a file's probabilities."""
-
-    calibration: Calibration
-
-    error: float
-    """Expected calibration error on the test set, 0…1."""
-
-    error_uncalibrated: float
-    """The same at temperature 1."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """The figures as JSON values."""
-        return {
-            "temperature": self.calibration.temperature,
-            "images": self.calibration.images,
-            "error": self.error,
-            "error_uncalibrated": self.error_uncalibrated,
-        }
-
-
-def fit(run: Run, kept: Split) -> Calibration | None:
-    """Find a file's temperature and the distribution of its evidence.
+def fit(run: Run, split: Split) -> Calibration | None:
+    """Find a file's temperature and the distribution of its energy.
 
     Args:
         run: the file.
-        kept: the images that the training did not see.
+        split: the images that the training did not see.
 
     Returns:
-        None where no images were kept, where no temperature makes sense of the logits, or where logits are not finite:
+        None where the split is empty, where no temperature makes sense of the logits, or where logits are not finite:
         the comparison with PyTorch says so better.
     """
-    if len(kept) == 0:
+    if len(split) == 0:
         return None
-    logits = in_batches(run, kept.images[:, None], CHUNK, threaded=True)
+    logits = in_batches(run, split.images[:, None], CHUNK, threaded=True)
     if not np.isfinite(logits).all():
         return None
-    found = temperature(logits, kept.labels)
+    found = temperature(logits, split.labels)
     if found is None:
         return None
-    levels, shown = novelty_scale(evidence(logits))
+    scores, energies = ood_scale(energy(logits))
     return Calibration(
-        temperature=float(f"{found:.{DIGITS}g}"), novelty_levels=levels, evidence=shown, images=len(kept)
+        temperature=float(f"{found:.{DIGITS}g}"), ood_scores=scores, energies=energies, images=len(split)
     )
 
 
-def novelty_scale(shown: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The levels that so many images can tell, and the evidence at each.
+def ood_scale(energies: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The out-of-distribution scores that so many images can tell, and the energy at each.
 
-    Of n images the k-th most evident has the novelty k / (n + 1): another image of their kind exceeds it with the rest
-    of the probability, for it is as likely to fall before, between or behind any of them.
+    Of n images the k-th in the order of energy has the score k / (n + 1): another image of their kind exceeds it with
+    the rest of the probability, for it is as likely to fall before, between or behind any of them.
     """
-    finest = len(shown) / (len(shown) + 1)
-    levels = (*(level for level in NOVELTY_LEVELS if level < finest), finest)
-    quantiles = np.quantile(shown, 1 - np.array(levels), method="weibull").round(DIGITS)
-    return levels, tuple(quantiles.tolist())
+    finest = len(energies) / (len(energies) + 1)
+    scores = (*(score for score in OOD_SCORES if score < finest), finest)
+    quantiles = np.quantile(energies, scores, method="weibull").round(DIGITS)
+    return scores, tuple(quantiles.tolist())
 
 
 def temperature(logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> float | None:
@@ -123,10 +102,11 @@ def temperature(logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> float
     return math.sqrt(hot * cold)
 
 
-def judge(logits: NDArray[np.float32], calibration: Calibration, labels: NDArray[np.uint8]) -> Calibrated:
-    """Hold calibrated and plain probabilities against the labels of the test set, whose logits are given."""
-    return Calibrated(
-        calibration,
+def figures(logits: NDArray[np.float32], calibration: Calibration, labels: NDArray[np.uint8]) -> CalibrationFigures:
+    """Compare calibrated and plain probabilities with the labels of the test set, whose logits are given."""
+    return CalibrationFigures(
+        temperature=calibration.temperature,
+        images=calibration.images,
         error=calibration_error(softmax(logits, calibration.temperature), labels),
         error_uncalibrated=calibration_error(softmax(logits), labels),
     )
@@ -138,26 +118,25 @@ def check(recorded: Calibration | None, found: Calibration | None, name: str) ->
         agree = recorded is found
     else:
         drift = abs(recorded.temperature / found.temperature - 1)
-        scale = max(map(abs, found.evidence))
-        same = zip(recorded.evidence, found.evidence, strict=True)
+        scale = max(map(abs, found.energies))
         agree = (
             drift <= ALLOWED_DRIFT
-            and recorded.novelty_levels == found.novelty_levels
+            and recorded.ood_scores == found.ood_scores
             and recorded.images == found.images
-            and all(abs(a - b) <= ALLOWED_DRIFT * scale for a, b in same)
+            and all(abs(a - b) <= ALLOWED_DRIFT * scale for a, b in zip(recorded.energies, found.energies, strict=True))
         )
     if not agree:
         raise ModelFormatError(f"{name}: its calibration is not what its logits give: export it again")
 
 
-def check_recorded(recorded: Any, found: Calibrated | None, name: str) -> None:
+def check_recorded(recorded: CalibrationFigures | None, found: CalibrationFigures | None, name: str) -> None:
     """Raise ModelFormatError where a manifest tells other figures of a file's calibration than are measured."""
-    measured = found.as_dict() if found else None
-    if recorded is None or measured is None:
-        agree = recorded is measured
+    if recorded is None or found is None:
+        agree = recorded is found
     else:
-        agree = recorded.keys() == measured.keys() and all(
-            abs(recorded[key] - value) <= ALLOWED_DRIFT * max(abs(value), 0.1) for key, value in measured.items()
+        agree = all(
+            abs(told - value) <= ALLOWED_DRIFT * max(abs(value), 0.1)
+            for told, value in zip(structs.astuple(recorded), structs.astuple(found), strict=True)
         )
     if not agree:
         raise ModelFormatError(f"{name}: its calibration is recorded as {recorded}, not as measured: export it again")

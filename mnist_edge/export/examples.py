@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from mnist_edge.contract import HEIGHT, WHITE, WIDTH
-from mnist_edge.export import onnx as float32
+from mnist_edge.data.datasets import Dataset, Split
+from mnist_edge.export import onnx_graph
 from mnist_edge.export.parity import FLOAT32
 from mnist_edge.runtime.golden import Golden
 from mnist_edge.training.checkpoint import Trained
-from mnist_edge.training.datasets import Dataset, Split
 from mnist_edge.training.models import normalize
 
 GOLDEN_IMAGES: Final = 10
@@ -43,8 +43,8 @@ class Examples:
     extremes: NDArray[np.uint8]
     """A full image, for no picture lights more, and noise, which lights what digits never do: [n, 1, 28, 28]."""
 
-    kept: Split
-    """Those that were kept from its training, to calibrate by; none where its recipe keeps none."""
+    calibration: Split
+    """The calibration split; empty where the recipe keeps none."""
 
     trained: Trained
     """The model that is exported."""
@@ -57,12 +57,12 @@ class Examples:
 
     @cached_property
     def _graph(self) -> ModelProto:
-        return float32.build(self.trained)
+        return onnx_graph.build(self.trained)
 
 
 def choose(trained: Trained, data: Dataset) -> Examples:
     """The same for the same weights and data."""
-    fitted, kept = data.train.hold_out(trained.training["recipe"]["held_out"])
+    fitted, calibration = data.train.hold_out(trained.training.recipe.calibration_split)
     every = max(1, len(fitted) // TRAINING_IMAGES)
     full = np.full((1, HEIGHT, WIDTH), WHITE, np.uint8)
     # Other noise than the files are compared on (`parity.Reference`).
@@ -71,7 +71,7 @@ def choose(trained: Trained, data: Dataset) -> Examples:
         golden=golden_vectors(trained, data.test),
         training=fitted.images[::every, None],
         extremes=np.concatenate([full, noise])[:, None],
-        kept=kept,
+        calibration=calibration,
         trained=trained,
     )
 

@@ -24,16 +24,17 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from mnist_edge.bundle import Format
+from mnist_edge.bundle.layout import Format
 from mnist_edge.errors import ParityError
 from mnist_edge.export import metadata, parity
-from mnist_edge.export import onnx as float32
 from mnist_edge.export.examples import Examples
+from mnist_edge.export.onnx import variants
+from mnist_edge.export.onnx_graph import initializers, weights
 from mnist_edge.training.checkpoint import Trained
 
 TOLERANCE: Final = parity.INT8
 
-variants = float32.variants
+__all__ = ["TOLERANCE", "check_weights", "convert", "variants"]
 
 BLOCK: Final = 64
 """Weights that share a scale in a linear layer; 128 made logits depend on the batch in onnxruntime 1.32."""
@@ -57,7 +58,7 @@ def convert(examples: Examples) -> bytes:
 
 def quantize(model: ModelProto) -> ModelProto:
     """The graph with the weights of its Gemm and Conv nodes in int8; the given one is changed."""
-    weights = float32.initializers(model)
+    weights = initializers(model)
     nodes: list[NodeProto] = []
     constants: dict[str, NDArray[Any]] = dict(weights)
     for node in model.graph.node:
@@ -82,8 +83,8 @@ def check_weights(data: bytes, name: str, trained: Trained) -> None:
     Raises:
         ParityError: one is not.
     """
-    stored = float32.initializers(onnx.load_from_string(data))
-    for key, exact in float32.weights(trained).items():
+    stored = initializers(onnx.load_from_string(data))
+    for key, exact in weights(trained).items():
         try:
             value, step = _dequantized(stored, key, exact.shape), _step(stored, key, exact.shape)
             right = parity.is_quantized(value, step, exact, _peak(exact), LIMIT)

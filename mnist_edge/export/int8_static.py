@@ -8,7 +8,7 @@ onnxruntime fuses into integer ones. Every choice was measured (``scripts/compar
   on bytes. The scale's upper end is the largest activation on any training image, a full one or noise.
 * Weights have a scale for each output channel and seven bits, -63…63. Processors without VNNI add two products of an
   unsigned and a signed byte in 16 bits and saturate; 2 · 255 · 63 is below 2¹⁵, so that every processor gets the same
-  sums. They are rounded up or down as it serves the sums (`rounding`), which makes good for the eighth bit.
+  sums. Adaptive rounding (`rounding`) makes up for the eighth bit.
 * A convolution's bias stays as it was trained; onnxruntime (since 1.22 at the latest) rounds it to the sums' own step.
   The last layer's is stored so, for there it does not.
 * The last layer returns float32 from 32-bit sums. (onnxruntime's own ``quantize_static`` rounds the logits themselves
@@ -28,12 +28,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from mnist_edge.bundle import Format
+from mnist_edge.bundle.layout import Format
 from mnist_edge.contract import INPUT_NAME, OPSET
 from mnist_edge.errors import ModelFormatError, ParityError
 from mnist_edge.export import metadata, parity, rounding
-from mnist_edge.export import onnx as float32
 from mnist_edge.export.examples import Examples
+from mnist_edge.export.onnx import variants
+from mnist_edge.export.onnx_graph import initializers, weights
 from mnist_edge.export.threads import in_threads
 from mnist_edge.runtime.classifier import CHUNK
 from mnist_edge.runtime.session import Session
@@ -41,7 +42,7 @@ from mnist_edge.training.checkpoint import Trained
 
 TOLERANCE: Final = parity.INT8
 
-variants = float32.variants
+__all__ = ["TOLERANCE", "check_weights", "convert", "variants"]
 
 ACTIVATION_LIMIT: Final = 255
 """Quantized pixels and activations lie within 0…255."""
@@ -64,7 +65,7 @@ def quantize(model: ModelProto, images: NDArray[np.uint8], extremes: NDArray[np.
     """A float32 graph, a chain of operators, with every Conv and Gemm in int8.
 
     Args:
-        model: from `mnist_edge.export.onnx.build`.
+        model: from `mnist_edge.export.onnx_graph.build`.
         images: whose activations set the scales and decide how weights are rounded, uint8 [n, 1, 28, 28].
         extremes: whose activations set the scales besides, uint8 [n, 1, 28, 28].
 
@@ -74,8 +75,8 @@ def quantize(model: ModelProto, images: NDArray[np.uint8], extremes: NDArray[np.
     nodes = list(model.graph.node)
     few = images[:: max(1, len(images) // ROUNDED_BY)]
     largest = _largest_activations(model, np.concatenate([images, extremes]))
-    meant = _layer_inputs(model, few)
-    constants = float32.initializers(model)
+    float_inputs = _layer_inputs(model, few)
+    constants = initializers(model)
     graph = _Graph(model, few)
     value, scale, layer = INPUT_NAME, np.float32(1), 0
     for position, node in enumerate(nodes):
@@ -84,7 +85,7 @@ def quantize(model: ModelProto, images: NDArray[np.uint8], extremes: NDArray[np.
                 value = graph.dequantize(value, scale)
             case "Conv" | "Gemm":
                 weight, bias = (constants[name] for name in node.input[1:])
-                value = graph.layer(node, value, scale, weight, bias, layer, meant[node.input[0]])
+                value = graph.layer(node, value, scale, weight, bias, layer, float_inputs[node.input[0]])
                 layer += 1
                 activation = _activation_after(nodes[position + 1 :])
                 if activation is not None:
@@ -104,8 +105,8 @@ def quantize(model: ModelProto, images: NDArray[np.uint8], extremes: NDArray[np.
 
 def check_weights(data: bytes, name: str, trained: Trained) -> None:
     """Every stored weight must be the trained one, or next to it in the finest steps there are. Raises ParityError."""
-    stored = float32.initializers(onnx.load_from_string(data))
-    for index, (key, exact) in enumerate(float32.weights(trained).items()):
+    stored = initializers(onnx.load_from_string(data))
+    for index, (key, exact) in enumerate(weights(trained).items()):
         is_right = _is_weight if exact.ndim > 1 else _is_bias
         try:
             right = is_right(stored, index // 2, exact)
@@ -216,16 +217,16 @@ class _Graph:
         weight: NDArray[np.float32],
         bias: NDArray[np.float32],
         number: int,
-        meant: NDArray[np.float32],
+        float_inputs: NDArray[np.float32],
     ) -> str:
         """Append a given Conv or Gemm with its weights in int8, and a Gemm's bias in int32.
 
-        The weights are rounded by what the layer is given for the images, and what it is meant to be given.
+        The weights are rounded by what the layer is given for the images, and what it is float_inputs to be given.
         """
         peaks = np.abs(weight).reshape(len(weight), -1).max(axis=1)
         step = np.where(peaks > 0, peaks / WEIGHT_LIMIT, 1).astype(np.float32)
         in_steps = weight / _by_channel(step.astype(np.float64), weight.ndim)
-        rounded = rounding.up_or_down(node, in_steps, WEIGHT_LIMIT, self._carried, meant / scale)
+        rounded = rounding.up_or_down(node, in_steps, WEIGHT_LIMIT, self._carried, float_inputs / scale)
         stored = [self.constant(f"w{number}", rounded, np.int8), self.constant(f"s{number}", step, np.float32)]
         if node.op_type == "Gemm":  # which onnxruntime fuses with a zero point only
             stored.append(self.constant(f"z{number}", np.zeros(len(step)), np.int8))

@@ -1,57 +1,57 @@
 """What an exported ``.onnx`` file says of itself, so that one copied file is a whole deployment."""
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import onnx
 import torch
+from msgspec import structs
 from numpy.typing import NDArray
 
 from mnist_edge import __version__
-from mnist_edge.bundle import UNSEALED, Format, seal
+from mnist_edge.bundle.checksum import UNSET_CHECKSUM, with_checksum
+from mnist_edge.bundle.decoding import encode
+from mnist_edge.bundle.layout import Format
+from mnist_edge.bundle.records import DataOrigin, Provenance
 from mnist_edge.contract import (
+    CHECKSUM_KEY,
     CONTRACT_KEY,
-    DIGEST_KEY,
     FORMAT_KEY,
     GOLDEN_KEY,
     INPUT_NAME,
     OUTPUT_NAME,
     PROVENANCE_KEY,
     Calibration,
-    to_json,
 )
 from mnist_edge.export import calibration
+from mnist_edge.export.examples import Examples
 from mnist_edge.export.parity import FLOAT32, GOLDEN_SLACK
-from mnist_edge.runtime.golden import Golden
+from mnist_edge.runtime.golden import Golden, pack
 from mnist_edge.runtime.model import check_signature
 from mnist_edge.runtime.session import Session
 from mnist_edge.training.checkpoint import Trained
-
-if TYPE_CHECKING:
-    from mnist_edge.export.examples import Examples
 
 GOLDEN_MARGIN: Final = 2.0
 """Golden vectors allow so many times the deviation seen at export, within `GOLDEN_SLACK`: others round elsewhere."""
 
 
-def provenance(trained: Trained) -> dict[str, Any]:
-    """Where a model comes from: no dates, no paths, nothing that differs between two exports of the same weights."""
+def provenance(trained: Trained) -> Provenance:
+    """Where a model comes from."""
     training = trained.training
-    return {
-        "architecture": trained.architecture.value,
-        "parameters": training["parameters"],
-        "recipe": training["recipe"],
-        "epochs": len(training["epochs"]),
-        "seed": training["seed"],
-        "data": {"name": training["data"]["name"], "sha256": training["data"]["sha256"]},
-        "model_sha256": training["model_sha256"],
-        "trained_by": training["versions"],
-        "exported_by": {"mnist-edge": __version__, "torch": torch.__version__, "onnx": onnx.__version__},
-    }
+    return Provenance(
+        architecture=training.architecture,
+        parameters=training.parameters,
+        recipe=training.recipe,
+        epochs=len(training.epochs),
+        seed=training.seed,
+        data=DataOrigin(training.data.name, training.data.sha256),
+        model_sha256=training.model_sha256,
+        trained_by=training.versions,
+        exported_by={"mnist-edge": __version__, "torch": str(torch.__version__), "onnx": onnx.__version__},
+    )
 
 
-def complete(model: onnx.ModelProto, form: Format, examples: "Examples") -> bytes:
+def complete(model: onnx.ModelProto, form: Format, examples: Examples) -> bytes:
     """A bare graph as the file that is deployed: run once for what its metadata tell of its logits, then stamped.
 
     The graph is changed. Golden vectors of a quantized one allow for its rounding. Raises ModelFormatError where it
@@ -67,23 +67,23 @@ def complete(model: onnx.ModelProto, form: Format, examples: "Examples") -> byte
     if form is not Format.ONNX:
         deviation = float(np.abs(run(golden.images) - golden.logits).max())
         allowed = min(GOLDEN_MARGIN * deviation, GOLDEN_SLACK * float(np.abs(golden.logits).max()))
-        golden = replace(golden, tolerance=FLOAT32.max_abs_diff + allowed)
-    return stamp(model, form, examples.trained, golden, calibration.fit(run, examples.kept))
+        golden = structs.replace(golden, tolerance=FLOAT32.max_abs_diff + allowed)
+    return stamp(model, form, examples.trained, golden, calibration.fit(run, examples.calibration))
 
 
 def stamp(
     model: onnx.ModelProto, form: Format, trained: Trained, golden: Golden, calibration: Calibration | None
 ) -> bytes:
-    """The file's bytes: the graph, its contract and format, provenance, golden vectors and its own digest."""
+    """The file's bytes: the graph, its contract and format, provenance, golden vectors and its own checksum."""
     del model.metadata_props[:]
     onnx.helper.set_model_props(
         model,
         {
-            CONTRACT_KEY: to_json(replace(trained.contract, calibration=calibration).as_dict()),
+            CONTRACT_KEY: encode(structs.replace(trained.contract, calibration=calibration)).decode(),
             FORMAT_KEY: form.value,
-            PROVENANCE_KEY: to_json(provenance(trained)),
-            GOLDEN_KEY: to_json(golden.as_dict()),
-            DIGEST_KEY: UNSEALED,
+            PROVENANCE_KEY: encode(provenance(trained)).decode(),
+            GOLDEN_KEY: pack(golden).decode(),
+            CHECKSUM_KEY: UNSET_CHECKSUM,
         },
     )
-    return seal(model.SerializeToString(deterministic=True))
+    return with_checksum(model.SerializeToString(deterministic=True))

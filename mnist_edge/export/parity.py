@@ -4,25 +4,26 @@ The reference is the trained model itself, in float32 and evaluation mode, behin
 ONNX graphs are made of a folded copy and run by another engine; TorchScript is a trace of the model. Every candidate
 answers the whole test set in batches as large as the runtime's own, and those images that are most easily turned at
 other sizes too; where its engine rewrites graphs, with and without that. Names, shapes and types come first, then
-values; everything is collected, then judged.
+values; everything is measured first, then compared with the tolerance.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mnist_edge.bundle.records import Parity
 from mnist_edge.contract import HEIGHT, WHITE, WIDTH
+from mnist_edge.data.datasets import Split
 from mnist_edge.errors import ParityError
 from mnist_edge.export.graph import RawPixels
 from mnist_edge.export.threads import in_threads
 from mnist_edge.runtime.classifier import CHUNK
 from mnist_edge.training.checkpoint import Trained
-from mnist_edge.training.datasets import Split
 
 BATCH_SIZES: Final = (1, 2, 7, 64, 300)
 """One image alone, the smallest true batch, one that divides nothing, one that fills vector units, and one that is
@@ -71,57 +72,6 @@ FLOAT32: Final = Tolerance(max_abs_diff=1e-4, min_agreement=1.0, max_accuracy_dr
 INT8: Final = Tolerance(
     max_abs_diff=1e-4, min_agreement=0.997, max_accuracy_drop=0.002, in_std=0.25, in_std_on_noise=0.5
 )
-
-
-@dataclass(frozen=True)
-class Parity:
-    """What a comparison found: of every figure the worst over all batch sizes and variants.
-
-    At a size at which only some images were compared, the others count as answered as in batches of `CHUNK`.
-    """
-
-    max_abs_diff: float
-    """Largest |Δlogit| on test images."""
-
-    max_abs_diff_on_noise: float
-    """Largest |Δlogit| on the probes."""
-
-    flips: int
-    """Test images on which the two name different classes."""
-
-    non_finite: int
-    """Logits that are NaN or infinite."""
-
-    accuracy: float
-    """On the test set."""
-
-    accuracy_drop: float
-    """Below PyTorch's; negative where the file does better."""
-
-    logit_std: float
-    """Standard deviation of PyTorch's logits on the test images."""
-
-    images: int
-    """Of the test set."""
-
-    batch_sizes: Mapping[int, int]
-    """How many of them were compared at each batch size; the probes were at all."""
-
-    variants: tuple[str, ...]
-
-    @property
-    def agreement(self) -> float:
-        """Share of test images on which both name the same class."""
-        return 1 - self.flips / self.images
-
-    def as_dict(self) -> dict[str, Any]:
-        """The figures as JSON values; what is not finite becomes null."""
-        values = asdict(self) | {"agreement": self.agreement}
-        values |= {
-            "batch_sizes": {str(size): images for size, images in self.batch_sizes.items()},
-            "variants": list(self.variants),
-        }
-        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
 
 class Reference:
@@ -270,18 +220,19 @@ def compare(reference: Reference, variants: Mapping[str, Run], name: str) -> tup
         max_abs_diff=float(np.max(diffs)),
         max_abs_diff_on_noise=float(np.max(noise_diffs)),
         flips=int(max(flips)),
+        agreement=1 - int(max(flips)) / count,
         non_finite=int(max(non_finite)),
         accuracy=min(accuracies),
         accuracy_drop=reference.accuracy - min(accuracies),
         logit_std=reference.logit_std,
         images=count,
-        batch_sizes={size: int((compared < count).sum()) for size, compared in reference.compared.items()},
+        batch_sizes={str(size): int((compared < count).sum()) for size, compared in reference.compared.items()},
         variants=tuple(variants),
     )
     return parity, answers[0][:count]
 
 
-def judge(parity: Parity, tolerance: Tolerance, name: str) -> None:
+def require_within(parity: Parity, tolerance: Tolerance, name: str) -> None:
     """Raise ParityError with every figure of the file of that name that is out of tolerance, or return."""
     limit, noise_limit = tolerance.largest(parity.logit_std)
     # Of a small test set one image may be more than the share.

@@ -3,25 +3,24 @@
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from mnist_edge import bundle
-from mnist_edge.bundle import Format
-from mnist_edge.errors import (
-    AlteredModelError,
-    DataFormatError,
-    MnistEdgeError,
-    ModelError,
-    ModelFormatError,
-)
+from msgspec import UNSET, structs
+
+from mnist_edge.bundle import layout, reading
+from mnist_edge.bundle.checksum import sha256
+from mnist_edge.bundle.decoding import encode_indented
+from mnist_edge.bundle.layout import RUNNABLE, Format
+from mnist_edge.bundle.records import File, Latency, Manifest, Parity, PyTorch
+from mnist_edge.bundle.writing import Staging, writing
+from mnist_edge.data.datasets import Dataset, Split
+from mnist_edge.errors import AlteredModelError, DataFormatError, MnistEdgeError, ModelError, ModelFormatError
 from mnist_edge.export import calibration, metadata, parity, recommendation
-from mnist_edge.export.parity import Parity, Tolerance
-from mnist_edge.export.proof import Against, Outcome, Progress, format_module, prove, require_same_origin
+from mnist_edge.export.formats import EXPORTERS
+from mnist_edge.export.parity import Tolerance
+from mnist_edge.export.proof import Outcome, ParityContext, Progress, prove, require_same_origin
 from mnist_edge.export.threads import torch_alone
-from mnist_edge.staging import Staging, writing
 from mnist_edge.training import checkpoint
 from mnist_edge.training.checkpoint import Trained
-from mnist_edge.training.datasets import Dataset, Split
 
 Report = Callable[[Outcome], None]
 
@@ -33,7 +32,7 @@ def export(
     formats: Sequence[Format] = tuple(Format),
     report: Report = lambda outcome: None,
     progress: Progress = lambda step: None,
-) -> dict[str, Any]:
+) -> Manifest:
     """Convert a bundle's model, prove every file, and only then put the files and the manifest in place.
 
     Each candidate is written beside its name, read back and compared; all get their names, together with the manifest,
@@ -61,56 +60,50 @@ def export(
         return _export(folder, data, formats, report, progress)
 
 
-def _export(
-    folder: Path, data: Dataset, formats: Sequence[Format], report: Report, progress: Progress
-) -> dict[str, Any]:
+def _export(folder: Path, data: Dataset, formats: Sequence[Format], report: Report, progress: Progress) -> Manifest:
     first_half = _first_half(folder)
     trained = checkpoint.load(folder)
     _require_same_data(trained, data)
-    against = Against(trained, data, progress)
-    outcomes: list[Outcome] = []
-    entries: dict[str, Any] = {}
+    context = ParityContext(trained, data, progress)
+    files: dict[Format, File] = {}
     contents: dict[Format, bytes] = {}
+    failures: list[MnistEdgeError] = []
     with Staging(folder) as staging:
         for form in formats:
-            name = str(folder / form.file_name)
             try:
-                with against.step(form.file_name, "conversion"):
-                    made = format_module(form).convert(against.examples)
-                contents[form] = content = staging.add(form.file_name, made).read_bytes()
-                outcome = prove(form, content, name, against)
+                with context.step(form.file_name, "conversion"):
+                    made = EXPORTERS[form].convert(context.examples)
+                contents[form] = staging.add(form.file_name, made).read_bytes()
+                outcome = prove(form, contents[form], str(folder / form.file_name), context)
             except MnistEdgeError as error:
-                outcome = Outcome(form, bytes=0, parity=None, calibrated=None, error=error)
-            outcomes.append(outcome)
+                outcome = Outcome(form, bytes=0, parity=None, calibration=None, error=error)
             report(outcome)
-            if outcome.parity is not None:
-                entries[form.file_name] = _entry(content) | {
-                    "format": form.value,
-                    "parity": outcome.parity.as_dict(),
-                    "calibration": outcome.calibrated.as_dict() if outcome.calibrated else None,
-                }
-        failures = [outcome.error for outcome in outcomes if outcome.error is not None]
+            if outcome.error is not None:
+                failures.append(outcome.error)
+            elif outcome.parity is not None:
+                files[form] = structs.replace(
+                    _file(contents[form]), format=form, parity=outcome.parity, calibration=outcome.calibration
+                )
         if failures:
             raise _combined(failures)
         if _first_half(folder) != first_half:
             raise AlteredModelError(
                 f"{folder}: its model changed during the export: wait for the training and export again"
             )
-        for form, (entry, content) in _kept(folder, trained, formats).items():
-            entries[form.file_name], contents[form] = entry, content
-        manifest: dict[str, Any] = {
-            "version": bundle.MANIFEST_VERSION,
-            "contract": trained.contract.as_dict(),
-            "provenance": metadata.provenance(trained),
-            "pytorch": {"accuracy": against.reference.accuracy},
-            "files": first_half | {form.file_name: entries[form.file_name] for form in Format if form in contents},
-        }
-        with against.step(bundle.MANIFEST, "latencies"):
-            manifest |= _recommendation(contents, entries, data)
-        staging.add(bundle.MANIFEST, bundle.as_json(manifest))
+        for form, (file, content) in _earlier(folder, trained, formats).items():
+            files[form], contents[form] = file, content
+        manifest = Manifest(
+            contract=trained.contract,
+            provenance=metadata.provenance(trained),
+            pytorch=PyTorch(context.reference.accuracy),
+            files=first_half | {form.file_name: files[form] for form in Format if form in files},
+        )
+        with context.step(layout.MANIFEST, "latencies"):
+            manifest = _with_recommendation(manifest, contents, data)
+        staging.add(layout.MANIFEST, encode_indented(manifest))
         # What no manifest vouches for, as after an export that was killed, would fail the next verification.
-        unlisted = [name for name in bundle.EXPORTED if name not in manifest["files"]]
-        staging.commit(records=(bundle.MANIFEST,), remove=unlisted)
+        unlisted = [name for name in layout.EXPORTED if name not in manifest.files]
+        staging.commit(records=(layout.MANIFEST,), remove=unlisted)
     return manifest
 
 
@@ -126,69 +119,67 @@ def verify(
     Args:
         folder: a bundle that `export` completed.
         data: the data it was trained on.
-        report: called for every file that was judged.
+        report: called for every file that was compared.
         progress: called as the work goes on.
 
     Returns:
-        An outcome for every exported file; a file that failed has its error there, and the others are still judged.
+        An outcome for every exported file; a file that failed has its error there, and the others are still compared.
 
     Raises:
         ModelError: the manifest or the first half of the bundle is missing, damaged or altered.
         DataFormatError: `data` is not what the model was trained on.
     """
-    manifest = bundle.read_manifest(folder)
-    bundle.require_first_half(folder, manifest)
-    for name in (bundle.WEIGHTS, bundle.TRAINING):
-        bundle.read_verified(folder, name, manifest)
+    manifest = reading.read_manifest(folder)
+    reading.require_first_half(folder, manifest)
+    for name in (layout.WEIGHTS, layout.TRAINING):
+        reading.read_verified(folder, name, manifest)
     trained = checkpoint.load(folder)
-    if manifest["contract"] != trained.contract.as_dict():
+    if manifest.contract != trained.contract:
         raise ModelFormatError(
-            f"{folder / bundle.MANIFEST}: its labels or normalisation are not those of the training: "
-            f"{bundle.reexport(folder)}"
+            f"{folder / layout.MANIFEST}: its labels or normalisation are not those of the training: "
+            f"{reading.reexport(folder)}"
         )
-    require_same_origin(manifest["provenance"], trained, str(folder / bundle.MANIFEST))
-    forms = [form for form in Format if form.file_name in manifest["files"]]
-    if not forms:
-        raise ModelFormatError(f"{folder / bundle.MANIFEST}: lists no exported file: {bundle.reexport(folder)}")
+    require_same_origin(manifest.provenance, trained, str(folder / layout.MANIFEST))
+    if not manifest.exported:
+        raise ModelFormatError(f"{folder / layout.MANIFEST}: lists no exported file: {reading.reexport(folder)}")
     _require_same_data(trained, data)
-    against = Against(trained, data, progress)
+    context = ParityContext(trained, data, progress)
     _require_recorded(
-        f"{folder / bundle.MANIFEST}: PyTorch's",
-        {"accuracy": manifest["pytorch"]["accuracy"]},
-        {"accuracy": against.reference.accuracy},
+        f"{folder / layout.MANIFEST}: PyTorch's",
+        {"accuracy": manifest.pytorch.accuracy},
+        {"accuracy": context.reference.accuracy},
         {"accuracy": _leeway(parity.FLOAT32, data.test)},
     )
     outcomes = []
     for form in Format:
-        if form in forms or (folder / form.file_name).exists():
-            outcomes.append(_prove_again(form, folder, manifest, against))
+        if form.file_name in manifest.files or (folder / form.file_name).exists():
+            outcomes.append(_prove_again(form, folder, manifest, context))
             report(outcomes[-1])
     return outcomes
 
 
-def _prove_again(form: Format, folder: Path, manifest: dict[str, Any], against: Against) -> Outcome:
-    file, name = folder / form.file_name, f"{folder / bundle.MANIFEST}: {form.file_name}"
-    entry = manifest["files"].get(form.file_name)
-    if entry is None:
-        error = ModelFormatError(f"{file}: no export vouches for it: export it again, or delete it")
-        return Outcome(form, bytes=0, parity=None, calibrated=None, error=error)
+def _prove_again(form: Format, folder: Path, manifest: Manifest, context: ParityContext) -> Outcome:
+    path, name = folder / form.file_name, f"{folder / layout.MANIFEST}: {form.file_name}"
     try:
-        outcome = prove(form, bundle.read_verified(folder, form.file_name, manifest), str(file), against)
+        file = manifest.files.get(form.file_name)
+        if file is None:
+            raise ModelFormatError(f"{path}: no export vouches for it: export it again, or delete it")
+        outcome = prove(form, reading.read_verified(folder, form.file_name, manifest), str(path), context)
         if outcome.error is None and outcome.parity is not None:
-            recorded, found = (
-                entry["parity"] | {"bytes": entry["bytes"]},
-                outcome.parity.as_dict() | {"bytes": outcome.bytes},
-            )
-            _require_recorded(f"{name}'s", recorded, found, _allowed(form, outcome.parity, against.test))
-            calibration.check_recorded(entry["calibration"], outcome.calibrated, name)
+            assert file.parity is not UNSET
+            assert file.calibration is not UNSET
+            recorded = structs.asdict(file.parity) | {"bytes": file.bytes}
+            found = structs.asdict(outcome.parity) | {"bytes": outcome.bytes}
+            _require_recorded(f"{name}'s", recorded, found, _allowed(form, outcome.parity, context.test))
+            calibration.check_recorded(file.calibration, outcome.calibration, name)
     except MnistEdgeError as error:
-        return Outcome(form, bytes=0, parity=None, calibrated=None, error=error)
+        return Outcome(form, bytes=0, parity=None, calibration=None, error=error)
     return outcome
 
 
 def _allowed(form: Format, measured: Parity, test: Split) -> dict[str, float]:
     """By how much the figures of a manifest may differ from those that are measured again."""
-    share = _leeway(format_module(form).TOLERANCE, test)
+    share = _leeway(EXPORTERS[form].TOLERANCE, test)
     return {
         "bytes": 0.0,
         "accuracy": share,
@@ -211,20 +202,19 @@ def _combined(errors: Sequence[MnistEdgeError]) -> MnistEdgeError:
     return type(gravest)("; ".join(map(str, errors)))
 
 
-def _recommendation(
-    contents: Mapping[Format, bytes], entries: Mapping[str, dict[str, Any]], data: Dataset
-) -> dict[str, Any]:
-    """What a manifest says of the ONNX files side by side; nothing where there is no float32 file to compare with."""
+def _with_recommendation(manifest: Manifest, contents: Mapping[Format, bytes], data: Dataset) -> Manifest:
+    """The manifest with what it says of the ONNX files side by side, where there is a float32 file to compare with."""
     if Format.ONNX not in contents:
-        return {}
-    files = {form: content for form, content in contents.items() if form.is_onnx}
-    measured = recommendation.measure(
-        files, {form: entries[form.file_name] for form in files}, data.test.images[:, None]
+        return manifest
+    files = {form: content for form, content in contents.items() if form in RUNNABLE}
+    found = {form: manifest.files[form.file_name].parity for form in files}
+    parities = {form: each for form, each in found.items() if each is not UNSET}
+    measured = recommendation.measure(files, parities, data.test.images[:, None])
+    return structs.replace(
+        manifest,
+        recommended=recommendation.recommend(measured),
+        measured={form.file_name: Latency(each.microseconds, each.batch_dependence) for form, each in measured.items()},
     )
-    return {
-        "recommended": recommendation.recommend(measured),
-        "measured": {form.file_name: found.as_dict() for form, found in measured.items()},
-    }
 
 
 def _require_recorded(
@@ -238,7 +228,7 @@ def _require_recorded(
 
 
 def _require_same_data(trained: Trained, data: Dataset) -> None:
-    recorded = trained.training["data"]["sha256"]
+    recorded = trained.training.data.sha256
     if data.labels != trained.contract.labels:
         raise DataFormatError(
             f"{data.name}: its labels {_brief(data.labels)} are not the model's {_brief(trained.contract.labels)}: "
@@ -255,27 +245,27 @@ def _brief(labels: tuple[str, ...]) -> str:
     return ",".join(labels[:10]) + ("…" if len(labels) > 10 else "")
 
 
-def _first_half(folder: Path) -> dict[str, dict[str, Any]]:
-    remedy = bundle.retrain(folder)
-    return {name: _entry(bundle.read_file(folder / name, remedy)) for name in (bundle.WEIGHTS, bundle.TRAINING)}
+def _first_half(folder: Path) -> dict[str, File]:
+    remedy = reading.retrain(folder)
+    return {name: _file(reading.read_file(folder / name, remedy)) for name in (layout.WEIGHTS, layout.TRAINING)}
 
 
-def _entry(content: bytes) -> dict[str, Any]:
-    return {"sha256": bundle.sha256(content), "bytes": len(content)}
+def _file(content: bytes) -> File:
+    return File(sha256=sha256(content), bytes=len(content))
 
 
-def _kept(folder: Path, trained: Trained, renewed: Sequence[Format]) -> dict[Format, tuple[dict[str, Any], bytes]]:
-    # Other files of an earlier export stay listed while they are intact and of the same weights.
+def _earlier(folder: Path, trained: Trained, renewed: Sequence[Format]) -> dict[Format, tuple[File, bytes]]:
+    """Other files of an earlier export, which stay listed while they are intact and of the same weights."""
     try:
-        manifest = bundle.read_manifest(folder)
+        manifest = reading.read_manifest(folder)
     except MnistEdgeError:
         return {}
-    if manifest["provenance"]["model_sha256"] != trained.training["model_sha256"]:
+    if manifest.provenance.model_sha256 != trained.training.model_sha256:
         return {}
-    kept = {}
+    earlier = {}
     for form in Format:
         if form not in renewed:
             with contextlib.suppress(MnistEdgeError):
-                content = bundle.read_verified(folder, form.file_name, manifest)
-                kept[form] = manifest["files"][form.file_name], content
-    return kept
+                content = reading.read_verified(folder, form.file_name, manifest)
+                earlier[form] = manifest.files[form.file_name], content
+    return earlier

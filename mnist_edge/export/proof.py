@@ -1,42 +1,25 @@
 """The proof of one exported file: parity, weights, contract, provenance, golden vectors, calibration."""
 
 import contextlib
-import importlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from dataclasses import dataclass
 
 import numpy as np
+from msgspec import structs
 
-from mnist_edge import bundle
-from mnist_edge.bundle import Format
-from mnist_edge.contract import FORMAT_KEY
+from mnist_edge.bundle import layout
+from mnist_edge.bundle.layout import Engine, Format
+from mnist_edge.bundle.records import CalibrationFigures, Parity, Provenance
+from mnist_edge.data.datasets import Dataset
 from mnist_edge.errors import MnistEdgeError, ModelFormatError, ParityError
 from mnist_edge.export import calibration, examples, metadata, parity
-from mnist_edge.export.calibration import Calibrated
-from mnist_edge.export.examples import Examples
-from mnist_edge.export.parity import Parity, Reference, Run, Tolerance
+from mnist_edge.export.formats import EXPORTERS
+from mnist_edge.export.parity import Reference, Run
 from mnist_edge.runtime import selftest
 from mnist_edge.runtime.golden import Golden
 from mnist_edge.runtime.model import Model, load
 from mnist_edge.training.checkpoint import Trained
-from mnist_edge.training.datasets import Dataset
-
-
-class FormatModule(Protocol):
-    """What the module of a format provides."""
-
-    TOLERANCE: Tolerance
-
-    def convert(self, examples: Examples) -> bytes:
-        """The file's content, calibrated where it can tell of it."""
-
-    def variants(self, data: bytes, name: str) -> Mapping[str, Run]:
-        """The ways in which the file is run and compared, first the one in which its users run it."""
-
-    def check_weights(self, data: bytes, name: str, trained: Trained) -> None:
-        """Raise ParityError where the file's weights are not the trained ones."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +31,8 @@ class Outcome:
     parity: Parity | None
     """None where the comparison did not come to an end."""
 
-    calibrated: Calibrated | None
-    """None where no images were kept from the training, or the comparison failed."""
+    calibration: CalibrationFigures | None
+    """None without a calibration split, or where the comparison failed."""
 
     error: MnistEdgeError | None
     """None where the file passed."""
@@ -73,19 +56,14 @@ Progress = Callable[[Step], None]
 """Called with every step twice: before it begins, and when it is done. One that fails has no end."""
 
 
-def format_module(form: Format) -> FormatModule:
-    """The module of this package that bears the format's name."""
-    return cast("FormatModule", importlib.import_module(f"{__package__}.{form.name.lower()}"))
-
-
-class Against:
-    """What every file of a bundle is held against."""
+class ParityContext:
+    """What every file of a bundle is compared with: PyTorch's answers, and what files are made with."""
 
     def __init__(self, trained: Trained, data: Dataset, progress: Progress) -> None:
         self.trained = trained
         self.test = data.test
         self._progress = progress
-        with self.step(bundle.WEIGHTS, "PyTorch's answers"):
+        with self.step(layout.WEIGHTS, "PyTorch's answers"):
             self.reference = Reference(trained, data.test)
             self.examples = examples.choose(trained, data)
 
@@ -98,30 +76,30 @@ class Against:
         self._progress(Step(file, name, time.perf_counter() - start))
 
 
-def prove(form: Format, content: bytes, name: str, against: Against) -> Outcome:
-    """Judge a file by its content, read as whoever deploys it would; `name` is what messages call it."""
-    module = format_module(form)
+def prove(form: Format, content: bytes, name: str, context: ParityContext) -> Outcome:
+    """Compare a file with PyTorch by its content, read as whoever deploys it would; `name` is for messages."""
+    exporter = EXPORTERS[form]
     found: Parity | None = None
-    calibrated: Calibrated | None = None
+    figures: CalibrationFigures | None = None
     error: MnistEdgeError | None = None
     try:
-        with against.step(form.file_name, "parity"):
-            variants = module.variants(content, name)
-            found, logits = parity.compare(against.reference, variants, name)
-            parity.judge(found, module.TOLERANCE, name)
-            module.check_weights(content, name, against.trained)
-        with against.step(form.file_name, "calibration"):
+        with context.step(form.file_name, "parity"):
+            variants = exporter.variants(content, name)
+            found, logits = parity.compare(context.reference, variants, name)
+            parity.require_within(found, exporter.TOLERANCE, name)
+            exporter.check_weights(content, name, context.trained)
+        with context.step(form.file_name, "calibration"):
             # What was stored is found again, by the very file.
-            fitted = calibration.fit(_as_used(variants), against.examples.kept)
-            if form.is_onnx:
+            fitted = calibration.fit(_as_used(variants), context.examples.calibration)
+            if form.engine is Engine.ONNXRUNTIME:
                 model = load(content, name)
-                _check_metadata(model, form, against.trained, against.examples.golden)
+                _check_metadata(model, form, context.trained, context.examples.golden)
                 calibration.check(model.contract.calibration, fitted, name)
             if fitted is not None:
-                calibrated = calibration.judge(logits, fitted, against.test.labels)
+                figures = calibration.figures(logits, fitted, context.test.labels)
     except MnistEdgeError as problem:
         error = problem
-    return Outcome(form, len(content), found, calibrated, error)
+    return Outcome(form, len(content), found, figures, error)
 
 
 def _as_used(variants: Mapping[str, Run]) -> Run:
@@ -129,10 +107,9 @@ def _as_used(variants: Mapping[str, Run]) -> Run:
 
 
 def _check_metadata(model: Model, form: Format, trained: Trained, golden: Golden) -> None:
-    told = model.session.metadata().get(FORMAT_KEY, form)
-    if told != form:
-        raise ModelFormatError(f"{model.name}: it says that it is {told}, not {form}: export it again")
-    if replace(model.contract, calibration=None) != trained.contract:
+    if model.format is not form:
+        raise ModelFormatError(f"{model.name}: it says that it is {model.format}, not {form}: export it again")
+    if structs.replace(model.contract, calibration=None) != trained.contract:
         raise ModelFormatError(f"{model.name}: its contract is not the one of the training: export it again")
     require_same_origin(model.provenance, trained, model.name)
     stored = model.golden
@@ -147,10 +124,11 @@ def _check_metadata(model: Model, form: Format, trained: Trained, golden: Golden
     selftest.run(model)
 
 
-def require_same_origin(provenance: dict[str, Any], trained: Trained, name: str) -> None:
+def require_same_origin(provenance: Provenance, trained: Trained, name: str) -> None:
     """Raise ModelFormatError where a file or manifest, of that name, tells another origin than the training's."""
     # Who exported may differ: a bundle is verified with newer versions than it was made with.
-    expected = metadata.provenance(trained)
-    differing = [key for key, value in expected.items() if key != "exported_by" and provenance.get(key) != value]
+    expected = structs.replace(metadata.provenance(trained), exported_by=provenance.exported_by)
+    told = structs.asdict(provenance)
+    differing = [key for key, value in structs.asdict(expected).items() if told[key] != value]
     if differing:
         raise ModelFormatError(f"{name}: its provenance ({', '.join(differing)}) is not the training's: export again")

@@ -5,17 +5,18 @@ export: on one with fast int8 instructions it is quicker than float32, on others
 so every processor gives its answers. `int8-dynamic` is never recommended.
 """
 
-import time
+import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_edge.bundle import Format
+from mnist_edge.bundle.layout import Format
+from mnist_edge.bundle.records import Latency, Parity, Recommendation
 from mnist_edge.contract import INPUT_NAME, OUTPUT_NAME
 from mnist_edge.export.parity import in_batches
+from mnist_edge.runtime.latency import latencies
 from mnist_edge.runtime.session import Session
 
 ROUNDS: Final = 5
@@ -41,17 +42,10 @@ NEVER_BY_ITSELF: Final = "how it computes depends on the processor: measure it o
 """Why `int8-dynamic` is not recommended even where its figures are good."""
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(Latency, frozen=True, kw_only=True):
     """What decides about one file."""
 
     bytes: int
-
-    microseconds: float
-    """Median time of one image on one thread of the machine of the export."""
-
-    batch_dependence: float
-    """The largest |Δlogit| of an image between being alone and being in a batch."""
 
     accuracy: float
     """On the test set."""
@@ -59,37 +53,30 @@ class Measured:
     agreement: float
     """Share of test images answered as PyTorch does, and with it the float32 file."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """The figures that a manifest does not have from the comparison with PyTorch."""
-        return {"microseconds": self.microseconds, "batch_dependence": self.batch_dependence}
-
 
 def measure(
-    files: Mapping[Format, bytes], entries: Mapping[Format, Mapping[str, Any]], images: NDArray[np.uint8]
+    files: Mapping[Format, bytes], parities: Mapping[Format, Parity], images: NDArray[np.uint8]
 ) -> dict[Format, Measured]:
     """Time ONNX files on one thread, and see whether their logits depend on the batch.
 
     Args:
         files: their contents.
-        entries: what the manifest lists of each: the comparison with PyTorch has judged the rest.
+        parities: what their comparison with PyTorch found.
         images: raw pixels, uint8 [n, 1, 28, 28].
     """
     sessions = {form: Session(content) for form, content in files.items()}
-    times: dict[Format, list[float]] = {form: [] for form in files}
-    for _ in range(ROUNDS):
-        for form, session in sessions.items():
-            for index in range(CALLS):
-                image = images[index % len(images)][None]
-                start = time.perf_counter()
-                session.run([OUTPUT_NAME], {INPUT_NAME: image})
-                times[form].append(time.perf_counter() - start)
+
+    def answer(form: Format, number: int) -> object:
+        return sessions[form].run([OUTPUT_NAME], {INPUT_NAME: images[number % len(images)][None]})
+
+    times = latencies({form: functools.partial(answer, form) for form in files}, rounds=ROUNDS, repeats=CALLS)
     return {
         form: Measured(
             bytes=len(content),
             microseconds=round(1e6 * float(np.median(times[form])), 1),
             batch_dependence=_batch_dependence(sessions[form], images[:NEIGHBOURS]),
-            accuracy=entries[form]["parity"]["accuracy"],
-            agreement=entries[form]["parity"]["agreement"],
+            accuracy=parities[form].accuracy,
+            agreement=parities[form].agreement,
         )
         for form, content in files.items()
     }
@@ -106,11 +93,10 @@ def _batch_dependence(session: Session, images: NDArray[np.uint8]) -> float:
 def objections(measured: Measured, float32: Measured) -> str | None:
     """Why a quantized file is not recommended in the float32 file's place; None where nothing speaks against it."""
     drop = float32.accuracy - measured.accuracy
+    time, float_time = measured.microseconds, float32.microseconds
     found = {
-        f"slower than float32: {measured.microseconds:.0f} against {float32.microseconds:.0f} µs an image": (
-            measured.microseconds > SLOWER * float32.microseconds
-        ),
-        f"loses {100 * drop:.2f} points of accuracy": drop > MAX_DROP + 1e-9,
+        f"slower than float32: {time:.0f} against {float_time:.0f} µs an image": (time > SLOWER * float_time),
+        f"accuracy drop of {100 * drop:.2f} points": drop > MAX_DROP + 1e-9,
         f"answers {100 * (1 - measured.agreement):.2f} % of the images otherwise": measured.agreement < MIN_AGREEMENT,
         f"an image's logits move by {measured.batch_dependence:.2g} with the images beside it": (
             measured.batch_dependence > MAX_BATCH_DEPENDENCE
@@ -120,8 +106,8 @@ def objections(measured: Measured, float32: Measured) -> str | None:
     return "; ".join(words for words, holds in found.items() if holds) or None
 
 
-def recommend(measured: Mapping[Format, Measured]) -> dict[str, Any]:
-    """The verdict for a manifest: the recommended file, and for each other one why not."""
+def recommend(measured: Mapping[Format, Measured]) -> Recommendation:
+    """The recommended file, and for each other one why not."""
     float32 = measured[Format.ONNX]
     static = measured.get(Format.INT8_STATIC)
     best = Format.INT8_STATIC if static and objections(static, float32) is None else Format.ONNX
@@ -133,11 +119,12 @@ def recommend(measured: Mapping[Format, Measured]) -> dict[str, Any]:
             reasons[form.file_name] = _larger(float32, measured[best])
         else:
             reasons[form.file_name] = objections(found, float32) or NEVER_BY_ITSELF
-    return {"file": best.file_name, "not": reasons}
+    return Recommendation(best.file_name, reasons)
 
 
 def _larger(float32: Measured, best: Measured) -> str:
     sizes = f"larger: {float32.bytes / 1000:.1f} against {best.bytes / 1000:.1f} KB"
-    if float32.microseconds < best.microseconds:
-        return f"{sizes}, and quicker by only {best.microseconds - float32.microseconds:.0f} µs an image"
-    return f"{sizes}; slower: {float32.microseconds:.0f} against {best.microseconds:.0f} µs an image"
+    time, best_time = float32.microseconds, best.microseconds
+    if time < best_time:
+        return f"{sizes}, and quicker by only {best_time - time:.0f} µs an image"
+    return f"{sizes}; slower: {time:.0f} against {best_time:.0f} µs an image"

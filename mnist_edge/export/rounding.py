@@ -32,15 +32,17 @@ CHUNK: Final = 8192
 Array = NDArray[np.float64]
 
 
-def up_or_down(node: NodeProto, weight: Array, limit: int, given: NDArray[Any], meant: NDArray[Any]) -> Array:
+def up_or_down(
+    node: NodeProto, weight: Array, limit: int, quantized_inputs: NDArray[Any], float_inputs: NDArray[Any]
+) -> Array:
     """A layer's weights as whole numbers of steps.
 
     Args:
         node: a Conv or Gemm, with its attributes.
         weight: in steps, [outputs, …].
         limit: the most steps that a weight may be away from zero.
-        given: what the layer is given by the quantized ones before it, [n, …].
-        meant: what it would be given by the exact ones, of the same shape and in the same unit.
+        quantized_inputs: what the quantized layers before it give, [n, …].
+        float_inputs: what the exact ones would give, of the same shape and in the same unit.
 
     Returns:
         float64, of the weight's shape; each the next whole number above or below, within the limit.
@@ -49,7 +51,7 @@ def up_or_down(node: NodeProto, weight: Array, limit: int, given: NDArray[Any], 
     rounded = exact.round().clip(-limit, limit)
     if _attributes(node).get("group", 1) != 1:
         return rounded.T.reshape(weight.shape)
-    square, lacking = _moments(node, weight.shape, given, meant)
+    square, lacking = _moments(node, weight.shape, quantized_inputs, float_inputs)
     gradient = square @ (rounded - exact) - lacking @ exact
     for _ in range(SWEEPS):
         moved = False
@@ -66,25 +68,28 @@ def up_or_down(node: NodeProto, weight: Array, limit: int, given: NDArray[Any], 
     return rounded.T.reshape(weight.shape)
 
 
-def _moments(node: NodeProto, shape: tuple[int, ...], given: NDArray[Any], meant: NDArray[Any]) -> tuple[Array, Array]:
-    """The given inputs' products with themselves and with what they lack, summed: float64 [k, k], k weights an output.
+def _moments(
+    node: NodeProto, shape: tuple[int, ...], quantized_inputs: NDArray[Any], float_inputs: NDArray[Any]
+) -> tuple[Array, Array]:
+    """The products of the quantized inputs with themselves and with what they lack, summed: float64 [k, k].
 
-    float32 is exact enough for the products, as they are not subtracted from one another. Each chunk's are computed by
-    one thread and the chunks added in their order, so that any number of threads finds the same.
+    There are k weights an output. float32 is exact enough for the products, as they are not subtracted from one
+    another. Each chunk's are computed by one thread and the chunks added in their order, so that any number of threads
+    finds the same.
     """
-    patches = math.prod(given.shape[2:])
+    patches = math.prod(quantized_inputs.shape[2:])
     images = max(1, CHUNK // patches)
     products = _products()
 
     def moments(start: int) -> list[NDArray[np.float32]]:
-        part = given[start : start + images].astype(np.float32)
-        lacks = meant[start : start + images].astype(np.float32) - part
-        inputs = {"given": _patches(node, shape, part), "lacks": _patches(node, shape, lacks)}
+        part = quantized_inputs[start : start + images].astype(np.float32)
+        lacks = float_inputs[start : start + images].astype(np.float32) - part
+        inputs = {"inputs": _patches(node, shape, part), "lacks": _patches(node, shape, lacks)}
         return products.run(["square", "lacking"], inputs)
 
     size = math.prod(shape[1:])
     square, lacking = np.zeros((size, size)), np.zeros((size, size))
-    for of_square, of_lacking in in_threads(moments, range(0, len(given), images)):
+    for of_square, of_lacking in in_threads(moments, range(0, len(quantized_inputs), images)):
         square += of_square
         lacking += of_lacking
     return square, lacking
@@ -92,10 +97,10 @@ def _moments(node: NodeProto, shape: tuple[int, ...], given: NDArray[Any], meant
 
 def _products() -> Session:
     """Both products of [k, sums] arrays, on one thread: what numpy and torch give depends on how many they use."""
-    names = ("given", "lacks")
+    names = ("inputs", "lacks")
     graph = helper.make_graph(
         [
-            helper.make_node("Gemm", ["given", other], [product], transB=1)
+            helper.make_node("Gemm", ["inputs", other], [product], transB=1)
             for other, product in zip(names, ("square", "lacking"), strict=True)
         ],
         "products",

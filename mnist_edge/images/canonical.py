@@ -5,7 +5,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_edge.contract import HEIGHT, WHITE, WIDTH, Framing
+from mnist_edge.contract import HEIGHT, WHITE, WIDTH, Preprocessing
 from mnist_edge.errors import ImageFormatError
 
 INK: Final = 0.25 * WHITE
@@ -17,11 +17,11 @@ OFF_CENTRE: Final = 1.0
 LONGER_SIDE: Final = (16, 21)
 """Of the ink's box, in pixels. In MNIST 20, less what is fainter than `INK`."""
 
-GROUND: Final = 32
-"""At least half of a framed picture is darker: of MNIST's training images the fullest has 38 % ink."""
+BACKGROUND: Final = 32
+"""At least half of a preprocessed picture is darker: of MNIST's training images the fullest has 38 % ink."""
 
 FEWEST: Final = 8
-"""Pixels that must stand out by `GROUND`, or there is no ink: the sparsest of MNIST's 70,000 digits has 32."""
+"""Pixels that must stand out by `BACKGROUND`, or there is no ink: the sparsest of MNIST's 70,000 digits has 32."""
 
 _MOMENTS: Final = np.stack(
     [np.ones(HEIGHT * WIDTH), np.repeat(np.arange(HEIGHT), WIDTH), np.tile(np.arange(WIDTH), HEIGHT)]
@@ -29,31 +29,34 @@ _MOMENTS: Final = np.stack(
 """Multiplied with an image's pixels they give its mass and the sums of its rows' and columns' indices."""
 
 
-def frame(pixels: NDArray[np.uint8], framing: Framing = Framing.MNIST) -> NDArray[np.uint8]:
+def preprocess(pixels: NDArray[np.uint8], preprocessing: Preprocessing = Preprocessing.MNIST) -> NDArray[np.uint8]:
     """Grey values of any size brought to the canonical form.
 
     Args:
         pixels: uint8 [height, width]: one digit, dark on light or light on dark.
-        framing: what the model was trained on.
+        preprocessing: what the model was trained on.
 
     Returns:
-        uint8 [28, 28], 0 = background, 255 = full ink. All zero where no ink stands out from the ground. A picture that
-        already is framed as asked for comes back itself.
+        uint8 [28, 28], 0 = background, 255 = full ink. All zero where no ink stands out from the background. A picture
+        that already is as asked for comes back itself.
 
     Raises:
         ImageFormatError: the picture is empty.
     """
     if pixels.size == 0:
         raise ImageFormatError(f"a picture of {pixels.shape[1]}×{pixels.shape[0]} pixels is empty: give another")
-    if framing is Framing.WHOLE:
+    if preprocessing is Preprocessing.WHOLE:
         already = pixels.shape == (HEIGHT, WIDTH)
     else:
-        already = pixels.shape == (HEIGHT, WIDTH) and _is_framed(pixels)
+        already = pixels.shape == (HEIGHT, WIDTH) and _is_preprocessed(pixels)
     if already:
         return pixels
-    from mnist_edge.images.framing import framed, whole  # most of the package, of which a framed picture needs nothing
+    from mnist_edge.images.preprocessing import (  # most of the package, of which a preprocessed picture needs nothing
+        cropped,
+        whole,
+    )
 
-    return whole(pixels) if framing is Framing.WHOLE else framed(pixels)
+    return whole(pixels) if preprocessing is Preprocessing.WHOLE else cropped(pixels)
 
 
 def has_ink(images: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
@@ -66,14 +69,14 @@ def has_ink(images: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
         bool [n].
     """
     flat = images.reshape(len(images), HEIGHT * WIDTH).astype(np.int16)
-    light = np.count_nonzero(flat >= flat.min(axis=1, keepdims=True) + GROUND, axis=1)
-    dark = np.count_nonzero(flat <= flat.max(axis=1, keepdims=True) - GROUND, axis=1)
+    light = np.count_nonzero(flat >= flat.min(axis=1, keepdims=True) + BACKGROUND, axis=1)
+    dark = np.count_nonzero(flat <= flat.max(axis=1, keepdims=True) - BACKGROUND, axis=1)
     shown: NDArray[np.bool_] = np.minimum(light, dark) >= FEWEST
     return shown
 
 
-def is_mnist_framed(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which images are light ink on a dark ground, of MNIST's size and in MNIST's place.
+def is_preprocessed(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which images are light ink on a dark background, of MNIST's size and in MNIST's place.
 
     Args:
         images: uint8 [n, 28, 28].
@@ -87,8 +90,8 @@ def is_mnist_framed(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
     y = images.sum(axis=2, dtype=np.int64) @ np.arange(HEIGHT) / mass
     x = images.sum(axis=1, dtype=np.int64) @ np.arange(WIDTH) / mass
     centred = (abs(y - HEIGHT / 2) <= OFF_CENTRE) & (abs(x - WIDTH / 2) <= OFF_CENTRE)
-    framed: NDArray[np.bool_] = (LONGER_SIDE[0] <= longer) & (longer <= LONGER_SIDE[1]) & centred
-    return framed
+    right: NDArray[np.bool_] = (LONGER_SIDE[0] <= longer) & (longer <= LONGER_SIDE[1]) & centred
+    return right
 
 
 def _extent(lit: Any) -> Any:
@@ -96,12 +99,12 @@ def _extent(lit: Any) -> Any:
     return lit.shape[1] - lit[:, ::-1].argmax(axis=1) - lit.argmax(axis=1)
 
 
-def _is_framed(image: NDArray[np.uint8]) -> bool:
-    """`is_mnist_framed` of a single image, which must also lie on a dark ground: in a few microseconds."""
+def _is_preprocessed(image: NDArray[np.uint8]) -> bool:
+    """`is_preprocessed` of a single image, which must also lie on a dark background: in a few microseconds."""
     mass, y, x = _MOMENTS.dot(image.reshape(-1).astype(np.float32)).tolist()
     if abs(y - mass * HEIGHT / 2) > OFF_CENTRE * mass or abs(x - mass * WIDTH / 2) > OFF_CENTRE * mass:
         return False
-    if np.count_nonzero(image < GROUND) < image.size // 2:
+    if np.count_nonzero(image < BACKGROUND) < image.size // 2:
         return False
     # Searching bytes, row by row and column by column, is much quicker here than numpy's nonzero.
     lit = image > int(INK)

@@ -68,7 +68,7 @@ def decode(source: str | os.PathLike[str] | BinaryIO) -> NDArray[np.uint8]:
         source: a path, or a binary file object at its start.
 
     Returns:
-        uint8 [height, width]. Deeper pictures are scaled to 8 bits, transparent ones laid on the ground that shows
+        uint8 [height, width]. Deeper pictures are scaled to 8 bits, transparent ones laid on the background that shows
         their ink; of several frames or pages the first counts.
 
     Raises:
@@ -199,7 +199,7 @@ def _luminance(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _from_colour(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The luminance, or the channel in which ink that has the ground's luminance is to be seen."""
+    """The luminance, or the channel in which ink that has the background's luminance is to be seen."""
     step = max(1, int((rgb.size / 3 / SAMPLES) ** 0.5))
     sample = rgb[::step, ::step]
     luminance = _contrast(_luminance(sample)) if sample.size else 0.0

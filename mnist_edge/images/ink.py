@@ -1,8 +1,8 @@
-"""What is ink and what is ground: polarity, lighting and noise are found, not assumed.
+"""What is ink and what is background: polarity, lighting and noise are found, not assumed.
 
-The ground under dark ink is a grey-scale closing of the picture (Serra 1982): strokes narrower than the window vanish,
-ramps and the edge of a shadow stay. Under light ink it is an opening. Of the two, the picture is taken to be the one
-that needs less explaining: little ink, on a smooth ground, and not at the border.
+The background under dark ink is a grey-scale closing of the picture (Serra 1982): strokes narrower than the window
+vanish, ramps and the edge of a shadow stay. Under light ink it is an opening. Of the two, the picture is taken to be
+the one that needs less explaining: little ink, on a smooth background, and not at the border.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ WINDOW: Final = 0.25
 """Half of the closing's window, as a share of the shorter side: strokes may be almost half as wide as the picture."""
 
 ROUGHNESS: Final = 6.0
-"""What the ground's total variation costs against ink, in pixels of `VIEW`: strokes are narrower."""
+"""What the background's total variation costs against ink, in pixels of `VIEW`: strokes are narrower."""
 
 BORDER: Final = 0.9
 """What the border's being light or dark costs the other assumption, as a share of the contrast, where in doubt."""
@@ -44,7 +44,7 @@ FAINTEST: Final = 6.0
 """Contrast below which nothing counts as ink, in grey values."""
 
 SIGNIFICANT: Final = 5.0
-"""Ink must exceed that many standard deviations of the ground's noise."""
+"""Ink must exceed that many standard deviations of the background's noise."""
 
 SOLID: Final = 0.4
 """Share of the full contrast above which a pixel belongs to a stroke."""
@@ -55,13 +55,13 @@ class Ink:
     """How much of a picture is ink, pixel by pixel."""
 
     values: Array
-    """float32 [height, width], 0 = ground; `full` is the ink's own level."""
+    """float32 [height, width], 0 = background; `full` is the ink's own level."""
 
     full: float
     """The level of solid ink; 0 where there is none."""
 
     dark: bool
-    """Whether the ink is darker than the ground."""
+    """Whether the ink is darker than the background."""
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -70,14 +70,14 @@ class Ink:
 
 
 def find_ink(picture: Array, dark: bool | None = None) -> Ink:
-    """Separate ink from ground.
+    """Separate ink from background.
 
     Args:
         picture: grey values [height, width], light or dark ink, evenly lit or not.
-        dark: whether the ink is darker than the ground; None to find out.
+        dark: whether the ink is darker than the background; None to find out.
 
     Returns:
-        The ink, with the ground and its noise taken off.
+        The ink, with the background and its noise taken off.
     """
     flat = picture - _gradient(picture)
     if dark is None:
@@ -86,8 +86,8 @@ def find_ink(picture: Array, dark: bool | None = None) -> Ink:
     values = _above_ground(upright)
     if dark:
         # In a shadow ink loses contrast as the paper loses light.
-        ground = (picture + values).clip(1)
-        values = values * (float(np.median(_sample(picture))) / ground).clip(0.5, 2)
+        background = (picture + values).clip(1)
+        values = values * (float(np.median(_sample(picture))) / background).clip(0.5, 2)
     noise = _noise(values)
     values = (values - noise).clip(0)
     full = _full(values)
@@ -97,7 +97,7 @@ def find_ink(picture: Array, dark: bool | None = None) -> Ink:
 
 
 def _gradient(picture: Array) -> Array:
-    """A quadratic surface through the ground, or its median where a surface fits no better (Cauchy's weights)."""
+    """A quadratic surface through the background, or its median where a surface fits no better (Cauchy's weights)."""
     height, width = picture.shape
     step = max(1.0, max(height, width) / 48)
     small = resample(picture, (max(1, int(height / step)), max(1, int(width / step))), step, (0.0, 0.0))
@@ -128,7 +128,7 @@ def _is_dark(flat: Array) -> bool:
     small, _ = _reduced(flat)
     if_light, if_dark = _cost(small), _cost(-small)
     low, high = _two_levels(small)
-    # Both costs are high where a digit fills the picture; where one is low, its ground is sure, and a shadow's edge
+    # Both costs are high where a digit fills the picture; where one is low, its background is sure, and a shadow's edge
     # may divide the border at will.
     doubt = min(min(if_light, if_dark) / (DOUBTFUL * max(high - low, 1)), 1) ** 2
     lit = _border_share(small > (low + high) / 2)
@@ -137,9 +137,9 @@ def _is_dark(flat: Array) -> bool:
 
 def _cost(picture: Array) -> float:
     """How much there is to explain if the ink is light."""
-    ground = _opened(smooth(picture))
-    ink = abs(picture - ground)
-    variation = abs(np.diff(ground, axis=0)).sum() + abs(np.diff(ground, axis=1)).sum()
+    background = _opened(smooth(picture))
+    ink = abs(picture - background)
+    variation = abs(np.diff(background, axis=0)).sum() + abs(np.diff(background, axis=1)).sum()
     return float(ink.mean() + ROUGHNESS * variation / ink.size)
 
 
@@ -174,16 +174,16 @@ def _opened(picture: Array) -> Array:
 
 
 def _above_ground(picture: Array) -> Array:
-    """Light ink above its ground: opened first, then the mean of what is no ink nearby."""
-    ground = _opened(smooth(picture))
-    rise = picture - ground
+    """Light ink above its background: opened first, then the mean of what is no ink nearby."""
+    background = _opened(smooth(picture))
+    rise = picture - background
     paper = (rise <= max(SOLID * 0.5 * _full(rise), float(np.median(_sample(rise))))).astype(np.float32)
     paper = erode(paper, 1)
     share, total = _nearby(paper), _nearby(paper * picture)
     trust = ((share - PAPER[0]) / (PAPER[1] - PAPER[0])).clip(0, 1)
     # A mean reaches across the edge of a shadow, an opening does not.
-    lift = (total / np.maximum(share, 1e-6) - ground).clip(0)
-    above: Array = picture - ground - trust * lift
+    lift = (total / np.maximum(share, 1e-6) - background).clip(0)
+    above: Array = picture - background - trust * lift
     return above
 
 
@@ -202,9 +202,9 @@ def _reduced(values: Array) -> tuple[Array, float]:
 
 
 def _noise(values: Array) -> float:
-    """The standard deviation of the ground, by the median of what lies below it (ink lies only above)."""
+    """The standard deviation of the background, by the median of what lies below it (ink lies only above)."""
     sample = _sample(values)
-    below = sample[sample < 0.5]  # a clean ground, which is level, included
+    below = sample[sample < 0.5]  # a clean background, which is level, included
     return 1.4826 * max(0.0, -float(np.median(below))) if below.size else 0.0
 
 

@@ -17,8 +17,8 @@ from mnist_edge.images.arrays import shrink, smooth
 from mnist_edge.images.cleaning import Mask, outlines, without_lines
 from mnist_edge.images.components import box as box_of
 from mnist_edge.images.components import boxes_around, label, unite
-from mnist_edge.images.framing import alone, enlarged, place
 from mnist_edge.images.ink import Ink, find_ink
+from mnist_edge.images.preprocessing import alone, enlarged, place
 
 Box = tuple[int, int, int, int]
 Numbers = NDArray[np.int64]
@@ -128,8 +128,8 @@ def _numbered_strokes(ink: Ink) -> Numbers:
     if not len(found):
         return found.labels.astype(np.int64)
     sums = found.sums(ink.values)
-    if len(found) < MANY and not (framing := outlines(found)).all():
-        sums[framing] = 0
+    if len(found) < MANY and not (preprocessing := outlines(found)).all():
+        sums[preprocessing] = 0
     large = sums >= FAINT * sums.max()
     usual, usual_ink = float(np.percentile(found.heights[large], 75)), float(np.median(sums[large]))
     marks = np.flatnonzero(sums >= SPECK * usual_ink)

@@ -3,23 +3,21 @@
 import itertools
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import ArrayLike, NDArray
 
-from mnist_edge.contract import HEIGHT, INPUT_NAME, OUTPUT_NAME, WIDTH, Contract, Framing
+from mnist_edge.contract import HEIGHT, INPUT_NAME, OUTPUT_NAME, WIDTH, Contract, Preprocessing
 from mnist_edge.errors import ExecutionError, InputError, MnistEdgeError, UsageError
-from mnist_edge.images import frame, has_ink
-from mnist_edge.runtime.answers import Prediction, novelty, softmax
+from mnist_edge.images import has_ink, preprocess
 from mnist_edge.runtime.model import open_model
-from mnist_edge.runtime.pixels import as_batch, as_tensor, grey_values, require_several
+from mnist_edge.runtime.pixels import as_batch, as_image, as_tensor, grey_values, require_several
+from mnist_edge.runtime.prediction import Digit, Prediction, Reading, ood_score, softmax
 from mnist_edge.runtime.threads import asked_threads, default_threads, in_background, in_chunks
-
-if TYPE_CHECKING:
-    from mnist_edge.runtime.reading import Reading
 
 CHUNK: Final = 256
 """Images a call into onnxruntime: its arena keeps the peak of the largest batch it ever saw."""
@@ -27,8 +25,15 @@ CHUNK: Final = 256
 GROWTH: Final = 4
 """How much larger each chunk of a stream of pictures is: the first answers come at once, the last ones fast."""
 
-Framed = NDArray[np.uint8] | InputError | ExecutionError
-"""A picture as the model is shown it, uint8 [28, 28], or why it cannot be."""
+Prepared = NDArray[np.uint8] | InputError | ExecutionError
+"""A picture as the model takes it, uint8 [28, 28], or why it cannot be."""
+
+
+class _Limits(Struct, frozen=True):
+    """Beyond which no class is named."""
+
+    min_probability: float
+    max_ood: float
 
 
 class Classifier:
@@ -107,45 +112,56 @@ class Classifier:
         calibration = self.contract.calibration
         return softmax(logits, calibration.temperature if calibration else 1.0)
 
-    def see(self, image: object) -> NDArray[np.uint8]:
-        """What the model is shown of a picture, uint8 [28, 28]; takes and raises what `predict` does."""
+    def preprocess(self, image: object) -> NDArray[np.uint8]:
+        """What the model takes of a picture, uint8 [28, 28]; takes and raises what `predict` does."""
         try:
-            # A copy: a picture that is framed already would come back as the caller's own array.
-            return frame(grey_values(image), self.contract.framing).copy()
+            # A copy: a picture that needs nothing would come back as the caller's own array.
+            return preprocess(grey_values(image), self.contract.preprocessing).copy()
         except MemoryError as error:
             raise ExecutionError("too little memory for this picture: free some, or scale the picture down") from error
 
-    def predict(self, image: object, *, min_probability: float = 0.0, max_novelty: float = 1.0) -> Prediction:
+    def predict(self, image: object, *, min_probability: float = 0.0, max_ood: float = 1.0) -> Prediction:
         """Classify one picture.
 
         Args:
-            image: a path, a binary file object, a Pillow image, or a uint8 array [height, width]. It is framed as the
-                training images were; a picture that already is stays as it is.
+            image: a path, a binary file object, a Pillow image, or a uint8 array [height, width]. It is preprocessed as
+                the training images were; a picture that already is stays as it is.
             min_probability: a less probable class is not named.
-            max_novelty: nor is the class of a picture that is more novel.
+            max_ood: nor is the class of a picture whose out-of-distribution score is higher.
 
         Raises:
             ImageNotFoundError: no file at that path.
             ImageFormatError: it cannot be decoded, or is an array of another shape.
             ImageTypeError: neither of the above kinds.
             ExecutionError: this machine has too little memory for it.
-            UsageError: a limit is not within 0…1, or `max_novelty` is set where the file is not calibrated.
+            UsageError: a limit is not within 0…1, or `max_ood` is set where the file is not calibrated.
+
+        >>> import numpy as np
+        >>> from mnist_edge import Classifier
+        >>> Classifier().predict(np.zeros((28, 28), np.uint8)).label is None  # nothing is drawn there
+        True
         """
-        return self.answers(self.see(image)[None], min_probability=min_probability, max_novelty=max_novelty)[0]
+        limits = self._limits(min_probability, max_ood)
+        return self._classify(self.preprocess(image)[None], limits)[0]
 
     def predict_many(
-        self, images: Iterable[object], *, min_probability: float = 0.0, max_novelty: float = 1.0
+        self, images: Iterable[object], *, min_probability: float = 0.0, max_ood: float = 1.0
     ) -> list[Prediction]:
         """Classify pictures, each of any kind that `predict` takes; raises as it does."""
         predictions = []
-        for answer in self.predict_each(images, min_probability=min_probability, max_novelty=max_novelty):
+        for answer in self.predict_each(images, min_probability=min_probability, max_ood=max_ood):
             if isinstance(answer, MnistEdgeError):
                 raise answer
             predictions.append(answer)
         return predictions
 
     def predict_each(
-        self, images: Iterable[object], *, min_probability: float = 0.0, max_novelty: float = 1.0
+        self,
+        images: Iterable[object],
+        *,
+        min_probability: float = 0.0,
+        max_ood: float = 1.0,
+        preprocess: bool = True,
     ) -> Iterator[Prediction | InputError | ExecutionError]:
         """Classify pictures, answering in their order.
 
@@ -153,151 +169,144 @@ class Classifier:
         chunks are in memory, and answers lag behind by as much. A picture that cannot be used yields the error that
         `predict` would raise, and does not stop the others.
 
+        Args:
+            images: of any kind that `predict` takes.
+            min_probability: as `predict` takes it.
+            max_ood: as `predict` takes it.
+            preprocess: False for arrays [28, 28] that go to the model as they are, as those given to `logits` do.
+
         Raises:
             ImageTypeError: `images` is a single picture, or nothing that can be gone through.
-            UsageError: a limit is not within 0…1, or `max_novelty` is set where the file is not calibrated.
+            UsageError: a limit is not within 0…1, or `max_ood` is set where the file is not calibrated.
         """
         require_several(images)
-        self._require_limits(min_probability, max_novelty)
-        return self._predict_each(iter(images), min_probability, max_novelty)
+        prepare = self.preprocess if preprocess else as_image
+        return self._predict_each(iter(images), self._limits(min_probability, max_ood), prepare)
 
-    def read(self, image: object, *, min_probability: float = 0.0, max_novelty: float = 1.0) -> "Reading":
+    def read(self, image: object, *, min_probability: float = 0.0, max_ood: float = 1.0) -> Reading:
         """Read the digits of a line, or of several.
 
         Args:
-            image: a picture of any kind that `predict` takes; what it can hold is told in `mnist_edge.images.lines`.
+            image: a picture of any kind that `predict` takes; what it can hold says `mnist_edge.images.lines`.
             min_probability: less probable classes are not named.
-            max_novelty: nor are those of more novel digits.
+            max_ood: nor are those of digits whose out-of-distribution score is higher.
 
         Raises:
             InputError: as `predict` does.
             UsageError: as `predict` does, or the model's images were not cropped to their ink.
         """
-        if self.contract.framing is not Framing.MNIST:
+        if self.contract.preprocessing is not Preprocessing.MNIST:
             raise UsageError("this model was trained on whole pictures, not on what is cropped to its ink: use predict")
-        # Not for who classifies single digits.
-        from mnist_edge.images.lines import find_digits
-        from mnist_edge.runtime.reading import Digit, Reading
+        limits = self._limits(min_probability, max_ood)
+        from mnist_edge.images.lines import find_digits  # not for who classifies single digits
 
         found = find_digits(grey_values(image))
         images = np.array([digit.image for digit in found], dtype=np.uint8).reshape(-1, HEIGHT, WIDTH)
-        predictions = self.answers(images, min_probability=min_probability, max_novelty=max_novelty)
         return Reading(
             tuple(
-                Digit(answer.label, answer.probability, answer.novelty, digit.box, digit.line)
-                for digit, answer in zip(found, predictions, strict=True)
+                Digit(
+                    label=answer.label,
+                    probability=answer.probability,
+                    ood_score=answer.ood_score,
+                    box=digit.box,
+                    line=digit.line,
+                )
+                for digit, answer in zip(found, self._classify(images, limits), strict=True)
             )
         )
 
-    def answers(self, images: ArrayLike, *, min_probability: float = 0.0, max_novelty: float = 1.0) -> list[Prediction]:
-        """Classify images that are what the model takes, as `logits` does; `predict` would frame them first.
-
-        Raises:
-            ImageTypeError: the values are not integers.
-            ImageFormatError: another shape than `logits` takes, or values outside 0…255.
-            UsageError: a limit is not within 0…1, or `max_novelty` is set where the file is not calibrated.
-        """
-        self._require_limits(min_probability, max_novelty)
-        batch = as_batch(images)
-        try:
-            return self._predictions(batch, self._run(batch), min_probability, max_novelty)
-        except MemoryError as error:
-            raise ExecutionError(f"too little memory for {len(batch):,} images: give fewer at a time") from error
-
-    def answers_or_errors(
-        self, images: NDArray[np.uint8], *, min_probability: float = 0.0, max_novelty: float = 1.0
-    ) -> list[Prediction | ExecutionError]:
-        """What `answers` gives, taken image by image where this machine cannot compute all of them at once.
-
-        Raises:
-            MnistEdgeError: as `answers` does, but for an image that cannot be computed alone: its error is its answer.
-        """
-        try:
-            return [*self.answers(images, min_probability=min_probability, max_novelty=max_novelty)]
-        except ExecutionError as error:
-            if len(images) == 1:
-                return [error]
-        limits = {"min_probability": min_probability, "max_novelty": max_novelty}
-        return [answer for image in images for answer in self.answers_or_errors(image[None], **limits)]
-
-    def _require_limits(self, min_probability: float, max_novelty: float) -> None:
-        for name, limit in (("min_probability", min_probability), ("max_novelty", max_novelty)):
+    def _limits(self, min_probability: float, max_ood: float) -> _Limits:
+        for name, limit in (("min_probability", min_probability), ("max_ood", max_ood)):
             if isinstance(limit, bool) or not isinstance(limit, Real) or not 0 <= limit <= 1:
                 raise UsageError(f"{name} must be within 0…1, not {limit!r}")
         calibration = self.contract.calibration
-        if max_novelty < 1 and calibration is None:
+        if max_ood < 1 and calibration is None:
             raise UsageError(
-                "this model is not calibrated and cannot tell how novel a picture is: leave out max_novelty, or train "
-                "with images held out"
+                "this model is not calibrated and has no out-of-distribution score: leave out max_ood, or train with "
+                "a calibration split"
             )
-        if calibration is not None and calibration.finest_novelty < max_novelty < 1:
+        if calibration is not None and calibration.finest_ood_score < max_ood < 1:
             # Rounded down, so that the number that is named can be given.
-            finest = math.floor(1e6 * calibration.finest_novelty) / 1e6
+            finest = math.floor(1e6 * calibration.finest_ood_score) / 1e6
             raise UsageError(
-                f"max_novelty {max_novelty} would refuse nothing: this model was calibrated on {calibration.images} "
-                f"images, which tell no level finer than {finest}: give that or less, or 1 for no limit"
+                f"max_ood {max_ood} would refuse nothing: this model was calibrated on {calibration.images} images, "
+                f"which tell no score above {finest}: give that or less, or 1 for no limit"
             )
+        return _Limits(min_probability, max_ood)
+
+    def _classify(self, images: NDArray[np.uint8], limits: _Limits) -> list[Prediction]:
+        try:
+            return self._predictions(images, self._run(images[:, None]), limits)
+        except MemoryError as error:
+            raise ExecutionError(f"too little memory for {len(images):,} images: give fewer at a time") from error
+
+    def _classify_each(self, images: NDArray[np.uint8], limits: _Limits) -> list[Prediction | ExecutionError]:
+        """Image by image where this machine cannot compute all of them at once; of one that it cannot the error."""
+        try:
+            return [*self._classify(images, limits)]
+        except ExecutionError as error:
+            if len(images) == 1:
+                return [error]
+        return [answer for image in images for answer in self._classify_each(image[None], limits)]
 
     def _predict_each(
-        self, images: Iterator[object], min_probability: float, max_novelty: float
+        self, images: Iterator[object], limits: _Limits, prepare: Callable[[object], NDArray[np.uint8]]
     ) -> Iterator[Prediction | InputError | ExecutionError]:
-        def answered(framed: list[Framed]) -> list[Prediction | InputError | ExecutionError]:
-            usable = [image for image in framed if isinstance(image, np.ndarray)]
+        def answered(prepared: list[Prepared]) -> list[Prediction | InputError | ExecutionError]:
+            usable = [image for image in prepared if isinstance(image, np.ndarray)]
             batch = np.array(usable, dtype=np.uint8).reshape(-1, HEIGHT, WIDTH)
-            found = iter(self.answers_or_errors(batch, min_probability=min_probability, max_novelty=max_novelty))
-            return [next(found) if isinstance(image, np.ndarray) else image for image in framed]
+            found = iter(self._classify_each(batch, limits))
+            return [next(found) if isinstance(image, np.ndarray) else image for image in prepared]
 
         size = 1
-        framed, failure = self._framed(images, size)
-        while framed:
+        prepared, failure = _next_prepared(prepare, images, size)
+        while prepared:
             # onnxruntime lets go of the interpreter while it computes.
-            answers = in_background(answered, framed)
+            answers = in_background(answered, prepared)
             size = min(GROWTH * size, CHUNK)
-            following, later = ([], None) if failure else self._framed(images, size)
+            following, later = ([], None) if failure else _next_prepared(prepare, images, size)
             yield from answers()
             if failure:
                 break
-            framed, failure = following, later
+            prepared, failure = following, later
         if failure:
             raise failure
 
-    def _framed(self, images: Iterator[object], size: int) -> tuple[list[Framed], Exception | None]:
-        """The next pictures as the model is shown them, and the error by which `images` itself ended, if any."""
-        framed: list[Framed] = []
-        try:
-            framed.extend(self._see_or_error(image) for image in itertools.islice(images, size))
-        except Exception as error:  # noqa: BLE001  # raised again once the pictures before it are answered
-            return framed, error
-        return framed, None
-
-    def _see_or_error(self, image: object) -> Framed:
-        try:
-            return self.see(image)
-        except (InputError, ExecutionError) as error:
-            return error
-
-    def _predictions(
-        self,
-        batch: NDArray[np.integer[Any]],
-        logits: NDArray[np.float32],
-        min_probability: float,
-        max_novelty: float,
-    ) -> list[Prediction]:
+    def _predictions(self, images: NDArray[np.uint8], logits: NDArray[np.float32], limits: _Limits) -> list[Prediction]:
         probabilities = self.probabilities(logits)
         calibration = self.contract.calibration
-        strangeness = novelty(logits, calibration).tolist() if calibration else [None] * len(logits)
+        scores = ood_score(logits, calibration).tolist() if calibration else [None] * len(logits)
         best = probabilities.argmax(axis=1).tolist()
-        rows = zip(best, has_ink(batch).tolist(), strangeness, probabilities.tolist(), logits.tolist(), strict=True)
+        rows = zip(best, has_ink(images).tolist(), scores, probabilities.tolist(), logits.tolist(), strict=True)
         predictions = []
-        for index, ink, strange, shares, values in rows:
-            refused = not ink or shares[index] < min_probability or (strange is not None and strange > max_novelty)
+        for index, ink, score, shares, values in rows:
+            refused = not ink or shares[index] < limits.min_probability or (score or 0.0) > limits.max_ood
             predictions.append(
                 Prediction(
                     label=None if refused else self.labels[index],
                     probability=shares[index],
-                    novelty=strange,
+                    ood_score=score,
                     probabilities=dict(zip(self.labels, shares, strict=True)),
                     logits=dict(zip(self.labels, values, strict=True)),
                 )
             )
         return predictions
+
+
+def _next_prepared(
+    prepare: Callable[[object], NDArray[np.uint8]], images: Iterator[object], size: int
+) -> tuple[list[Prepared], Exception | None]:
+    """The next pictures as the model takes them, and the error by which `images` itself ended, if any."""
+
+    def prepared_or_error(image: object) -> Prepared:
+        try:
+            return prepare(image)
+        except (InputError, ExecutionError) as error:
+            return error
+
+    prepared: list[Prepared] = []
+    try:
+        prepared.extend(map(prepared_or_error, itertools.islice(images, size)))
+    except Exception as error:  # noqa: BLE001  # raised again once the pictures before it are answered
+        return prepared, error
+    return prepared, None

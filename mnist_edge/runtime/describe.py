@@ -1,67 +1,100 @@
 """What a bundle or a single ``.onnx`` file says of itself, for people and programs to read."""
 
 import os
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
-from mnist_edge import bundle
+from msgspec import UNSET, Struct, UnsetType, structs
+
+from mnist_edge.bundle import reading
+from mnist_edge.bundle.checksum import sha256
+from mnist_edge.bundle.records import File, Latency, Manifest, Provenance, PyTorch, Recommendation
+from mnist_edge.contract import Contract
 from mnist_edge.errors import AlteredModelError, ModelNotFoundError
 from mnist_edge.runtime.model import file_that_answers, load, locate
 
 
-def describe(target: str | os.PathLike[str]) -> dict[str, Any]:
+class State(StrEnum):
+    """Whether a file is the one that was exported."""
+
+    INTACT = "intact"
+    ALTERED = "altered"
+    MISSING = "missing"
+
+
+class DescribedFile(File, frozen=True, kw_only=True):
+    """A file and its state."""
+
+    state: State
+
+
+class Description(Struct, frozen=True, kw_only=True):
+    """What `describe` finds."""
+
+    contract: Contract
+    provenance: Provenance
+    pytorch: PyTorch | UnsetType = UNSET
+    recommended: Recommendation | UnsetType = UNSET
+    measured: dict[str, Latency] | UnsetType = UNSET
+
+    answers: str | None
+    """The name of the file that `Classifier` takes; None where there is none."""
+
+    files: dict[str, DescribedFile]
+
+
+def describe(target: str | os.PathLike[str]) -> Description:
     """Contract, provenance, and for each file its size, digest, state and, in a bundle, its measured parity.
 
-    ``answers`` names the file that `Classifier` takes, None where there is none. The state of a bundle's file is
-    ``intact``, ``altered`` or ``missing``; a single file that is altered is refused.
-
     Raises:
-        ModelError: it is neither, or cannot be read.
+        ModelError: it is neither bundle nor ``.onnx`` file, or cannot be read; a single file that is altered.
     """
     path = locate(target)
     if not path.is_dir():
-        data = bundle.read_file(path, "give a bundle or an .onnx file")
-        model = load(data, str(path))
-        entry: dict[str, Any] = {"sha256": bundle.sha256(data), "bytes": len(data), "state": "intact"}
-        if model.format is not None:
-            entry["format"] = model.format.value
-        if calibration := model.contract.calibration:
-            entry["calibration"] = {"temperature": calibration.temperature, "images": calibration.images}
-        return {
-            "contract": model.contract.as_dict(),
-            "provenance": model.provenance,
-            "answers": path.name,
-            "files": {path.name: entry},
-        }
-    manifest = bundle.read_manifest(path)
+        return _single(path)
+    manifest = reading.read_manifest(path)
     files = _files(path, manifest)
-    if any(entry["state"] != "intact" for entry in files.values()):
-        renewed = bundle.read_manifest(path)
+    if any(file.state is not State.INTACT for file in files.values()):
+        renewed = reading.read_manifest(path)
         if renewed != manifest:  # it was exported anew between the two readings
             manifest, files = renewed, _files(path, renewed)
-    told = ("contract", "provenance", "pytorch", "recommended", "measured")
-    return {key: manifest[key] for key in told if key in manifest} | {
-        "answers": _answers(path, manifest),
-        "files": files,
-    }
+    return Description(
+        contract=manifest.contract,
+        provenance=manifest.provenance,
+        pytorch=manifest.pytorch,
+        recommended=manifest.recommended,
+        measured=manifest.measured,
+        answers=_answers(path, manifest),
+        files=files,
+    )
 
 
-def _answers(folder: Path, manifest: dict[str, Any]) -> str | None:
+def _single(path: Path) -> Description:
+    data = reading.read_file(path, "give a bundle or an .onnx file")
+    model = load(data, str(path))
+    file = DescribedFile(sha256=sha256(data), bytes=len(data), state=State.INTACT, format=model.format)
+    return Description(contract=model.contract, provenance=model.provenance, answers=path.name, files={path.name: file})
+
+
+def _answers(folder: Path, manifest: Manifest) -> str | None:
     try:
         return file_that_answers(folder, manifest)
     except ModelNotFoundError:
         return None
 
 
-def _files(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    return {name: entry | {"state": _state(folder, name, manifest)} for name, entry in manifest["files"].items()}
+def _files(folder: Path, manifest: Manifest) -> dict[str, DescribedFile]:
+    return {
+        name: DescribedFile(**structs.asdict(file), state=_state(folder, name, manifest))
+        for name, file in manifest.files.items()
+    }
 
 
-def _state(folder: Path, name: str, manifest: dict[str, Any]) -> str:
+def _state(folder: Path, name: str, manifest: Manifest) -> State:
     try:
-        bundle.read_verified(folder, name, manifest)
+        reading.read_verified(folder, name, manifest)
     except AlteredModelError:
-        return "altered"
+        return State.ALTERED
     except ModelNotFoundError:
-        return "missing"
-    return "intact"
+        return State.MISSING
+    return State.INTACT

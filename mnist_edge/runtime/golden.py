@@ -3,22 +3,19 @@
 With them a device can prove, offline and without torch, that its own onnxruntime computes what was trained.
 """
 
-import base64
-import binascii
-import math
 import zlib
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from mnist_edge.contract import HEIGHT, WIDTH
+from mnist_edge.bundle.decoding import decode, encode
+from mnist_edge.contract import HEIGHT, WIDTH, Positive
 from mnist_edge.errors import ModelFormatError
 
 
-@dataclass(frozen=True)
-class Golden:
+class Golden(Struct, frozen=True):
     """Images and the answers expected for them."""
 
     images: NDArray[np.uint8]
@@ -30,38 +27,30 @@ class Golden:
     tolerance: float
     """The largest max |Δlogit| that passes."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """The vectors as JSON values: the arrays little-endian, compressed, in base64."""
-        return {
-            "count": len(self.images),
-            "images": _pack(self.images),
-            "logits": _pack(self.logits.astype("<f4")),
-            "tolerance": self.tolerance,
-        }
 
-    @classmethod
-    def from_dict(cls, data: Any, classes: int) -> "Golden":
-        """Read what `as_dict` wrote; raises ModelFormatError where it is something else."""
-        try:
-            count = int(data["count"])
-            golden = cls(
-                images=_unpack(data["images"], "u1").reshape(count, 1, HEIGHT, WIDTH),
-                logits=_unpack(data["logits"], "<f4").reshape(count, classes).astype(np.float32),
-                tolerance=float(data["tolerance"]),
-            )
-        except (KeyError, TypeError, ValueError, OverflowError, zlib.error, binascii.Error) as error:
-            raise ModelFormatError(f"the model's golden vectors cannot be read ({error!r}): export it again") from error
-        if not len(golden.images) or not 0 < golden.tolerance < math.inf:
-            raise ModelFormatError(
-                f"the model's golden vectors prove nothing ({len(golden.images)} with a tolerance of "
-                f"{golden.tolerance}): export it again"
-            )
-        return golden
+class _Packed(Struct, frozen=True):
+    """The same as JSON: the arrays little-endian, compressed, in base64."""
+
+    count: Annotated[int, Meta(ge=1)]
+    images: bytes
+    logits: bytes
+    tolerance: Positive
 
 
-def _pack(array: NDArray[Any]) -> str:
-    return base64.b64encode(zlib.compress(array.tobytes(), level=9)).decode()
+def pack(golden: Golden) -> bytes:
+    """Golden vectors as JSON."""
+    images, logits = (zlib.compress(array.tobytes(), level=9) for array in (golden.images, golden.logits.astype("<f4")))
+    return encode(_Packed(len(golden.images), images, logits, golden.tolerance))
 
 
-def _unpack(text: str, dtype: str) -> NDArray[Any]:
-    return np.frombuffer(zlib.decompress(base64.b64decode(text, validate=True)), dtype=dtype)
+def unpack(text: str, classes: int, where: str) -> Golden:
+    """What `pack` packed, for a model with so many classes. Raises ModelFormatError where it is something else."""
+    packed = decode(text, _Packed, f"{where}: its golden vectors", "export it again")
+    try:
+        return Golden(
+            images=np.frombuffer(zlib.decompress(packed.images), "u1").reshape(packed.count, 1, HEIGHT, WIDTH),
+            logits=np.frombuffer(zlib.decompress(packed.logits), "<f4").reshape(packed.count, classes).astype("f4"),
+            tolerance=packed.tolerance,
+        )
+    except (ValueError, zlib.error) as error:
+        raise ModelFormatError(f"{where}: its golden vectors: malformed ({error}): export it again") from error

@@ -1,18 +1,21 @@
 """Opening an exported model: the bytes are verified first, then loaded, then held against their contract."""
 
-import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from mnist_edge import bundle
-from mnist_edge.bundle import Format
+from msgspec import UNSET, Struct, structs
+
+from mnist_edge.bundle import checksum, layout, reading
+from mnist_edge.bundle.decoding import decode, decode_version
+from mnist_edge.bundle.layout import RUNNABLE, Format
+from mnist_edge.bundle.records import Manifest, Provenance
 from mnist_edge.contract import (
     BATCH_AXIS,
     CONTRACT_KEY,
+    CONTRACT_VERSION,
     FORMAT_KEY,
     GOLDEN_KEY,
     HEIGHT,
@@ -33,12 +36,8 @@ PRETRAINED: Final = Path(__file__).parents[1] / "pretrained"
 
 DEFAULT_PRETRAINED: Final = "cnn"
 
-FORMATS: Final = tuple(form for form in Format if form.is_onnx)
-"""The formats that onnxruntime runs."""
 
-
-@dataclass(frozen=True)
-class Model:
+class Model(Struct, frozen=True, dict=True):
     """A session and what its file says of itself."""
 
     name: str
@@ -46,10 +45,8 @@ class Model:
 
     session: Session
     contract: Contract
-    provenance: dict[str, Any]
-
-    format: Format | None
-    """None where the file does not say."""
+    provenance: Provenance
+    format: Format
 
     golden_json: str
     """The golden vectors as the file holds them: unpacked only when they are asked for."""
@@ -57,13 +54,9 @@ class Model:
     @cached_property
     def golden(self) -> "Golden":
         """The golden vectors. Raises ModelFormatError where they are malformed."""
-        from mnist_edge.runtime.golden import Golden
+        from mnist_edge.runtime.golden import unpack
 
-        try:
-            packed = json.loads(self.golden_json)
-        except ValueError as error:
-            raise _incomplete(self.name, error) from error
-        return Golden.from_dict(packed, len(self.contract.labels))
+        return unpack(self.golden_json, len(self.contract.labels), self.name)
 
     def __reduce__(self) -> tuple[Callable[..., "Model"], tuple[bytes, str]]:
         """Pickles and copies carry the file's bytes, which are verified again where they arrive."""
@@ -75,7 +68,7 @@ def open_model(source: str | os.PathLike[str] | None = None, *, format: str | No
 
     Args:
         source: a bundle, one ``.onnx`` file, or the name of a pretrained model; None for the default pretrained one.
-        format: which of a bundle's files, one of `FORMATS`; None for `file_that_answers`. A single file must be of it.
+        format: which of a bundle's files, one of `RUNNABLE`; None for `file_that_answers`. A single file must be of it.
 
     Raises:
         ModelNotFoundError: nothing there.
@@ -87,34 +80,33 @@ def open_model(source: str | os.PathLike[str] | None = None, *, format: str | No
     path = locate(source)
     if not path.is_dir():
         model = load(
-            bundle.read_file(path, "give a bundle, an .onnx file or the name of a pretrained model"), str(path)
+            reading.read_file(path, "give a bundle, an .onnx file or the name of a pretrained model"), str(path)
         )
         if wanted is not None and wanted is not model.format:
-            own = model.format or "of a format that it does not name"
-            raise UsageError(f"{path}: is {own}, not {wanted}: leave the format out, or name another file")
+            raise UsageError(f"{path}: is {model.format}, not {wanted}: leave the format out, or name another file")
         return model
-    manifest, name, data = bundle.read_chosen(path, partial(file_that_answers, path, wanted=wanted))
+    manifest, name, data = reading.read_chosen(path, partial(file_that_answers, path, wanted=wanted))
     # The manifest's digest has vouched for every byte, the file's own among them.
     model = load(data, str(path / name), verified=True)
     # The manifest's contract is what all files share; a calibration is a file's own.
-    if replace(model.contract, calibration=None).as_dict() != manifest["contract"]:
+    if structs.replace(model.contract, calibration=None) != manifest.contract:
         raise ModelFormatError(
-            f"{path}: {bundle.MANIFEST} and {name} hold different contracts: {bundle.reexport(path)}"
+            f"{path}: {layout.MANIFEST} and {name} hold different contracts: {reading.reexport(path)}"
         )
     return model
 
 
 def checked_format(name: str) -> Format:
     """The format of that name. Raises UsageError where onnxruntime runs none of that name."""
-    if name in FORMATS:
+    if name in tuple(RUNNABLE):
         return Format(name)
-    choices = ", ".join(FORMATS)
+    choices = ", ".join(RUNNABLE)
     if name in tuple(Format):
         raise UsageError(f"{name} is not run by onnxruntime: choose from {choices}")
     raise UsageError(f"unknown format {name!r:.80}: choose from {choices}")
 
 
-def file_that_answers(folder: Path, manifest: dict[str, Any], *, wanted: Format | None = None) -> str:
+def file_that_answers(folder: Path, manifest: Manifest, *, wanted: Format | None = None) -> str:
     """The name of the file in a bundle that answers.
 
     It is the one of the wanted format; else the one that the manifest recommends, else ``model.onnx``, else the only
@@ -124,7 +116,7 @@ def file_that_answers(folder: Path, manifest: dict[str, Any], *, wanted: Format 
     Raises:
         ModelNotFoundError: the manifest lists none, or several without ``model.onnx``.
     """
-    listed = [form.file_name for form in FORMATS if form.file_name in manifest["files"]]
+    listed = [form.file_name for form in RUNNABLE if form.file_name in manifest.files]
     if wanted is not None:
         if wanted.file_name in listed:
             return wanted.file_name
@@ -132,16 +124,16 @@ def file_that_answers(folder: Path, manifest: dict[str, Any], *, wanted: Format 
             f"{folder}: was exported without {wanted.file_name}: leave the format out, or "
             f"run  mnist-edge export {folder} --formats {wanted}"
         )
-    recommended = manifest.get("recommended", {}).get("file")
+    recommended = None if manifest.recommended is UNSET else manifest.recommended.file
     for name in (recommended, Format.ONNX.file_name):
         if name in listed:
-            return str(name)
+            return name
     if len(listed) == 1:
         return listed[0]
     if listed:
         raise ModelNotFoundError(f"{folder}: holds {' and '.join(listed)}: name one with format (--format)")
     raise ModelNotFoundError(
-        f"{folder}: was exported without a file that onnxruntime runs: {bundle.reexport(folder)} --formats onnx"
+        f"{folder}: was exported without a file that onnxruntime runs: {reading.reexport(folder)} --formats onnx"
     )
 
 
@@ -158,27 +150,20 @@ def load(data: bytes, name: str, *, optimize: bool = True, verified: bool = Fals
         ModelError: as `open_model` does.
     """
     if not verified:
-        bundle.check_seal(data, name)
+        checksum.check_checksum(data, name)
     session = Session(data, optimize=optimize)
     metadata = session.metadata()
+    remedy = "export it anew"
     try:
-        contract = Contract.from_dict(json.loads(metadata[CONTRACT_KEY]))
-        provenance = json.loads(metadata[PROVENANCE_KEY])
-        bundle.require_shape(
-            {"provenance": provenance}, {"provenance": bundle.PROVENANCE}, Path(name), "export it again"
-        )
-        form = Format(metadata[FORMAT_KEY]) if FORMAT_KEY in metadata else None
-        model = Model(name, session, contract, provenance, form, metadata[GOLDEN_KEY])
+        contract = decode_version(metadata[CONTRACT_KEY], Contract, CONTRACT_VERSION, f"{name}: its contract", remedy)
+        provenance = decode(metadata[PROVENANCE_KEY], Provenance, f"{name}: its provenance", remedy)
+        model = Model(name, session, contract, provenance, Format(metadata[FORMAT_KEY]), metadata[GOLDEN_KEY])
     except (KeyError, ValueError) as error:
         if isinstance(error, ModelFormatError):
             raise
-        raise _incomplete(name, error) from error
+        raise ModelFormatError(f"{name}: its metadata are incomplete ({error!r}): {remedy}") from error
     check_signature(session, contract, name)
     return model
-
-
-def _incomplete(name: str, error: Exception) -> ModelFormatError:
-    return ModelFormatError(f"{name}: its metadata are incomplete ({error!r}): export it again")
 
 
 def locate(source: str | os.PathLike[str] | None) -> Path:
@@ -207,7 +192,7 @@ def locate(source: str | os.PathLike[str] | None) -> Path:
 def is_pretrained(name: str) -> bool:
     """Whether a pretrained model of that name comes with the package."""
     bare = os.path.basename(name) == name and name not in (os.curdir, os.pardir, "")  # noqa: PTH119
-    return bare and os.path.isfile(PRETRAINED / name / bundle.MANIFEST)  # noqa: PTH113
+    return bare and os.path.isfile(PRETRAINED / name / layout.MANIFEST)  # noqa: PTH113
 
 
 def check_signature(session: Session, contract: Contract, name: str) -> None:

@@ -80,6 +80,12 @@ def as_batch(images: ArrayLike) -> NDArray[np.integer[Any]]:
     return array
 
 
+def as_image(image: object) -> NDArray[np.uint8]:
+    """One image as the model takes it, uint8 [28, 28], checked as a batch of it would be."""
+    batch = as_batch(cast("ArrayLike", [image]))
+    return np.asarray(batch[0, 0], dtype=np.uint8)
+
+
 def as_tensor(batch: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
     """Part of a checked batch as onnxruntime takes it."""
     return np.ascontiguousarray(batch, dtype=np.uint8)

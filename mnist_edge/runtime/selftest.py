@@ -1,16 +1,14 @@
 """The golden vectors of a model through this machine's onnxruntime."""
 
-from dataclasses import dataclass
-
 import numpy as np
+from msgspec import Struct
 
 from mnist_edge.contract import INPUT_NAME, OUTPUT_NAME
 from mnist_edge.errors import ParityError
 from mnist_edge.runtime.model import Model
 
 
-@dataclass(frozen=True)
-class SelfTest:
+class SelfTest(Struct, frozen=True):
     """What a passed self-test found."""
 
     vectors: int

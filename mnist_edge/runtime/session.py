@@ -98,7 +98,7 @@ def _options(*, optimize: bool) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     # For shapes that it saw before, onnxruntime plans one block in place of many: measured 17 MB more, nothing faster.
     options.enable_mem_pattern = False
-    # Not onnxruntime's own format, which `_require_self_contained` could not judge.
+    # Not onnxruntime's own format, which `_require_self_contained` cannot check.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     # Failures reach the caller as exceptions; onnxruntime's own log lines would only repeat them on stderr.
     options.log_severity_level = _FATAL_ONLY

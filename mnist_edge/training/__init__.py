@@ -1,1 +1,1 @@
-"""Data sets, architectures, recipes and the training loop. `datasets` and `metrics` do without torch."""
+"""Architectures, recipes, augmentation, the training loop and its checkpoints."""

@@ -4,23 +4,7 @@ A few images besides become poor scans (`scan`). They go through the network apa
 noisy images serve the clean ones badly. At the end of a training nothing is distorted any more, so that it settles on
 digits as they are.
 
-What was tried was judged by training images that were set aside, 5,000 in each of two runs of `cnn`, of writers whom
-the training did not know (`Split.hold_out`); five epochs, torch 2.14.1, float32. Errors among the 10,000, mean
-cross-entropy at the best temperature, mean accuracy on 24 corruptions of half of them:
-
-| shown | errors | loss | corrupted |
-|---|--:|--:|--:|
-| nothing distorted, no scans | 50 | 0.0170 | 77.3 % |
-| everything moved | 48 | 0.0162 | 88.9 % |
-| everything moved, elastic besides (0.8 pixels at 7×7 points) | 68 | 0.0220 | 85.4 % |
-| everything moved, a half thicker, thinner or erased | 55 | 0.0172 | 90.3 % |
-| the same, but only half of every batch | 52 | 0.0166 | 90.9 % |
-| the same, all of the batch, nothing in the last epoch | 47 | 0.0154 | 90.3 % |
-| half of every batch, nothing in the last two of eight epochs | 43 | 0.0155 | 91.4 % |
-
-Differences of five errors are within what another seed does; the loss and the corruptions tell more. Of the poor scans
-more haze (0.5) and noise (0.3) brought 0.6 points on corruptions and cost an error of 17, and noise alone
-took the accuracy on a bright ground from 99 to 18 %: hence the haze.
+What else was tried, and what it brought, is in ``docs/experiments.md``.
 """
 
 import math
@@ -49,7 +33,7 @@ FINEST: Final = 0.7
 """How far thinning may go; all the way takes the finest strokes away."""
 
 HAZE: Final = 0.3
-"""The brightest ground, as a share of white."""
+"""The brightest background, as a share of white."""
 
 NOISE: Final = 0.2
 """The largest standard deviation of the noise, as a share of white."""
@@ -64,22 +48,22 @@ DISTORTED: Final = 0.5
 SCANNED: Final = 0.05
 """Which share of a batch `scan` is for: of the images that were only moved, or left as they are."""
 
-SETTLING: Final = 0.2
+CLEAN_PHASE: Final = 0.2
 """The last share of a training, in which images are no longer distorted."""
 
 
-def shown(images: Tensor, generator: torch.Generator, *, settling: bool) -> tuple[Tensor, Tensor]:
+def augment_batch(images: Tensor, generator: torch.Generator, *, clean: bool) -> tuple[Tensor, Tensor]:
     """A batch as a training sees it: what shares its batch statistics, and the poor scans, which go apart.
 
     Args:
         images: float32 [N, 1, H, W] within 0…255, background zero.
         generator: on the CPU; the same state gives the same batch on any device.
-        settling: whether the training has come to its last part, `SETTLING`.
+        clean: whether the training is in its last part, `CLEAN_PHASE`.
 
     Returns:
         Two tensors of N images together, of the same type and device, in the order of `images`.
     """
-    if not settling and (count := int(DISTORTED * len(images))):
+    if not clean and (count := int(DISTORTED * len(images))):
         same, others = images.split([len(images) - count, count])
         images = torch.cat([same, distort(others, generator)])
     scans = int(SCANNED * len(images))
@@ -126,18 +110,18 @@ def thin(images: Tensor, generator: torch.Generator) -> Tensor:
 def erase(images: Tensor, generator: torch.Generator) -> Tensor:
     """A rectangle of background at a random place, its sides within `PATCH`."""
     count, _, height, width = images.shape
-    kept = []
+    outside_along = []
     for length in (height, width):
         size = torch.randint(*PATCH, (count, 1), generator=generator)
         start = torch.rand(count, 1, generator=generator) * (length - size)
         place = torch.arange(length)
-        kept.append((place < start) | (place >= start + size))
-    outside = kept[0][:, None, :, None] | kept[1][:, None, None, :]
+        outside_along.append((place < start) | (place >= start + size))
+    outside = outside_along[0][:, None, :, None] | outside_along[1][:, None, None, :]
     return images * outside.to(images.device)
 
 
 def scan(images: Tensor, generator: torch.Generator) -> Tensor:
-    """As poor scans are: each with its own amount of normal noise, and half of them on a ground that is not black."""
+    """As poor scans are: each with its own amount of normal noise, half of them on a background that is not black."""
     haze = _amounts(images, generator).mul_(2).sub_(1).clamp_(min=0).mul_(HAZE)
     noise = torch.randn(images.shape, generator=generator).to(images.device) * _amounts(images, generator)
     return images.lerp(torch.full_like(images, WHITE), haze).add_(noise, alpha=NOISE * WHITE).clamp_(0, WHITE)

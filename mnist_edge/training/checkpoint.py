@@ -5,22 +5,29 @@ import io
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
-from mnist_edge import __version__, bundle
-from mnist_edge.bundle import CHECKPOINT, MANIFEST, METRICS, TRAINING, WEIGHTS
-from mnist_edge.contract import Contract, Framing, Normalization, to_json
+from mnist_edge import __version__
+from mnist_edge.bundle import layout, legacy, reading
+from mnist_edge.bundle.checksum import sha256
+from mnist_edge.bundle.decoding import encode, encode_indented
+from mnist_edge.bundle.layout import CHECKPOINT, MANIFEST, METRICS, TRAINING, WEIGHTS
+from mnist_edge.bundle.recipe import Architecture, Recipe
+from mnist_edge.bundle.records import Data, Machine, TrainingRecord
+from mnist_edge.bundle.writing import Staging, signals_held
+from mnist_edge.contract import Contract
+from mnist_edge.data.datasets import Dataset
 from mnist_edge.errors import AlteredModelError, ModelFormatError, ModelNotFoundError
-from mnist_edge.staging import Staging, signals_held
-from mnist_edge.training.datasets import Dataset
 from mnist_edge.training.loop import Training
 from mnist_edge.training.models import build
-from mnist_edge.training.recipes import Architecture, Recipe
+
+CHECKPOINT_VERSION: Final = 4
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class Trained:
     model: nn.Module
     """In evaluation mode, on the CPU."""
 
-    training: dict[str, Any]
+    training: TrainingRecord
     """What ``training.json`` says."""
 
 
@@ -44,7 +51,7 @@ class Paused:
     recipe: Recipe
     seed: int
     source: str
-    """What `mnist_edge.training.datasets.load` takes to find the training's data again."""
+    """What `mnist_edge.data.datasets.load` takes to find the training's data again."""
 
     digests: dict[str, str]
     """The data's own."""
@@ -79,52 +86,44 @@ def save(folder: Path, training: Training, data: Dataset) -> None:
             staging.add(name, content)
         # Until the last record is in place the checkpoint stays: from it the last epoch can be run once more.
         obsolete = (CHECKPOINT,) if training.complete else ()
-        staging.commit(records=(MANIFEST, TRAINING), remove=bundle.EXPORTED, afterwards=obsolete)
+        staging.commit(records=(MANIFEST, TRAINING), remove=layout.EXPORTED, afterwards=obsolete)
 
 
 def _first_half(training: Training, data: Dataset) -> dict[str, bytes]:
-    contract = Contract(data.labels, training.recipe.normalization, data.framing)
+    contract = Contract(data.labels, training.recipe.normalization, data.preprocessing)
     state_dict = {name: tensor.detach().cpu().contiguous() for name, tensor in training.deployed.state_dict().items()}
-    epochs = [epoch.as_dict() for epoch in training.epochs]
-    record = {
-        "version": bundle.TRAINING_VERSION,
-        "architecture": training.architecture.value,
-        "parameters": sum(parameter.numel() for parameter in training.deployed.parameters()),
-        "labels": list(data.labels),
-        "framing": contract.framing.value,
-        "recipe": asdict(training.recipe),
-        "seed": training.seed,
-        "finished": training.complete,
-        "data": {
-            "name": data.name,
-            "source": data.source,
-            "train": len(data.train),
-            "test": len(data.test),
-            "sha256": data.digests,
-        },
-        "model_sha256": model_digest(state_dict, contract),
-        "epochs": epochs,
-        "versions": {"mnist-edge": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "machine": {
-            "platform": platform.platform(),
-            "threads": torch.get_num_threads(),
-            "device": training.device,
-            "dtype": "bfloat16" if training.in_bfloat16 else "float32",
-        },
-    }
+    record = TrainingRecord(
+        architecture=training.architecture.value,
+        parameters=sum(parameter.numel() for parameter in training.deployed.parameters()),
+        labels=data.labels,
+        preprocessing=contract.preprocessing,
+        recipe=training.recipe,
+        seed=training.seed,
+        finished=training.complete,
+        data=Data(data.name, data.source, len(data.train), len(data.test), data.digests),
+        model_sha256=model_digest(state_dict, contract),
+        epochs=training.epochs,
+        versions={"mnist-edge": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
+        machine=Machine(
+            platform=platform.platform(),
+            threads=torch.get_num_threads(),
+            device=training.device,
+            dtype="bfloat16" if training.in_bfloat16 else "float32",
+        ),
+    )
     return {
         WEIGHTS: _saved(state_dict),
-        TRAINING: bundle.as_json(record),
-        METRICS: "".join(f"{json.dumps(epoch)}\n" for epoch in epochs).encode(),
+        TRAINING: encode_indented(record),
+        METRICS: b"".join(encode(epoch) + b"\n" for epoch in training.epochs),
     }
 
 
 def _checkpoint(training: Training, data: Dataset) -> bytes:
     return _saved(
         {
-            "version": bundle.CHECKPOINT_VERSION,
+            "version": CHECKPOINT_VERSION,
             "architecture": training.architecture.value,
-            "recipe": json.loads(json.dumps(asdict(training.recipe))),  # without enumerations, which torch.load refuses
+            "recipe": msgspec.to_builtins(training.recipe),  # without enumerations, which torch.load refuses
             "seed": training.seed,
             "source": data.source,
             "digests": data.digests,
@@ -142,25 +141,30 @@ def load_paused(folder: Path) -> Paused:
         ModelFormatError: it is damaged.
     """
     path = folder / CHECKPOINT
-    remedy = bundle.train_anew(folder)
+    remedy = reading.train_anew(folder)
     if not path.exists():
         raise ModelNotFoundError(f"{folder}: holds no interrupted training: leave out --resume to begin one")
-    content = bundle.read_file(path, remedy)
+    content = reading.read_file(path, remedy)
     saved = _torch_load(content, path, remedy)
     try:
-        if saved["version"] != bundle.CHECKPOINT_VERSION:
-            raise ValueError(f"version {saved['version']!r}")  # noqa: TRY301
+        version = saved["version"]
+        if version != CHECKPOINT_VERSION:
+            raise ModelFormatError(  # noqa: TRY301
+                f"{path}: of version {version!r}, this mnist-edge reads {CHECKPOINT_VERSION}: {remedy}"
+            )
         return Paused(
             architecture=Architecture(saved["architecture"]),
-            recipe=Recipe.from_dict(saved["recipe"]),
+            recipe=msgspec.convert(saved["recipe"], Recipe),
             seed=saved["seed"],
             source=saved["source"],
             digests=saved["digests"],
             device=saved["device"],
             state=saved["state"],
             finished_epochs=len(saved["state"]["epochs"]),
-            sha256=bundle.sha256(content),
+            sha256=sha256(content),
         )
+    except ModelFormatError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFormatError(f"{path}: malformed ({error!r}): {remedy}") from error
 
@@ -179,15 +183,14 @@ def load(folder: Path) -> Trained:
         ModelFormatError: a file is damaged, the weights do not fit the architecture, or are not finite.
         AlteredModelError: the weights are not those that ``training.json`` describes.
     """
-    remedy = bundle.retrain(folder)
-    training = bundle.read_training(folder)
+    remedy = reading.retrain(folder)
+    training = reading.read_training(folder)
     path = folder / WEIGHTS
     state_dict = _read_state_dict(path, remedy)
     try:
-        architecture = Architecture(training["architecture"])
-        normalization = Normalization(**training["recipe"]["normalization"])
-        contract = Contract(tuple(training["labels"]), normalization, Framing(training["framing"]))
-    except (TypeError, ValueError) as error:
+        architecture = Architecture(training.architecture)
+        contract = Contract(training.labels, training.recipe.normalization, training.preprocessing)
+    except ValueError as error:
         raise ModelFormatError(f"{folder / TRAINING}: malformed ({error}): {remedy}") from error
     for name, tensor in state_dict.items():
         if not torch.isfinite(tensor).all():
@@ -201,8 +204,8 @@ def load(folder: Path) -> Trained:
     except RuntimeError as error:
         detail = " ".join(str(error).split())
         raise ModelFormatError(f"{path}: does not fit {architecture} ({detail[:200]}): {remedy}") from error
-    actual = model_digest(state_dict, contract)
-    recorded = training["model_sha256"]
+    digest_of = legacy_model_digest if training.version == legacy.TRAINING_VERSION else model_digest
+    actual, recorded = digest_of(state_dict, contract), training.model_sha256
     if actual != recorded:
         raise AlteredModelError(
             f"{path}: altered since its training (weights, labels and normalisation have SHA-256 {actual[:12]}…, "
@@ -216,11 +219,20 @@ def model_digest(state_dict: Mapping[str, Tensor], contract: Contract) -> str:
 
     It is the same for equal models, however they were saved.
     """
-    sha256 = hashlib.sha256(to_json(contract.as_dict()).encode())
+    return _digest(state_dict, msgspec.to_builtins(contract))
+
+
+def legacy_model_digest(state_dict: Mapping[str, Tensor], contract: Contract) -> str:
+    """The same as version 0.1.0 computed it, by its own form of the contract."""
+    return _digest(state_dict, legacy.contract(contract))
+
+
+def _digest(state_dict: Mapping[str, Tensor], contract: dict[str, object]) -> str:
+    digest = hashlib.sha256(json.dumps(contract, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
     for name, tensor in sorted(state_dict.items()):
-        sha256.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}:".encode())
-        sha256.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return sha256.hexdigest()
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}:".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _torch_load(content: bytes, path: Path, remedy: str) -> Any:
@@ -231,7 +243,7 @@ def _torch_load(content: bytes, path: Path, remedy: str) -> Any:
 
 
 def _read_state_dict(path: Path, remedy: str) -> dict[str, Tensor]:
-    state_dict = _torch_load(bundle.read_file(path, remedy), path, remedy)
+    state_dict = _torch_load(reading.read_file(path, remedy), path, remedy)
     if not isinstance(state_dict, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state_dict.items()
     ):

@@ -3,9 +3,9 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,14 +14,15 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from mnist_edge.bundle.recipe import Architecture, Recipe
+from mnist_edge.bundle.records import Epoch
+from mnist_edge.data.datasets import Dataset
 from mnist_edge.errors import TrainingError, UsageError
-from mnist_edge.training.augment import SETTLING, shown
-from mnist_edge.training.chance import STANDARD_ERRORS, constant_loss
-from mnist_edge.training.datasets import Dataset
-from mnist_edge.training.metrics import Metrics, measure
+from mnist_edge.evaluation.chance import STANDARD_ERRORS, constant_loss
+from mnist_edge.evaluation.metrics import measure
+from mnist_edge.training.augment import CLEAN_PHASE, augment_batch
 from mnist_edge.training.models import build, normalize
 from mnist_edge.training.optimizers import optimizer_of, scheduler_of
-from mnist_edge.training.recipes import Architecture, Recipe
 
 EVALUATION_BATCH: Final = 1000
 """Images a step of an evaluation."""
@@ -34,39 +35,6 @@ _Tensors = list[Tensor] | tuple[Tensor, ...]
 
 OnBatch = Callable[[int, int, int, float], None]
 """Called after every batch with the epoch, the images seen in it, the images of an epoch, and the batch's loss."""
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one pass over the training set came to."""
-
-    number: int
-    """Counted from 1."""
-
-    lr: float
-    """Learning rate of the epoch's last step."""
-
-    train_loss: float
-    """Mean loss a training image, as optimised: smoothed targets and distorted images included."""
-
-    test: Metrics
-    """On the whole test set. For reporting only: nothing is chosen by it."""
-
-    seconds: float
-    """Training and evaluation."""
-
-    training_seconds: float
-    """Training alone."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """The figures as JSON values."""
-        return asdict(self) | {"test": self.test.as_dict()}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "Epoch":
-        """Read what `as_dict` wrote."""
-        test = {name: data["test"][name] for name in ("loss", "correct", "total")}
-        return cls(**data | {"test": Metrics(**test)})
 
 
 class Training:
@@ -93,7 +61,7 @@ class Training:
         model = self._fresh()
         self._model = model.to(memory_format=torch.channels_last)
         self._generator = torch.Generator().manual_seed(seed)
-        train, _ = data.train.hold_out(recipe.held_out)
+        train, _ = data.train.hold_out(recipe.calibration_split)
         if min(recipe.batch_size, len(train)) == 1 and any(isinstance(part, _BatchNorm) for part in model.modules()):
             raise UsageError(f"{architecture} normalises by its batch and cannot learn from batches of one image")
         self._images = torch.tensor(train.images).unsqueeze(1).to(device)
@@ -103,8 +71,8 @@ class Training:
         self._steps = recipe.epochs * len(_batches(torch.arange(len(train)), recipe.batch_size))
         self._scheduler = scheduler_of(recipe, self._optimizer, self._steps)
         self._averaged = None
-        if recipe.average:
-            average = _warmed_up_average(recipe.average)
+        if recipe.ema_decay:
+            average = _warmed_up_average(recipe.ema_decay)
             self._averaged = AveragedModel(self._model, multi_avg_fn=average, use_buffers=True)
 
     @property
@@ -199,8 +167,8 @@ class Training:
         batch = self._images[indices].float()
         scans = batch[:0]
         if recipe.augment:
-            settling = self._scheduler.last_epoch >= (1 - SETTLING) * self._steps
-            batch, scans = shown(batch, self._generator, settling=settling)
+            clean = self._scheduler.last_epoch >= (1 - CLEAN_PHASE) * self._steps
+            batch, scans = augment_batch(batch, self._generator, clean=clean)
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.in_bfloat16):
             logits = self._model(normalize(batch, recipe.normalization))
             if len(scans):
@@ -225,7 +193,7 @@ class Training:
             "optimizer": self._optimizer.state_dict(),
             "scheduler": self._scheduler.state_dict(),
             "generator": self._generator.get_state(),
-            "epochs": [epoch.as_dict() for epoch in self.epochs],
+            "epochs": msgspec.to_builtins(self.epochs),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -236,7 +204,7 @@ class Training:
         self._optimizer.load_state_dict(state["optimizer"])
         self._scheduler.load_state_dict(state["scheduler"])
         self._generator.set_state(state["generator"])
-        self.epochs = [Epoch.from_dict(epoch) for epoch in state["epochs"]]
+        self.epochs = msgspec.convert(state["epochs"], list[Epoch])
 
 
 def fit(

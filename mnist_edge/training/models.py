@@ -4,8 +4,8 @@ from typing import Final, assert_never
 
 from torch import Tensor, nn
 
+from mnist_edge.bundle.recipe import Architecture
 from mnist_edge.contract import HEIGHT, PIXELS, WHITE, Normalization
-from mnist_edge.training.recipes import Architecture
 
 
 class SimpleNN(nn.Module):
@@ -44,7 +44,7 @@ class CNN(nn.Module):
     """3×3 convolutions in three stages, at 28×28, 14×14 and 7×7 pixels, and a global max pool.
 
     Each stage ends in a max pool, the last one over all that is left. The stem keeps the full resolution and the last
-    pool takes the maximum: a digit is told by whether a stroke is there, not by how much of the picture it fills.
+    pool takes the maximum: a digit is recognised by whether a stroke is there, not by how much of the picture it fills.
 
     With ten classes the numbers of parameters are `cnn-nano` 14,522, `cnn` 70,538, `cnn-large` 288,170.
 

@@ -5,7 +5,7 @@ from typing import Final, assert_never
 import torch
 from torch import nn
 
-from mnist_edge.training.recipes import OptimizerName, Recipe, Schedule
+from mnist_edge.bundle.recipe import OptimizerName, Recipe, Schedule
 
 WARM_UP: Final = 0.25
 """Share of a one-cycle training in which the learning rate rises."""

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from mnist_edge import bundle
+from mnist_edge.bundle import layout, reading
+from mnist_edge.bundle.recipe import Architecture, Recipe
+from mnist_edge.bundle.records import Epoch
+from mnist_edge.bundle.writing import LOCK, Staging, require_free, writing
+from mnist_edge.data.datasets import Dataset
 from mnist_edge.errors import BusyError, DataFormatError, ModelError, ModelFormatError, TrainingError, UsageError
-from mnist_edge.staging import LOCK, Staging, require_free, writing
 from mnist_edge.training import checkpoint
-from mnist_edge.training.datasets import Dataset
-from mnist_edge.training.loop import Epoch, OnBatch, Training
-from mnist_edge.training.recipes import Architecture, Recipe
+from mnist_edge.training.loop import OnBatch, Training
 
 MAX_BATCH: Final = 1_000_000
 
@@ -78,7 +79,7 @@ def resume(data: Dataset, paused: checkpoint.Paused, out: Path, *, device: str |
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             detail = " ".join(str(error).split())[:200]
             raise ModelFormatError(
-                f"{out / bundle.CHECKPOINT}: does not fit its recipe ({detail}): {bundle.train_anew(out)}"
+                f"{out / layout.CHECKPOINT}: does not fit its recipe ({detail}): {reading.train_anew(out)}"
             ) from error
         yield training
 
@@ -103,7 +104,7 @@ def finish(
             on_epoch(epoch)
     except TrainingError:
         # Going on would end the same way.
-        Staging(out).commit(remove=[bundle.CHECKPOINT])
+        Staging(out).commit(remove=[layout.CHECKPOINT])
         raise
 
 
@@ -115,8 +116,8 @@ def _check(recipe: Recipe) -> None:
         "momentum": 0 <= recipe.momentum < 1,
         "weight_decay": 0 <= recipe.weight_decay < float("inf"),
         "label_smoothing": 0 <= recipe.label_smoothing < 1,
-        "average": 0 <= recipe.average < 1,
-        "held_out": recipe.held_out == 0 or recipe.held_out > 1,
+        "ema_decay": 0 <= recipe.ema_decay < 1,
+        "calibration_split": recipe.calibration_split == 0 or recipe.calibration_split > 1,
     }
     for name, holds in limits.items():
         if not holds:
@@ -139,11 +140,11 @@ def _check_contents(out: Path, *, overwrite: bool) -> None:
     there = {path.name for path in out.iterdir()} - {LOCK}
     if there and not _is_bundle(out):
         raise UsageError(f"{out}: holds other files and is not a bundle: choose another --out")
-    ours = [name for name in bundle.FILES if name in there]
+    ours = [name for name in layout.FILES if name in there]
     paused = None
     with contextlib.suppress(ModelError):  # there is none, or none that could go on
         paused = checkpoint.load_paused(out)
-    lost = not there.isdisjoint((bundle.WEIGHTS, *bundle.EXPORTED)) or (paused is not None and paused.finished_epochs)
+    lost = not there.isdisjoint((layout.WEIGHTS, *layout.EXPORTED)) or (paused is not None and paused.finished_epochs)
     if lost and not overwrite:
         holds, resumable = "a trained model", ""
         if paused is not None:
@@ -157,10 +158,10 @@ def _check_contents(out: Path, *, overwrite: bool) -> None:
 
 
 def _is_bundle(folder: Path) -> bool:
-    if any((folder / name).is_file() for name in (bundle.TRAINING, bundle.CHECKPOINT)):
+    if any((folder / name).is_file() for name in (layout.TRAINING, layout.CHECKPOINT)):
         return True
     try:  # of what is for a device there is only the second half
-        bundle.read_manifest(folder)
+        reading.read_manifest(folder)
     except ModelError:
         return False
     return True

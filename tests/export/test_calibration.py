@@ -7,17 +7,20 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from msgspec import structs
 
-from mnist_edge import bundle
-from mnist_edge.contract import CONTRACT_KEY, DIGEST_KEY, Calibration, Contract, to_json
+from mnist_edge.bundle import checksum, reading
+from mnist_edge.bundle.decoding import decode, encode
+from mnist_edge.bundle.recipe import Architecture
+from mnist_edge.contract import CHECKSUM_KEY, CONTRACT_KEY, Calibration, Contract
+from mnist_edge.data.datasets import Split
 from mnist_edge.errors import ModelFormatError
+from mnist_edge.evaluation import metrics
 from mnist_edge.export import calibration, examples
-from mnist_edge.runtime.answers import novelty
 from mnist_edge.runtime.model import load
-from mnist_edge.training import checkpoint, metrics
-from mnist_edge.training.datasets import Split
+from mnist_edge.runtime.prediction import ood_score
+from mnist_edge.training import checkpoint
 from mnist_edge.training.loop import fit
-from mnist_edge.training.recipes import Architecture
 from tests.helpers import cli_in_process, fails, keep_only, quick_recipe, subset
 
 
@@ -180,14 +183,14 @@ def test_the_training_does_not_see_what_is_kept(mnist):
     places = _places_kept(data.train.labels)
     images[places] = 255 - images[places]
     other = dataclasses.replace(data, train=Split(images, data.train.labels))
-    recipe = dataclasses.replace(quick_recipe(Architecture.CNN_NANO), epochs=1)
+    recipe = structs.replace(quick_recipe(Architecture.CNN_NANO), epochs=1)
     weights = []
     for each in (data, other):
         ((_, model),) = fit(each, Architecture.CNN_NANO, recipe)
         weights.append(model.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     # The images that are not kept do count.
-    ((_, model),) = fit(other, Architecture.CNN_NANO, dataclasses.replace(recipe, held_out=0))
+    ((_, model),) = fit(other, Architecture.CNN_NANO, structs.replace(recipe, calibration_split=0))
     assert not torch.equal(model.state_dict()["classifier.weight"], weights[0]["classifier.weight"])
 
 
@@ -199,20 +202,20 @@ def _places_kept(labels):
 
 @pytest.mark.numeric
 def test_every_file_has_its_own_calibration(bundle_dir, small):
-    manifest = bundle.read_manifest(bundle_dir)
+    manifest = reading.read_manifest(bundle_dir)
     _, kept = small.train.hold_out(12)
     for name in ("model.onnx", "model.int8-dynamic.onnx", "model.int8-static.onnx"):
         model = onnx.load(bundle_dir / name)
         metadata_props = {entry.key: entry.value for entry in model.metadata_props}
-        found = Contract.from_dict(json.loads(metadata_props[CONTRACT_KEY])).calibration
-        recorded = manifest["files"][name]["calibration"]
-        assert found.images == recorded["images"] == len(kept)
-        assert found.temperature == recorded["temperature"]
-        assert 0 < recorded["error"] < 0.2
-    assert manifest["files"]["model.torchscript"]["calibration"]["temperature"] == pytest.approx(
-        manifest["files"]["model.onnx"]["calibration"]["temperature"], rel=1e-3
+        found = decode(metadata_props[CONTRACT_KEY], Contract, "the contract", "no matter").calibration
+        recorded = manifest.files[name].calibration
+        assert found.images == recorded.images == len(kept)
+        assert found.temperature == recorded.temperature
+        assert 0 < recorded.error < 0.2
+    assert manifest.files["model.torchscript"].calibration.temperature == pytest.approx(
+        manifest.files["model.onnx"].calibration.temperature, rel=1e-3
     )
-    assert manifest["contract"]["calibration"] is None
+    assert manifest.contract.calibration is None
 
 
 def test_what_is_not_finite_is_not_calibrated(small):
@@ -224,26 +227,26 @@ def test_what_is_not_finite_is_not_calibrated(small):
 
 
 @pytest.mark.parametrize(("images", "finest"), [(500, 500 / 501), (3, 0.75), (5000, 5000 / 5001)])
-def test_no_level_is_recorded_that_the_images_cannot_tell(images, finest):
+def test_no_score_is_recorded_that_the_images_cannot_tell(images, finest):
     shown = np.random.default_rng(seed=0).permutation(images).astype(float)
-    levels, evidence = calibration.novelty_scale(shown)
-    assert levels[-1] == finest
-    assert levels[:-1] == tuple(level for level in calibration.NOVELTY_LEVELS if level < finest)
-    assert evidence[-1] == 0
-    # The rank itself: of 0, 1, … images - 1 as many are larger than a level says, of one more than there are.
-    for level, value in zip(levels, evidence, strict=True):
-        assert value == pytest.approx(np.clip(images - level * (images + 1), 0, images - 1), abs=1e-3)
+    scores, energies = calibration.ood_scale(shown)
+    assert scores[-1] == finest
+    assert scores[:-1] == tuple(score for score in calibration.OOD_SCORES if score < finest)
+    assert energies[-1] == images - 1
+    # The rank itself: of 0, 1, … images - 1 as many are smaller than a score says, of one more than there are.
+    for score, value in zip(scores, energies, strict=True):
+        assert value == pytest.approx(np.clip(score * (images + 1) - 1, 0, images - 1), abs=1e-3)
 
 
-def test_novelty_is_exceeded_as_often_as_it_says():
-    """Over many draws of kept images and one more, that one exceeds a level with the rest of the probability."""
+def test_a_score_is_exceeded_as_often_as_it_says():
+    """Over many draws of a split and one image more, that one exceeds a score with the rest of the probability."""
     rng = np.random.default_rng(seed=0)
     found = []
     for _ in range(4000):
         shown = rng.normal(10, 1, 21)
-        levels, evidence = calibration.novelty_scale(shown[:20])
-        scale = Calibration(temperature=1.0, novelty_levels=levels, evidence=evidence, images=20)
-        found.append(novelty(shown[20:, None].astype(np.float32), scale)[0])
+        scores, energies = calibration.ood_scale(-shown[:20])
+        scale = Calibration(temperature=1.0, ood_scores=scores, energies=energies, images=20)
+        found.append(ood_score(shown[20:, None].astype(np.float32), scale)[0])
     assert max(found) == 20 / 21
     for level in (0.1, 0.5, 0.75, 0.9, 0.95):
         assert np.mean(np.array(found) > level) == pytest.approx(1 - level, abs=0.02)
@@ -258,42 +261,40 @@ def test_the_scales_are_not_set_by_what_calibrates(bundle_dir, small):
     data = dataclasses.replace(small, train=Split(images, small.train.labels))
     chosen = examples.choose(trained, data)
     scaling = chosen.training[:, 0]
-    kept = {image.tobytes() for image in chosen.kept.images}
+    kept = {image.tobytes() for image in chosen.calibration.images}
     assert len(kept) == len(data.train.hold_out(12)[1]) > 500
     assert len(scaling) > 5000
     assert kept.isdisjoint(image.tobytes() for image in scaling)
 
 
 def _recalibrate(folder, **change):
-    """Another calibration in a file that is otherwise in order, seal and manifest included."""
+    """Another calibration in a file that is otherwise in order, checksum and manifest included."""
     path = folder / "model.onnx"
     model = onnx.load(path)
     for entry in model.metadata_props:
         if entry.key == CONTRACT_KEY:
-            contract = Contract.from_dict(json.loads(entry.value))
-            changed = dataclasses.replace(contract.calibration, **change) if change else None
-            entry.value = to_json(dataclasses.replace(contract, calibration=changed).as_dict())
-        elif entry.key == DIGEST_KEY:
-            entry.value = bundle.UNSEALED
-    path.write_bytes(bundle.seal(model.SerializeToString(deterministic=True)))
-    manifest = bundle.read_manifest(folder)
-    manifest["files"][path.name]["sha256"] = bundle.sha256(path.read_bytes())
-    (folder / bundle.MANIFEST).write_bytes(bundle.as_json(manifest))
+            contract = decode(entry.value, Contract, "the contract", "no matter")
+            changed = structs.replace(contract.calibration, **change) if change else None
+            entry.value = encode(structs.replace(contract, calibration=changed)).decode()
+        elif entry.key == CHECKSUM_KEY:
+            entry.value = checksum.UNSET_CHECKSUM
+    path.write_bytes(checksum.with_checksum(model.SerializeToString(deterministic=True)))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][path.name]["sha256"] = checksum.sha256(path.read_bytes())
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-@pytest.mark.parametrize("change", [{"temperature": 2.0}, {"images": 7}, {}])
+@pytest.mark.parametrize("change", [{"temperature": 2.0}, {"images": 5000}, {}])
 def test_verify_finds_a_wrong_calibration(bundle_copy, small_idx, change, cheaper):
     keep_only(bundle_copy, "model.onnx")
     _recalibrate(bundle_copy, **change)
     fails(cli_in_process("verify", bundle_copy, "--data", small_idx), 4, "model.onnx", "calibration")
 
 
-def test_verify_finds_wrong_evidence(bundle_copy, small_idx, cheaper):
+def test_verify_finds_wrong_energies(bundle_copy, small_idx, cheaper):
     keep_only(bundle_copy, "model.onnx")
-    found = bundle.read_manifest(bundle_copy)
-    assert found["files"]["model.onnx"]["calibration"]["images"] > 0
-    levels = len(load((bundle_copy / "model.onnx").read_bytes(), "model.onnx").contract.calibration.novelty_levels)
-    _recalibrate(bundle_copy, evidence=tuple(float(20 - index) for index in range(levels)))
+    scores = len(load((bundle_copy / "model.onnx").read_bytes(), "model.onnx").contract.calibration.ood_scores)
+    _recalibrate(bundle_copy, energies=tuple(float(index - 20) for index in range(scores)))
     fails(cli_in_process("verify", bundle_copy, "--data", small_idx), 4, "model.onnx", "calibration")
 
 
@@ -311,10 +312,10 @@ def test_a_calibration_must_be_there_if_images_were_kept():
 @pytest.mark.parametrize("change", [{"temperature": 9.0}, {"error": 0.5}, None])
 def test_verify_finds_a_manifest_that_tells_another_calibration(bundle_copy, small_idx, change, cheaper):
     keep_only(bundle_copy, "model.torchscript")
-    manifest = bundle.read_manifest(bundle_copy)
+    manifest = json.loads((bundle_copy / "manifest.json").read_text())
     entry = manifest["files"]["model.torchscript"]
     entry["calibration"] = entry["calibration"] | change if change else None
-    (bundle_copy / bundle.MANIFEST).write_bytes(bundle.as_json(manifest))
+    (bundle_copy / "manifest.json").write_text(json.dumps(manifest))
     fails(
         cli_in_process("verify", bundle_copy, "--data", small_idx), 4, "model.torchscript", "calibration is recorded as"
     )

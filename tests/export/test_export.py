@@ -14,16 +14,18 @@ import pytest
 import torch
 from torch import nn
 
-from mnist_edge import Classifier, bundle
-from mnist_edge.bundle import Format
-from mnist_edge.contract import STANDARDIZED, TO_TENSOR, Contract, Framing, Normalization
+from mnist_edge import Classifier
+from mnist_edge.bundle import checksum, reading
+from mnist_edge.bundle.decoding import plain
+from mnist_edge.bundle.layout import Format
+from mnist_edge.bundle.recipe import Architecture
+from mnist_edge.contract import STANDARDIZED, TO_TENSOR, Contract, Normalization, Preprocessing
 from mnist_edge.errors import DataFormatError, ModelFormatError, ParityError
-from mnist_edge.export import evaluation, examples, int8_dynamic, int8_static, parity, pipeline, proof
-from mnist_edge.export import onnx as float32
+from mnist_edge.export import examples, forms, int8_dynamic, int8_static, onnx_graph, parity, pipeline
+from mnist_edge.export.formats import EXPORTERS
 from mnist_edge.export.graph import RawPixels, fold
 from mnist_edge.training import checkpoint
 from mnist_edge.training.models import CNN, SigmoidNN, SimpleNN, build
-from mnist_edge.training.recipes import Architecture
 from tests.helpers import subset
 from tests.make_bundle import EXPECTED
 
@@ -48,7 +50,7 @@ ARCHITECTURES = [
 def exported(request, bundle_of):
     """A bundle, its data, and the manifest that export wrote."""
     folder, data = bundle_of(request.param)
-    return folder, data, bundle.read_manifest(folder)
+    return folder, data, reading.read_manifest(folder)
 
 
 @pytest.fixture(params=list(Format), ids=str)
@@ -102,7 +104,7 @@ def test_int8_answers_do_not_depend_on_the_batch(exported, form):
 def test_int8_weights_are_a_quarter_of_the_size(exported, form):
     folder, _, _ = exported
     whole, small = (
-        sum(tensor.nbytes for tensor in float32.initializers(onnx.load(folder / file.file_name)).values())
+        sum(tensor.nbytes for tensor in onnx_graph.initializers(onnx.load(folder / file.file_name)).values())
         for file in (Format.ONNX, form)
     )
     assert 0.25 <= small / whole < 0.32  # with the scales, of which a small model has more in proportion
@@ -114,8 +116,8 @@ def onnx_metadata(path):
 
 def test_dequantized_weights_are_within_half_a_step(exported):
     folder, _, _ = exported
-    exact = float32.initializers(onnx.load(folder / "model.onnx"))
-    stored = float32.initializers(onnx.load(folder / Format.INT8_DYNAMIC.file_name))
+    exact = onnx_graph.initializers(onnx.load(folder / "model.onnx"))
+    stored = onnx_graph.initializers(onnx.load(folder / Format.INT8_DYNAMIC.file_name))
     checked = 0
     for name, weight in exact.items():
         if weight.dtype == np.float32 and weight.ndim > 1:
@@ -143,16 +145,16 @@ def test_a_single_file_carries_no_trace_of_this_machine(exported):
 def test_the_manifest_tells_what_was_measured(exported):
     folder, data, manifest = exported
     beside = {"manifest.json", "metrics.jsonl", EXPECTED}
-    assert set(manifest["files"]) == {path.name for path in folder.iterdir()} - beside
-    for name, entry in manifest["files"].items():
+    assert set(manifest.files) == {path.name for path in folder.iterdir()} - beside
+    for name, file in manifest.files.items():
         content = (folder / name).read_bytes()
-        assert (entry["bytes"], entry["sha256"]) == (len(content), bundle.sha256(content))
+        assert (file.bytes, file.sha256) == (len(content), checksum.sha256(content))
     answers = Classifier(folder, format="onnx").logits(data.test.images).argmax(1)
-    assert manifest["files"]["model.onnx"]["parity"]["accuracy"] == (answers == data.test.labels).mean()
-    assert manifest["files"]["model.onnx"]["parity"]["batch_sizes"] == {
+    assert manifest.files["model.onnx"].parity.accuracy == (answers == data.test.labels).mean()
+    assert manifest.files["model.onnx"].parity.batch_sizes == {
         str(size): min(512, len(data.test)) if size != 256 else len(data.test) for size in (256, 1, 2, 7, 64, 300)
     }
-    assert manifest["files"]["model.onnx"]["parity"]["variants"] == ["optimized", "not optimized"]
+    assert manifest.files["model.onnx"].parity.variants == ("optimized", "not optimized")
 
 
 EXPORT = """
@@ -160,10 +162,10 @@ import os
 import sys
 from pathlib import Path
 os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
-from mnist_edge.bundle import Format
+from mnist_edge.bundle.layout import RUNNABLE
+from mnist_edge.data import datasets
 from mnist_edge.export import pipeline
-from mnist_edge.training import datasets
-pipeline.export(Path("bundle"), datasets.load(sys.argv[1]), [form for form in Format if form.is_onnx])
+pipeline.export(Path("bundle"), datasets.load(sys.argv[1]), RUNNABLE)
 """
 
 
@@ -176,8 +178,8 @@ def test_an_export_from_another_folder_by_other_threads_is_byte_identical(bundle
     subprocess.run(
         [sys.executable, "-c", EXPORT, small_idx], cwd=folder.parent, env={**os.environ, **threads}, check=True
     )
-    digests = {path.name: bundle.sha256(path.read_bytes()) for path in folder.glob("*.onnx")}
-    assert digests == {path.name: bundle.sha256(path.read_bytes()) for path in bundle_dir.glob("*.onnx")}
+    digests = {path.name: checksum.sha256(path.read_bytes()) for path in folder.glob("*.onnx")}
+    assert digests == {path.name: checksum.sha256(path.read_bytes()) for path in bundle_dir.glob("*.onnx")}
     assert len(digests) == 3
 
 
@@ -186,23 +188,24 @@ def test_some_formats_now_and_others_later(bundle_copy, small, cheaper):
         if path.name != "model.pth":
             path.unlink()
     first = pipeline.export(bundle_copy, small, [Format.TORCHSCRIPT])
-    assert set(first["files"]) == {"model.pth", "training.json", "model.torchscript"}
+    assert set(first.files) == {"model.pth", "training.json", "model.torchscript"}
     second = pipeline.export(bundle_copy, small, [Format.ONNX])
-    assert second == json.loads((bundle_copy / "manifest.json").read_text())
-    assert set(second["files"]) == {*first["files"], "model.onnx"}
-    assert second["files"]["model.torchscript"] == first["files"]["model.torchscript"]
+    assert second == reading.read_manifest(bundle_copy)
+    assert plain(second) == json.loads((bundle_copy / "manifest.json").read_text())
+    assert set(second.files) == {*first.files, "model.onnx"}
+    assert second.files["model.torchscript"] == first.files["model.torchscript"]
     (bundle_copy / "model.torchscript").write_bytes(b"altered")
-    assert "model.torchscript" not in pipeline.export(bundle_copy, small, [Format.ONNX])["files"]
+    assert "model.torchscript" not in pipeline.export(bundle_copy, small, [Format.ONNX]).files
 
 
 def test_every_format_has_a_module_and_a_file_name():
     assert len({form.file_name for form in Format}) == len(Format)
     for form in Format:
-        module = proof.format_module(form)
-        assert isinstance(module.TOLERANCE, parity.Tolerance)
-        assert callable(module.convert)
-        assert callable(module.variants)
-        assert callable(module.check_weights)
+        exporter = EXPORTERS[form]
+        assert isinstance(exporter.TOLERANCE, parity.Tolerance)
+        assert callable(exporter.convert)
+        assert callable(exporter.variants)
+        assert callable(exporter.check_weights)
 
 
 @pytest.mark.numeric
@@ -237,30 +240,30 @@ def test_no_normalisation_is_left_after_folding(architecture):
 def test_evaluation_of_every_form_is_the_same(exported):
     folder, data, manifest = exported
     results = {
-        name: evaluation.evaluate(folder / name, data.labels, data.test)
+        name: forms.evaluate(folder / name, data.labels, data.test)
         for name in ("model.pth", "model.torchscript", "model.onnx", *(form.file_name for form in INT8))
     }
     for name, result in results.items():
-        assert result.confusion.sum() == len(data.test)
-        assert result.confusion.trace() == result.metrics.correct
-        recorded = manifest["files"].get(name, {}).get("parity", manifest["pytorch"])["accuracy"]
-        assert result.metrics.accuracy == pytest.approx(recorded, abs=0.002)
-    assert results["model.onnx"].metrics.loss == pytest.approx(results["model.pth"].metrics.loss, rel=1e-4)
+        assert np.sum(result.confusion) == result.total == len(data.test)
+        assert np.trace(result.confusion) == result.correct
+        recorded = manifest.pytorch if name == "model.pth" else manifest.files[name].parity
+        assert result.accuracy == pytest.approx(recorded.accuracy, abs=0.002)
+    assert results["model.onnx"].loss == pytest.approx(results["model.pth"].loss, rel=1e-4)
 
 
 def test_what_is_evaluated_of_a_bundle(bundle_copy):
-    recommended = bundle.read_manifest(bundle_copy)["recommended"]["file"]
-    assert evaluation.file_of(bundle_copy) == bundle_copy / recommended
-    assert evaluation.file_of(bundle_copy, "onnx") == bundle_copy / "model.onnx"
+    recommended = reading.read_manifest(bundle_copy).recommended.file
+    assert forms.file_of(bundle_copy) == bundle_copy / recommended
+    assert forms.file_of(bundle_copy, "onnx") == bundle_copy / "model.onnx"
     (bundle_copy / "manifest.json").unlink()  # as before an export, or after one that was killed
-    assert evaluation.file_of(bundle_copy) == bundle_copy / "model.pth"
+    assert forms.file_of(bundle_copy) == bundle_copy / "model.pth"
 
 
 def test_evaluation_wants_the_same_labels(exported):
     folder, data, _ = exported
     for name in ("model.pth", "model.onnx"):
         with pytest.raises(DataFormatError, match="labels"):
-            evaluation.evaluate(folder / name, ("a", "b"), data.test)
+            forms.evaluate(folder / name, ("a", "b"), data.test)
 
 
 def test_other_data_than_the_training_had_is_refused(bundle_dir, small):
@@ -287,7 +290,7 @@ def test_int8_static_is_onnxs_own_arithmetic(exported):
 def test_int8_static_cannot_saturate_without_vnni(exported):
     """vpmaddubsw adds two products of an unsigned and a signed byte in 16 bits, and saturates."""
     folder, _, _ = exported
-    stored = float32.initializers(onnx.load(folder / Format.INT8_STATIC.file_name))
+    stored = onnx_graph.initializers(onnx.load(folder / Format.INT8_STATIC.file_name))
     weights = [array.astype(int) for name, array in stored.items() if array.dtype == np.int8 and name[0] == "w"]
     assert len(weights) >= 2
     for array in weights:
@@ -306,7 +309,7 @@ def test_int8_static_runs_in_integers_throughout(exported, tmp_path):
     onnxruntime.InferenceSession(folder / Format.INT8_STATIC.file_name, options, providers=["CPUExecutionProvider"])
     kinds = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
     assert not {"Conv", "Gemm", "Relu", "MaxPool"} & set(kinds)
-    if manifest["provenance"]["architecture"].startswith("cnn"):
+    if manifest.provenance.architecture.startswith("cnn"):
         assert not {"QuantizeLinear", "DequantizeLinear", "Cast"} & set(kinds)
 
 
@@ -320,12 +323,12 @@ def test_scales_reach_as_far_as_the_extremes_do(bundle_dir, small):
     probes = parity.Reference(trained, subset(small, 10, 20).test).images[20:, 0]
     assert {image.tobytes() for image in noise}.isdisjoint(image.tobytes() for image in probes)
 
-    graph = float32.build(trained)
+    graph = onnx_graph.build(trained)
     blank = np.zeros((2, 1, 28, 28), np.uint8)
     with torch.inference_mode():  # the first layer, to its activation
         largest = trained.model.features[:4](torch.tensor(chosen.extremes) / 255).max().item()
     for extremes, is_reached in ((chosen.extremes, True), (blank, False)):
-        stored = float32.initializers(int8_static.quantize(graph, blank, extremes))
+        stored = onnx_graph.initializers(int8_static.quantize(graph, blank, extremes))
         scales = [scale for name, scale in stored.items() if name[0] == "a"]
         assert any(np.isclose(255 * scale, largest, rtol=1e-3) for scale in scales) == is_reached
 
@@ -336,13 +339,13 @@ def test_activations_beyond_the_pixels_range_are_no_defect(small):
     with torch.no_grad():
         model.fc1.weight.mul_(1000)
         model.fc3.bias.mul_(1000)
-    contract = Contract(small.labels, TO_TENSOR, Framing.MNIST)
+    contract = Contract(small.labels, TO_TENSOR, Preprocessing.MNIST)
     trained = checkpoint.Trained(Architecture.SIMPLE_NN, contract, model, training={})
     images = small.train.images[:200, None]
-    quantized = int8_static.quantize(float32.build(trained), images, images[:0])
+    quantized = int8_static.quantize(onnx_graph.build(trained), images, images[:0])
     content = quantized.SerializeToString()
     int8_static.check_weights(content, "model", trained)
-    stored = float32.initializers(onnx.load_from_string(content))
+    stored = onnx_graph.initializers(onnx.load_from_string(content))
     assert max(array.max() for name, array in stored.items() if name[0] == "a") > 1
 
 

@@ -6,8 +6,8 @@ import pytest
 from onnx.external_data_helper import set_external_data
 from PIL import Image
 
-from mnist_edge import bundle
-from mnist_edge.contract import DIGEST_KEY, INPUT_NAME
+from mnist_edge.bundle import checksum
+from mnist_edge.contract import CHECKSUM_KEY, INPUT_NAME
 from mnist_edge.errors import ModelFormatError
 from mnist_edge.runtime.model import load
 from mnist_edge.runtime.session import Session, ort
@@ -30,9 +30,9 @@ def outside(bundle_dir, tmp_path, monkeypatch):
 
 def sealed(model: onnx.ModelProto) -> bytes:
     for entry in model.metadata_props:
-        if entry.key == DIGEST_KEY:
-            entry.value = bundle.UNSEALED
-    return bundle.seal(model.SerializeToString())
+        if entry.key == CHECKSUM_KEY:
+            entry.value = checksum.UNSET_CHECKSUM
+    return checksum.with_checksum(model.SerializeToString())
 
 
 def test_onnxruntime_alone_would_read_the_other_file(outside, expected):
@@ -43,7 +43,7 @@ def test_onnxruntime_alone_would_read_the_other_file(outside, expected):
 
 def test_the_runtime_refuses(outside):
     content = sealed(outside)
-    bundle.check_seal(content, "model.onnx")
+    checksum.check_checksum(content, "model.onnx")
     with pytest.raises(ModelFormatError, match="outside its file"):
         load(content, "model.onnx")
 

@@ -9,19 +9,32 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from msgspec import structs
 from onnx import numpy_helper
 from torch import nn
 
-from mnist_edge import bundle
-from mnist_edge.bundle import Format
-from mnist_edge.contract import DIGEST_KEY, FORMAT_KEY, GOLDEN_KEY, PROVENANCE_KEY
+from mnist_edge.bundle import checksum
+from mnist_edge.bundle.layout import Format
+from mnist_edge.bundle.recipe import Architecture
+from mnist_edge.bundle.records import Parity
+from mnist_edge.contract import CHECKSUM_KEY, FORMAT_KEY, GOLDEN_KEY, PROVENANCE_KEY
 from mnist_edge.errors import AlteredModelError, MnistEdgeError, ModelError, ModelFormatError, ParityError
-from mnist_edge.export import examples, graph, int8_dynamic, int8_static, metadata, parity, pipeline, proof, torchscript
+from mnist_edge.export import (
+    examples,
+    graph,
+    int8_dynamic,
+    int8_static,
+    metadata,
+    onnx_graph,
+    parity,
+    pipeline,
+    proof,
+    torchscript,
+)
 from mnist_edge.export import onnx as float32
 from mnist_edge.runtime.classifier import CHUNK
 from mnist_edge.training import checkpoint
 from mnist_edge.training.models import normalize
-from mnist_edge.training.recipes import Architecture
 from tests.helpers import cli_in_process, fails, keep_only, quick_recipe, run_cli, subset, train
 
 
@@ -42,21 +55,21 @@ class InExport:
             return folded
 
         # The reference for the weights stays the true one: only what is exported goes wrong.
-        build = float32.build
+        build = onnx_graph.build
 
         def build_wrong(trained):
             with monkeypatch.context() as patch:
-                patch.setattr(float32, "fold", wrong)
+                patch.setattr(onnx_graph, "fold", wrong)
                 return build(trained)
 
-        monkeypatch.setattr(float32, "build", build_wrong)
+        monkeypatch.setattr(onnx_graph, "build", build_wrong)
 
     @staticmethod
     def another_normalization(monkeypatch):
         def wrong(model, normalization):
-            return graph.fold(model, dataclasses.replace(normalization, std=4.0))
+            return graph.fold(model, structs.replace(normalization, std=4.0))
 
-        monkeypatch.setattr(float32, "fold", wrong)
+        monkeypatch.setattr(onnx_graph, "fold", wrong)
 
     @staticmethod
     def outputs_swapped(monkeypatch):
@@ -67,7 +80,7 @@ class InExport:
                     tensor[[3, 5]] = tensor[[5, 3]]
             return folded
 
-        monkeypatch.setattr(float32, "fold", wrong)
+        monkeypatch.setattr(onnx_graph, "fold", wrong)
 
     @staticmethod
     def labels_swapped(monkeypatch):
@@ -76,7 +89,7 @@ class InExport:
         def wrong(model, form, trained, *rest):
             labels = list(trained.contract.labels)
             labels[3], labels[5] = labels[5], labels[3]
-            contract = dataclasses.replace(trained.contract, labels=tuple(labels))
+            contract = structs.replace(trained.contract, labels=tuple(labels))
             return real(model, form, dataclasses.replace(trained, contract=contract), *rest)
 
         monkeypatch.setattr(metadata, "stamp", wrong)
@@ -93,7 +106,7 @@ class InExport:
             folded.model.classifier = nn.Sequential(nn.Dropout(0.5), folded.model.classifier)
             return folded.train()
 
-        monkeypatch.setattr(float32, "fold", wrong)
+        monkeypatch.setattr(onnx_graph, "fold", wrong)
 
     @staticmethod
     def _wrong_raw_pixels(monkeypatch, change):
@@ -111,7 +124,7 @@ class InExport:
 
     @staticmethod
     def another_normalization_of_torchscript(monkeypatch):
-        InExport._wrong_raw_pixels(monkeypatch, lambda model, n: (model, dataclasses.replace(n, std=4.0)))
+        InExport._wrong_raw_pixels(monkeypatch, lambda model, n: (model, structs.replace(n, std=4.0)))
 
     @staticmethod
     def one_weight_changed_in_torchscript(monkeypatch):
@@ -124,7 +137,7 @@ class InExport:
 
     @staticmethod
     def dropout_in_int8(monkeypatch):
-        real = float32.build
+        real = onnx_graph.build
 
         def wrong(trained):
             model = real(trained)
@@ -139,7 +152,7 @@ class InExport:
             model.graph.node.insert(len(model.graph.node) - 1, dropout)
             return model
 
-        monkeypatch.setattr(float32, "build", wrong)
+        monkeypatch.setattr(onnx_graph, "build", wrong)
 
     @staticmethod
     def wrong_golden_vectors(monkeypatch):
@@ -147,13 +160,13 @@ class InExport:
 
         def wrong(trained, test):
             golden = real(trained, test)
-            return dataclasses.replace(golden, logits=np.roll(golden.logits, 1, axis=1))
+            return structs.replace(golden, logits=np.roll(golden.logits, 1, axis=1))
 
         monkeypatch.setattr(examples, "golden_vectors", wrong)
 
     @staticmethod
     def batch_axis_fixed(monkeypatch):
-        real = float32.build
+        real = onnx_graph.build
 
         def wrong(trained):
             model = real(trained)
@@ -161,7 +174,7 @@ class InExport:
             model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
             return model
 
-        monkeypatch.setattr(float32, "build", wrong)
+        monkeypatch.setattr(onnx_graph, "build", wrong)
 
 
 @pytest.mark.parametrize(
@@ -244,10 +257,10 @@ def test_a_dead_pixel_of_mnist_is_seen_through_noise(small, tmp_path):
     found, _ = parity.compare(reference, {"wrong corner": run}, "file")
     assert found.max_abs_diff < 1e-6
     with pytest.raises(ParityError, match="on noise"):
-        parity.judge(found, parity.TORCHSCRIPT, "file")
+        parity.require_within(found, parity.TORCHSCRIPT, "file")
 
 
-GOOD = parity.Parity(
+GOOD = Parity(
     max_abs_diff=0.0,
     max_abs_diff_on_noise=0.0,
     flips=0,
@@ -256,7 +269,8 @@ GOOD = parity.Parity(
     accuracy_drop=0.0,
     logit_std=2.0,
     images=1000,
-    batch_sizes={1: 1000},
+    agreement=1.0,
+    batch_sizes={"1": 1000},
     variants=("only",),
 )
 
@@ -280,9 +294,9 @@ GOOD = parity.Parity(
     ],
 )
 def test_each_tolerance_has_an_edge(tolerance, change, words):
-    parity.judge(GOOD, tolerance, "file")
+    parity.require_within(GOOD, tolerance, "file")
     with pytest.raises(ParityError) as caught:
-        parity.judge(dataclasses.replace(GOOD, **change), tolerance, "file")
+        parity.require_within(structs.replace(GOOD, **change), tolerance, "file")
     assert words in str(caught.value)
 
 
@@ -293,7 +307,7 @@ def test_the_edges_are_where_the_design_put_them():
     assert dataclasses.astuple(parity.FLOAT32) == (1e-4, 1.0, 0.0, 0.0, 0.0)
     assert dataclasses.astuple(parity.INT8) == (1e-4, 0.997, 0.002, 0.25, 0.5)
     edge = {"flips": 3, "accuracy_drop": 0.002, "max_abs_diff": 0.5, "max_abs_diff_on_noise": 1.0}
-    parity.judge(dataclasses.replace(GOOD, **edge), parity.INT8, "file")
+    parity.require_within(structs.replace(GOOD, **edge), parity.INT8, "file")
 
 
 @pytest.fixture(scope="module")
@@ -311,7 +325,7 @@ def test_every_size_has_its_images_and_the_closest_decisions_are_among_them(bund
     found, logits = parity.compare(
         reference, {"watched": lambda images: (sizes.append(len(images)), run(images))[1]}, "file"
     )
-    assert found.batch_sizes == {CHUNK: 2000} | dict.fromkeys(parity.BATCH_SIZES, 512)
+    assert found.batch_sizes == {str(CHUNK): 2000} | {str(size): 512 for size in parity.BATCH_SIZES}
     probes = len(reference.images) - 2000
     assert sizes.count(1) == 512 + probes
     assert max(sizes) == 300
@@ -342,7 +356,7 @@ def test_what_is_wrong_at_one_size_only_is_seen(bundle_dir, reference, size):
     assert found.max_abs_diff == pytest.approx(0.5, abs=1e-3)
     assert found.flips == 0
     with pytest.raises(ParityError, match=r"max \|Δlogit\| 0.5"):
-        parity.judge(found, parity.FLOAT32, "file")
+        parity.require_within(found, parity.FLOAT32, "file")
 
 
 def test_what_is_compared_in_large_batches_only_counts_at_every_size(bundle_dir, reference):
@@ -381,7 +395,7 @@ def test_int8_logits_that_are_far_off_are_noticed_though_every_answer_is_right(
     found, _ = parity.compare(reference, {"wrong": wrong}, "file")
     assert found.flips == 0
     with pytest.raises(ParityError) as caught:
-        parity.judge(found, parity.INT8, "file")
+        parity.require_within(found, parity.INT8, "file")
     assert words in str(caught.value)
 
 
@@ -424,13 +438,13 @@ def edit_onnx(folder, name, change, *, update_manifest):
     model = onnx.load(path)
     change(model)
     for entry in model.metadata_props:
-        if entry.key == DIGEST_KEY:
-            entry.value = bundle.UNSEALED
-    content = bundle.seal(model.SerializeToString(deterministic=True))
+        if entry.key == CHECKSUM_KEY:
+            entry.value = checksum.UNSET_CHECKSUM
+    content = checksum.with_checksum(model.SerializeToString(deterministic=True))
     path.write_bytes(content)
     if update_manifest:
         manifest = json.loads((folder / "manifest.json").read_text())
-        manifest["files"][name] |= {"sha256": bundle.sha256(content), "bytes": len(content)}
+        manifest["files"][name] |= {"sha256": checksum.sha256(content), "bytes": len(content)}
         (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -571,7 +585,7 @@ PLANTED = {
     "an entry that is none in the manifest": (
         lambda f: edit_manifest(f, lambda m: m["files"].update({"model.onnx": None})),
         4,
-        "manifest.json: its 'model.onnx' is missing or malformed",
+        "manifest.json: malformed (Expected `object`, got `null` - at `$.files[...]`)",
     ),
     "provenance in the file, digests renewed": (
         lambda f: edit_onnx(
@@ -622,17 +636,6 @@ def test_verify_judges_the_other_files_all_the_same(bundle_copy, small, cheaper)
     assert outcomes[Format.TORCHSCRIPT].error is None
     assert isinstance(outcomes[Format.ONNX].error, AlteredModelError)
     assert isinstance(outcomes[Format.INT8_DYNAMIC].error, ModelFormatError)
-
-
-def without_format(model):
-    kept = [entry for entry in model.metadata_props if entry.key != FORMAT_KEY]
-    del model.metadata_props[:]
-    model.metadata_props.extend(kept)
-
-
-def test_a_file_of_the_version_before_tells_no_format_and_is_valid(bundle_copy, small, cheaper):
-    edit_onnx(bundle_copy, "model.onnx", without_format, update_manifest=True)
-    assert [outcome.error for outcome in pipeline.verify(bundle_copy, small)] == [None] * len(Format)
 
 
 def test_several_failures_are_as_grave_as_the_gravest(bundle_copy, small, monkeypatch, cheaper):
@@ -744,13 +747,13 @@ def test_a_training_that_goes_on_meanwhile_is_noticed(bundle_copy, small, cheape
 
 
 def test_of_a_few_test_images_one_may_be_answered_otherwise_by_int8():
-    found = dataclasses.replace(GOOD, max_abs_diff=0.1, flips=1, accuracy=0.97, accuracy_drop=0.01, images=100)
-    parity.judge(found, parity.INT8, "model")
+    found = structs.replace(GOOD, max_abs_diff=0.1, flips=1, accuracy=0.97, accuracy_drop=0.01, images=100)
+    parity.require_within(found, parity.INT8, "model")
     for changes in ({"flips": 2}, {"accuracy_drop": 0.02}):
         with pytest.raises(ParityError):
-            parity.judge(dataclasses.replace(found, **changes), parity.INT8, "model")
+            parity.require_within(structs.replace(found, **changes), parity.INT8, "model")
     with pytest.raises(ParityError):
-        parity.judge(found, parity.FLOAT32, "model")
+        parity.require_within(found, parity.FLOAT32, "model")
 
 
 def test_a_failed_export_tells_what_passed(bundle_copy, small_idx, monkeypatch, cheaper):

@@ -1,13 +1,14 @@
 """The verdict about quantized files: each reason can be given, and the rule is kept."""
 
-import dataclasses
 import json
 
 import numpy as np
 import pytest
+from msgspec import structs
 
-from mnist_edge import bundle
-from mnist_edge.bundle import Format
+from mnist_edge.bundle import reading
+from mnist_edge.bundle.layout import RUNNABLE, Format
+from mnist_edge.bundle.records import Recommendation
 from mnist_edge.errors import ModelFormatError
 from mnist_edge.export.recommendation import NEVER_BY_ITSELF, Measured, measure, objections, recommend
 from tests.helpers import run_cli
@@ -17,7 +18,7 @@ INT8 = Measured(bytes=80_000, microseconds=70, batch_dependence=0.0, accuracy=0.
 
 
 def changed(measured, **changes):
-    return dataclasses.replace(measured, **changes)
+    return structs.replace(measured, **changes)
 
 
 def test_nothing_speaks_against_a_good_file():
@@ -29,7 +30,7 @@ def test_nothing_speaks_against_a_good_file():
     ("changes", "words"),
     [
         ({"microseconds": 151.0}, "slower than float32: 151 against 100 µs"),
-        ({"accuracy": 0.9950}, "loses 0.10 points"),
+        ({"accuracy": 0.9950}, "accuracy drop of 0.10 points"),
         ({"agreement": 0.997}, "answers 0.30 % of the images otherwise"),
         ({"batch_dependence": 0.05}, "logits move by 0.05"),
         ({"bytes": 300_000}, "not smaller"),
@@ -39,42 +40,40 @@ def test_every_objection(changes, words):
     bad = changed(INT8, **changes)
     assert words in objections(bad, FLOAT32)
     verdict = recommend({Format.ONNX: FLOAT32, Format.INT8_STATIC: bad})
-    assert verdict["file"] == "model.onnx"
-    assert words in verdict["not"]["model.int8-static.onnx"]
+    assert verdict.file == "model.onnx"
+    assert words in verdict.reasons_against["model.int8-static.onnx"]
 
 
 def test_static_int8_where_it_is_good_and_dynamic_int8_never():
     dynamic = changed(INT8, microseconds=30.0, bytes=70_000)
     verdict = recommend({Format.ONNX: FLOAT32, Format.INT8_DYNAMIC: dynamic, Format.INT8_STATIC: INT8})
-    assert verdict == {
-        "file": "model.int8-static.onnx",
-        "not": {
-            "model.onnx": "larger: 300.0 against 80.0 KB; slower: 100 against 70 µs an image",
-            "model.int8-dynamic.onnx": NEVER_BY_ITSELF,
-        },
+    assert verdict.file == "model.int8-static.onnx"
+    assert verdict.reasons_against == {
+        "model.onnx": "larger: 300.0 against 80.0 KB; slower: 100 against 70 µs an image",
+        "model.int8-dynamic.onnx": NEVER_BY_ITSELF,
     }
     verdict = recommend({Format.ONNX: FLOAT32, Format.INT8_STATIC: changed(INT8, microseconds=130.0)})
-    assert verdict["not"] == {
+    assert verdict.reasons_against == {
         "model.onnx": "larger: 300.0 against 80.0 KB, and quicker by only 30 µs an image",
     }
     verdict = recommend({Format.ONNX: FLOAT32, Format.INT8_DYNAMIC: dynamic})
-    assert verdict == {"file": "model.onnx", "not": {"model.int8-dynamic.onnx": NEVER_BY_ITSELF}}
+    assert verdict == Recommendation("model.onnx", {"model.int8-dynamic.onnx": NEVER_BY_ITSELF})
     verdict = recommend({Format.ONNX: FLOAT32, Format.INT8_DYNAMIC: changed(dynamic, accuracy=0.99)})
-    assert "loses 0.60 points" in verdict["not"]["model.int8-dynamic.onnx"]
-    assert recommend({Format.ONNX: FLOAT32}) == {"file": "model.onnx", "not": {}}
+    assert "accuracy drop of 0.60 points" in verdict.reasons_against["model.int8-dynamic.onnx"]
+    assert recommend({Format.ONNX: FLOAT32}) == Recommendation("model.onnx", {})
 
 
 @pytest.mark.numeric
 def test_what_is_measured(bundle_dir, small):
-    forms = [form for form in Format if form.is_onnx]
+    forms = [form for form in Format if form in RUNNABLE]
     files = {form: (bundle_dir / form.file_name).read_bytes() for form in forms}
-    listed = bundle.read_manifest(bundle_dir)["files"]
-    found = measure(files, {form: listed[form.file_name] for form in forms}, small.test.images[:, None])
+    listed = reading.read_manifest(bundle_dir).files
+    found = measure(files, {form: listed[form.file_name].parity for form in forms}, small.test.images[:, None])
     for form, content in files.items():
         assert found[form].bytes == len(content)
         assert found[form].microseconds > 0
         assert found[form].batch_dependence < 1e-4
-        assert found[form].accuracy == listed[form.file_name]["parity"]["accuracy"]
+        assert found[form].accuracy == listed[form.file_name].parity.accuracy
     assert found[Format.ONNX].agreement == 1.0
 
 
@@ -83,17 +82,17 @@ def test_a_file_that_depends_on_the_batch_is_found_out(bundle_dir, small, tmp_pa
     from onnxruntime.quantization import quantize_dynamic
 
     quantize_dynamic(bundle_dir / "model.onnx", tmp_path / "dynamic.onnx")
-    entry = {"parity": {"accuracy": 0.99, "agreement": 1.0}}
+    parity = reading.read_manifest(bundle_dir).files["model.onnx"].parity
     content = (tmp_path / "dynamic.onnx").read_bytes()
-    found = measure({Format.INT8_DYNAMIC: content}, {Format.INT8_DYNAMIC: entry}, small.test.images[:, None])
+    found = measure({Format.INT8_DYNAMIC: content}, {Format.INT8_DYNAMIC: parity}, small.test.images[:, None])
     assert found[Format.INT8_DYNAMIC].batch_dependence > 1e-3
 
 
 def test_the_manifest_and_the_commands_tell(bundle_copy):
     manifest = json.loads((bundle_copy / "manifest.json").read_text())
     best = manifest["recommended"]["file"]
-    assert {best, *manifest["recommended"]["not"]} == {form.file_name for form in Format if form.is_onnx}
-    assert set(manifest["measured"]) == {form.file_name for form in Format if form.is_onnx}
+    assert {best, *manifest["recommended"]["not"]} == {form.file_name for form in Format if form in RUNNABLE}
+    assert set(manifest["measured"]) == {form.file_name for form in Format if form in RUNNABLE}
     told = run_cli("info", bundle_copy).stdout.decode()
     assert f"recommended: {best}" in told
     for name, reason in manifest["recommended"]["not"].items():
@@ -110,8 +109,8 @@ def test_a_manifest_without_a_verdict_is_one_too_but_not_half_a_verdict(bundle_c
     )
     assert "recommended" not in run_cli("info", bundle_copy).stdout.decode()
     path.write_text(json.dumps(manifest | {"recommended": {"file": 1}}))
-    with pytest.raises(ModelFormatError, match="'file' is missing or malformed"):
-        bundle.read_manifest(bundle_copy)
+    with pytest.raises(ModelFormatError, match=r"Expected `str`, got `int` - at `\$\.recommended\.file`"):
+        reading.read_manifest(bundle_copy)
     path.write_text(json.dumps(manifest | {"measured": {"model.onnx": {}}}))
-    with pytest.raises(ModelFormatError, match="'microseconds' is missing or malformed"):
-        bundle.read_manifest(bundle_copy)
+    with pytest.raises(ModelFormatError, match="missing required field `microseconds`"):
+        reading.read_manifest(bundle_copy)

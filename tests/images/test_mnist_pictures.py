@@ -1,4 +1,4 @@
-"""Framing and finding on real digits: what MNIST's own method gives, and drawn pictures of every kind."""
+"""Preprocessing and finding on real digits: what MNIST's own method gives, and drawn pictures of every kind."""
 
 import io
 from collections import Counter
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mnist_edge import Classifier, images
-from mnist_edge.images.canonical import _is_framed, is_mnist_framed
+from mnist_edge.images.canonical import _is_preprocessed, is_preprocessed
 from mnist_edge.images.lines import find_digits
 from tests.lines import lines
 from tests.pictures import CASES, pictures
@@ -26,23 +26,23 @@ def drawn(mnist):
 
 def test_mnist_goes_through_unchanged(mnist):
     digits = mnist.test.images[:2000]
-    assert all(images.frame(digit) is digit for digit in digits)
+    assert all(images.preprocess(digit) is digit for digit in digits)
     buffer = io.BytesIO()
     Image.fromarray(digits[0]).save(buffer, "PNG")
-    np.testing.assert_array_equal(images.read(io.BytesIO(buffer.getvalue())), digits[0])
+    np.testing.assert_array_equal(images.preprocess(images.decode(io.BytesIO(buffer.getvalue()))), digits[0])
 
 
 def test_one_image_is_judged_as_a_batch_is(mnist):
     digits = np.concatenate(
         [mnist.test.images[:300], 255 - mnist.test.images[:50], np.roll(mnist.test.images[:50], 3, 1)]
     )
-    assert [_is_framed(digit) for digit in digits] == is_mnist_framed(digits).tolist()
+    assert [_is_preprocessed(digit) for digit in digits] == is_preprocessed(digits).tolist()
 
 
 def test_large_digits_get_mnists_size_place_and_weight(mnist):
     for digit in mnist.test.images[:50]:
         large = np.asarray(Image.fromarray(digit).resize((140, 140), Image.Resampling.BICUBIC))
-        framed = images.frame(np.pad(255 - large, ((30, 200), (90, 10)), constant_values=255)).astype(float)
+        framed = images.preprocess(np.pad(255 - large, ((30, 200), (90, 10)), constant_values=255)).astype(float)
         rows, columns = np.flatnonzero((framed > 100).any(1)), np.flatnonzero((framed > 100).any(0))
         assert 19 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 21
         centre = [framed.sum(axis) @ np.arange(28) / framed.sum() for axis in (0, 1)]
@@ -60,7 +60,7 @@ def test_the_pictures_cover_their_cases(drawn, mnist):
 
 @pytest.mark.numeric
 def test_pictures_of_every_kind_are_read(drawn, classifier):
-    framed = np.stack([images.read(io.BytesIO(picture.content)) for picture in drawn])
+    framed = np.stack([images.preprocess(images.decode(io.BytesIO(picture.content))) for picture in drawn])
     found = classifier.logits(framed).argmax(axis=1)
     wrong = [picture.name for picture, label in zip(drawn, found, strict=True) if picture.label != label]
     # The tests' small model errs on a few per cent of MNIST itself; scripts/measure_pictures.py has the real figures.

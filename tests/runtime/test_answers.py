@@ -1,19 +1,21 @@
-"""Probabilities, novelty and the right to say none."""
+"""Probabilities, out-of-distribution scores and the right to say none."""
 
-import dataclasses
+import json
 import math
 import re
 
 import numpy as np
 import pytest
+from msgspec import structs
 from PIL import Image
 
 from mnist_edge import Classifier
+from mnist_edge.bundle.decoding import decode
 from mnist_edge.contract import Calibration
 from mnist_edge.errors import ImageNotFoundError, ImageTypeError, ModelFormatError, UsageError
-from mnist_edge.runtime import answers
+from mnist_edge.runtime import prediction
 
-CALIBRATION = Calibration(temperature=0.5, novelty_levels=(0.0, 0.5, 1.0), evidence=(12.0, 10.0, 2.0), images=1000)
+CALIBRATION = Calibration(temperature=0.5, ood_scores=(0.0, 0.5, 0.999), energies=(-12.0, -10.0, -2.0), images=1000)
 
 
 @pytest.fixture(scope="module")
@@ -24,30 +26,34 @@ def classifier(bundle_dir):
 @pytest.mark.parametrize("temperature", [0.25, 1.0, 3.0])
 def test_softmax_at_a_temperature(temperature):
     logits = np.array([[1.0, -2.0, 0.5], [900.0, 899.0, -900.0]], dtype=np.float32)
-    actual = answers.softmax(logits, temperature)
+    actual = prediction.softmax(logits, temperature)
     for row, values in zip(actual, logits.tolist(), strict=True):
         shifted = [math.exp((value - max(values)) / temperature) for value in values]
         assert row.tolist() == pytest.approx([share / math.fsum(shifted) for share in shifted], rel=1e-12)
 
 
-def test_evidence_is_the_log_of_the_summed_exponentials():
+def test_the_energy_is_the_negative_log_of_the_summed_exponentials():
     logits = np.array([[0.0, 0.0], [1.0, 3.0], [-1000.0, 1000.0]], dtype=np.float32)
-    assert answers.evidence(logits).tolist() == pytest.approx([math.log(2), math.log(math.e + math.e**3), 1000.0])
+    assert (-prediction.energy(logits)).tolist() == pytest.approx([math.log(2), math.log(math.e + math.e**3), 1000.0])
 
 
-def test_novelty_is_the_share_of_kept_images_with_more_evidence():
-    # One class, so that the evidence is the logit itself.
+def test_the_score_is_the_share_of_the_calibration_split_with_less_energy():
+    # One class, so that the energy is the logit itself, turned.
     logits = np.array([[20.0], [12.0], [11.0], [10.0], [6.0], [2.0], [-5.0]], dtype=np.float32)
-    finest = 1000 / 1001
-    assert answers.novelty(logits, CALIBRATION).tolist() == pytest.approx([0, 0, 0.25, 0.5, 0.75, finest, finest])
+    expected = [0, 0, 0.25, 0.5, (0.5 + 0.999) / 2, 0.999, 0.999]
+    assert prediction.ood_score(logits, CALIBRATION).tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("images", [1, 500, 4992])
-def test_no_novelty_is_finer_than_its_images_can_tell(images):
-    calibration = dataclasses.replace(CALIBRATION, images=images)
-    assert calibration.finest_novelty == images / (images + 1)
+def test_no_score_is_finer_than_its_images_can_tell(images):
+    finest = images / (images + 1)
+    scores = {"ood_scores": (0.0, finest / 2, finest), "images": images}
+    calibration = structs.replace(CALIBRATION, **scores)
+    assert calibration.finest_ood_score == finest
     logits = np.array([[-1e30], [-5.0], [2.0]], dtype=np.float32)
-    assert answers.novelty(logits, calibration).tolist() == [images / (images + 1)] * 3
+    assert prediction.ood_score(logits, calibration).tolist() == [finest] * 3
+    with pytest.raises(ValueError, match=f"{images} images tell no out-of-distribution score of 1"):
+        structs.replace(CALIBRATION, **scores | {"ood_scores": (0.0, finest, 1.0)})
 
 
 def test_a_limit_that_would_refuse_nothing_is_refused(classifier, expected):
@@ -56,11 +62,11 @@ def test_a_limit_that_would_refuse_nothing_is_refused(classifier, expected):
     image = expected["images"][0]
     for limit in (np.nextafter(finest, 1), 0.99999, np.nextafter(1, 0)):
         with pytest.raises(UsageError, match=f"calibrated on {calibration.images} images") as caught:
-            classifier.predict(image, max_novelty=limit)
-    named = re.search(r"no level finer than (0\.\d+): give that or less, or 1 for no limit", str(caught.value))[1]
+            classifier.predict(image, max_ood=limit)
+    named = re.search(r"no score above (0\.\d+): give that or less, or 1 for no limit", str(caught.value))[1]
     assert 0 < finest - float(named) < 2e-6
     for limit in (float(named), finest, 1, 1.0):
-        assert classifier.predict(image, max_novelty=limit).label is not None
+        assert classifier.predict(image, max_ood=limit).label is not None
 
 
 @pytest.mark.parametrize(
@@ -69,12 +75,12 @@ def test_a_limit_that_would_refuse_nothing_is_refused(classifier, expected):
         {"temperature": 0.0},
         {"temperature": math.nan},
         {"temperature": "0.5"},
-        {"evidence": (12.0, 10.0)},
-        {"evidence": (2.0, 10.0, 12.0)},
-        {"novelty_levels": (1.0, 0.5, 0.0)},
-        {"evidence": (), "novelty_levels": ()},
-        {"novelty_levels": (-0.1, 0.5, 1.0)},
-        {"novelty_levels": (0.0, 0.5, 1.1)},
+        {"energies": (-12.0, -10.0)},
+        {"energies": (-2.0, -10.0, -12.0)},
+        {"ood_scores": (1.0, 0.5, 0.0)},
+        {"energies": (), "ood_scores": ()},
+        {"ood_scores": (-0.1, 0.5, 1.0)},
+        {"ood_scores": (0.0, 0.5, 1.1)},
         {"images": 0},
         {"images": "1000"},
         {"images": True},
@@ -82,9 +88,10 @@ def test_a_limit_that_would_refuse_nothing_is_refused(classifier, expected):
     ],
 )
 def test_a_malformed_calibration_is_refused(change):
-    values = {name: getattr(CALIBRATION, name) for name in ("temperature", "novelty_levels", "evidence", "images")}
-    with pytest.raises(ModelFormatError, match="calibration"):
-        Calibration(**values | change)
+    values = structs.asdict(CALIBRATION) | change
+    text = json.dumps({name: list(value) if isinstance(value, tuple) else value for name, value in values.items()})
+    with pytest.raises(ModelFormatError, match=r"a calibration: (malformed|not JSON)"):
+        decode(text, Calibration, "a calibration", "no matter")
 
 
 @pytest.mark.numeric
@@ -108,29 +115,29 @@ def test_less_probable_classes_are_not_named(classifier, expected):
         assert after.probabilities == before.probabilities
 
 
-def test_novel_pictures_are_not_named(classifier, expected):
+def test_strange_pictures_are_not_named(classifier, expected):
     rng = np.random.default_rng(seed=0)
     digits = list(expected["images"][:200])
     # The very pixels of the digits in another order: no less ink, and nothing to see.
     scrambled = [rng.permutation(image.ravel()).reshape(image.shape) for image in digits]
-    familiar = [prediction.novelty for prediction in classifier.predict_many(digits)]
+    familiar = [prediction.ood_score for prediction in classifier.predict_many(digits)]
     logits = classifier.logits(np.stack(scrambled))
-    strange = answers.novelty(logits, classifier.contract.calibration)
+    strange = prediction.ood_score(logits, classifier.contract.calibration)
     # The bundle of the tests is trained too shortly to be sure of much; the shipped model has a test of its own.
     assert np.median(strange) > np.median(familiar) + 0.1
     limit = float(np.median(familiar))
-    limited = classifier.predict_many(digits, max_novelty=limit)
-    assert [prediction.label is None for prediction in limited] == [novelty > limit for novelty in familiar]
+    limited = classifier.predict_many(digits, max_ood=limit)
+    assert [prediction.label is None for prediction in limited] == [score > limit for score in familiar]
 
 
-def test_what_cannot_tell_novelty_takes_no_limit_of_it(bundle_dir, expected, monkeypatch):
+def test_what_is_not_calibrated_takes_no_limit_of_the_score(bundle_dir, expected, monkeypatch):
     classifier = Classifier(bundle_dir, format="onnx")
     model = classifier._model
-    uncalibrated = dataclasses.replace(model, contract=dataclasses.replace(model.contract, calibration=None))
+    uncalibrated = structs.replace(model, contract=structs.replace(model.contract, calibration=None))
     monkeypatch.setattr(classifier, "_model", uncalibrated)
-    assert classifier.predict(expected["images"][0]).novelty is None
+    assert classifier.predict(expected["images"][0]).ood_score is None
     with pytest.raises(UsageError, match="not calibrated"):
-        classifier.predict(expected["images"][0], max_novelty=0.99)
+        classifier.predict(expected["images"][0], max_ood=0.99)
 
 
 @pytest.mark.parametrize(
@@ -144,9 +151,9 @@ def test_a_blank_picture_shows_nothing(classifier, blank):
     "limits",
     [
         {"min_probability": 1.1},
-        {"max_novelty": -0.1},
+        {"max_ood": -0.1},
         {"min_probability": math.nan},
-        {"max_novelty": "0.5"},
+        {"max_ood": "0.5"},
         {"min_probability": True},
     ],
 )
@@ -181,8 +188,8 @@ def test_pictures_are_taken_a_chunk_at_a_time(classifier, expected):
 
 
 def test_what_the_model_is_shown(classifier, expected):
-    np.testing.assert_array_equal(classifier.see(expected["images"][0]), expected["images"][0])
-    inverted = classifier.see(255 - np.pad(expected["images"][0], 10))
+    np.testing.assert_array_equal(classifier.preprocess(expected["images"][0]), expected["images"][0])
+    inverted = classifier.preprocess(255 - np.pad(expected["images"][0], 10))
     assert inverted.shape == (28, 28)
     assert inverted[0, 0] == 0
 
@@ -198,7 +205,7 @@ def test_a_buffer_that_is_used_again_does_not_change_earlier_answers(classifier,
             yield buffer
 
     assert classifier.predict_many(camera()) == classifier.predict_many(list(images))
-    seen = classifier.see(images[0])
+    seen = classifier.preprocess(images[0])
     assert not np.shares_memory(seen, images[0])
 
 

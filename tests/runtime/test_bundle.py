@@ -7,7 +7,8 @@ import shutil
 
 import pytest
 
-from mnist_edge import Classifier, bundle
+from mnist_edge import Classifier
+from mnist_edge.bundle import checksum, reading
 from mnist_edge.errors import AlteredModelError, ModelError, ModelFormatError, ModelNotFoundError
 from mnist_edge.runtime.describe import describe
 from tests.helpers import fails, run_cli
@@ -22,12 +23,7 @@ def edit(folder, change):
     path.write_text(json.dumps(manifest))
 
 
-ENTRY = {
-    "sha256": "0" * 64,
-    "bytes": 1,
-    "parity": {"max_abs_diff": 0.0, "flips": 0, "agreement": 1.0, "accuracy": 1.0},
-    "calibration": None,
-}
+ENTRY = {"sha256": "0" * 64, "bytes": 1}
 ELSEWHERE = ["../../etc/hostname", "/etc/hostname", "model.onnx/", "./model.onnx", "checkpoint.pth", "x\x1b[2J", ""]
 
 
@@ -38,14 +34,14 @@ def test_a_manifest_names_no_other_files(bundle_copy, name, place):
         if place == "files":
             manifest["files"][name] = ENTRY
         elif place == "measured":
-            manifest["measured"][name] = {"microseconds": 1.0}
+            manifest["measured"][name] = {"microseconds": 1.0, "batch_dependence": 0.0}
         elif place == "recommended file":
             manifest["recommended"]["file"] = name
         else:
             manifest["recommended"]["not"][name] = "reason"
 
     edit(bundle_copy, change)
-    for reader in (bundle.read_manifest, describe, Classifier):
+    for reader in (reading.read_manifest, describe, Classifier):
         with pytest.raises(ModelFormatError, match="which is no file of a bundle") as caught:
             reader(bundle_copy)
         assert repr(name)[1:-1] in str(caught.value)
@@ -76,7 +72,7 @@ def test_only_regular_files_are_read(bundle_copy, kind, name):
         with pytest.raises(ModelNotFoundError, match="not a file that can be read"):
             reader(bundle_copy)
     if name == "model.onnx":
-        assert describe(bundle_copy)["files"][name]["state"] == "missing"
+        assert describe(bundle_copy).files[name].state == "missing"
         with pytest.raises(ModelError):
             Classifier(bundle_copy / name)
 
@@ -97,7 +93,7 @@ def test_a_link_to_a_regular_file_is_one(bundle_copy, tmp_path):
 
 def exported_anew(folder, other):
     """At the first reading of a file of a bundle, after that of the manifest, the bundle becomes another."""
-    real = bundle._read_regular
+    real = reading._read_regular
     done = []
 
     def read_regular(path):
@@ -116,37 +112,37 @@ def other_copy(bundle_copy, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(bundle_copy, other)
     content = (other / "model.onnx").read_bytes()
-    start = bundle._seal_start(content)
-    content = content[:start] + bundle.UNSEALED.encode() + content[start + 64 :]
+    start = checksum._checksum_start(content)
+    content = content[:start] + checksum.UNSET_CHECKSUM.encode() + content[start + 64 :]
     assert content.count(b'"seed":1,') == 1
-    content = bundle.seal(content.replace(b'"seed":1,', b'"seed":2,'))
+    content = checksum.with_checksum(content.replace(b'"seed":1,', b'"seed":2,'))
     (other / "model.onnx").write_bytes(content)
-    edit(other, lambda m: m["files"]["model.onnx"].update({"sha256": bundle.sha256(content), "bytes": len(content)}))
+    edit(other, lambda m: m["files"]["model.onnx"].update({"sha256": checksum.sha256(content), "bytes": len(content)}))
     return other
 
 
 def test_a_bundle_that_is_exported_anew_while_it_is_read(bundle_copy, other_copy, monkeypatch):
     before = (bundle_copy / "model.onnx").read_bytes()
-    monkeypatch.setattr(bundle, "_read_regular", exported_anew(bundle_copy, other_copy))
-    manifest, name, data = bundle.read_chosen(bundle_copy, lambda manifest: "model.onnx")
+    monkeypatch.setattr(reading, "_read_regular", exported_anew(bundle_copy, other_copy))
+    manifest, name, data = reading.read_chosen(bundle_copy, lambda manifest: "model.onnx")
     assert (name, data) == ("model.onnx", (other_copy / "model.onnx").read_bytes())
     assert data != before
-    assert manifest == bundle.read_manifest(other_copy)
+    assert manifest == reading.read_manifest(other_copy)
 
 
 @pytest.mark.parametrize("reader", [ours, describe])
 def test_readers_read_the_manifest_once_more(bundle_copy, other_copy, monkeypatch, reader):
-    monkeypatch.setattr(bundle, "_read_regular", exported_anew(bundle_copy, other_copy))
+    monkeypatch.setattr(reading, "_read_regular", exported_anew(bundle_copy, other_copy))
     found = reader(bundle_copy)
     if reader is describe:
-        assert {entry["state"] for entry in found["files"].values()} == {"intact"}
+        assert {file.state for file in found.files.values()} == {"intact"}
 
 
 def test_what_is_altered_stays_altered(bundle_copy, other_copy):
     shutil.copy(other_copy / "model.onnx", bundle_copy)
     with pytest.raises(AlteredModelError, match="altered since its export"):
-        bundle.read_chosen(bundle_copy, lambda manifest: "model.onnx")
-    assert describe(bundle_copy)["files"]["model.onnx"]["state"] == "altered"
+        reading.read_chosen(bundle_copy, lambda manifest: "model.onnx")
+    assert describe(bundle_copy).files["model.onnx"].state == "altered"
 
 
 @pytest.mark.parametrize(
@@ -165,20 +161,20 @@ def test_what_to_do_depends_on_what_was_done(bundle_dir, tmp_path, present, trai
         source = bundle_dir / name
         (tmp_path / name).write_bytes(source.read_bytes() if source.exists() else b"")
     with pytest.raises(ModelNotFoundError, match=r"manifest\.json: no such file: ") as caught:
-        bundle.read_manifest(tmp_path)
+        reading.read_manifest(tmp_path)
     assert manifest in str(caught.value)
     if training is None:
-        bundle.read_training(tmp_path)
+        reading.read_training(tmp_path)
         return
     with pytest.raises(ModelNotFoundError, match=r"training\.json: no such file: ") as caught:
-        bundle.read_training(tmp_path)
+        reading.read_training(tmp_path)
     assert training in str(caught.value)
 
 
 def test_what_was_there_is_to_be_made_again(bundle_copy):
     (bundle_copy / "manifest.json").write_text("{")
     with pytest.raises(ModelFormatError, match=f"not JSON .*: export again:  mnist-edge export {bundle_copy}"):
-        bundle.read_manifest(bundle_copy)
+        reading.read_manifest(bundle_copy)
     (bundle_copy / "training.json").write_text("{")
     with pytest.raises(ModelFormatError, match=r"not JSON .*: train again:  mnist-edge train --overwrite"):
-        bundle.read_training(bundle_copy)
+        reading.read_training(bundle_copy)

@@ -10,8 +10,8 @@ from PIL import Image
 
 from mnist_edge import Classifier
 from mnist_edge.errors import ImageFormatError, ImageNotFoundError, ImageTypeError, ModelNotFoundError, UsageError
-from mnist_edge.runtime.answers import softmax
 from mnist_edge.runtime.classifier import CHUNK
+from mnist_edge.runtime.prediction import softmax
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +253,7 @@ def test_one_path_is_not_several_pictures(classifier):
 @pytest.mark.parametrize("value", [0, 1, 200, 255])
 def test_what_is_alike_all_over_has_no_class(classifier, value):
     image = np.full((28, 28), value, np.uint8)
-    assert classifier.answers(image[None])[0].label is None
+    assert next(classifier.predict_each(image[None], preprocess=False)).label is None
     assert classifier.predict(image).label is None
 
 

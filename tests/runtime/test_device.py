@@ -37,7 +37,7 @@ def test_selftest_and_info(device):
     found = json.loads(result.stdout)
     assert found["vectors"] == 12
     assert found["max_abs_diff"] <= found["tolerance"] == 1e-4
-    assert json.loads(run_cli("info", "model.onnx", "--json", cwd=device).stdout)["contract"]["version"] == 1
+    assert json.loads(run_cli("info", "model.onnx", "--json", cwd=device).stdout)["contract"]["version"] == 2
 
 
 def test_a_copy_that_was_cut_short(device):

@@ -12,7 +12,7 @@ import pytest
 from mnist_edge import extras
 from mnist_edge.cli import doctor
 from mnist_edge.cli.doctor import State
-from mnist_edge.runtime import limits
+from mnist_edge.runtime import limits, machine
 from tests.helpers import cli_in_process, run_cli
 
 CLEAN = {"MNIST_EDGE_DATA": "", "MNIST_EDGE_THREADS": ""}
@@ -207,7 +207,7 @@ ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\n\n"
 def test_processors(monkeypatch, tmp_path, cpuinfo, features, state):
     if cpuinfo is not None:
         (tmp_path / "cpuinfo").write_text(cpuinfo)
-    monkeypatch.setattr(doctor, "_CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "cpuinfo")
     found = {finding.name: finding for finding in doctor.examine(Path("nowhere")) if finding.topic == "processor"}
     assert (found["features"].value, found["features"].state) == (features, state)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mnist_edge.training import idx
-from mnist_edge.training.sources import IDX_FILES
+from mnist_edge.data import idx
+from mnist_edge.data.sources import IDX_FILES
 from tests.helpers import run_python
 
 CODE = """
@@ -21,8 +21,8 @@ import sys
 for name in ("torch", "torchvision", "onnx", "onnxscript"):
     sys.modules[name] = None  # not installed
 from pathlib import Path
-from mnist_edge.cli import main
-from mnist_edge.training import datasets, download
+from mnist_edge.cli.main import main
+from mnist_edge.data import datasets, download
 mirror, no_checkout, *digests = sys.argv[1:7]
 datasets.CHECKOUT_DATASETS = Path(no_checkout)
 download.MIRRORS["mnist"] = (mirror,)
@@ -82,11 +82,11 @@ def test_without_a_network(bundle_dir, tmp_path):
 
 
 def test_the_cache_is_where_the_platform_says():
-    from mnist_edge.training.download import cache_folder
+    from mnist_edge.data.download import cache_folder
 
     assert cache_folder("kmnist").parts[-2:] == ("datasets", "kmnist")
     if sys.platform == "linux":
         found = run_python(
-            "from mnist_edge.training.download import cache_folder; print(cache_folder('mnist'))", XDG_CACHE_HOME="/x"
+            "from mnist_edge.data.download import cache_folder; print(cache_folder('mnist'))", XDG_CACHE_HOME="/x"
         )
         assert Path(found.stdout.strip()) == Path("/x/mnist-edge/datasets/mnist")

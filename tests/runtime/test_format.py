@@ -1,15 +1,17 @@
 """Which file of a bundle answers: the manifest decides, unless a format is asked for."""
 
-import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from msgspec import UNSET, structs
 from PIL import Image
 
 from mnist_edge import Classifier
-from mnist_edge.bundle import Format
+from mnist_edge.bundle.layout import RUNNABLE, Format
+from mnist_edge.bundle.records import Recommendation
 from mnist_edge.errors import ModelNotFoundError, UsageError
 from mnist_edge.runtime.describe import describe
 from mnist_edge.runtime.model import PRETRAINED, file_that_answers, locate, open_model
@@ -39,8 +41,9 @@ def test_the_recommended_file_answers(bundle_copy, expected, name):
 
 
 def listing(*names, recommended=None):
-    manifest = {"files": {name: {} for name in names}}
-    return manifest | ({"recommended": {"file": recommended, "not": {}}} if recommended else {})
+    """As much of a manifest as decides."""
+    advice = Recommendation(recommended, {}) if recommended else UNSET
+    return SimpleNamespace(files=dict.fromkeys(names), recommended=advice)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +69,7 @@ def test_where_the_manifest_does_not_decide(tmp_path):
         file_that_answers(tmp_path, listing(ONNX), wanted=Format.INT8_STATIC)
 
 
-@pytest.mark.parametrize("form", [form for form in Format if form.is_onnx], ids=str)
+@pytest.mark.parametrize("form", [form for form in Format if form in RUNNABLE], ids=str)
 def test_a_format_that_is_asked_for(bundle_dir, form):
     assert Classifier(bundle_dir, format=form).file == form.file_name
     assert open_model(bundle_dir, format=str(form)).format in (form, None)
@@ -102,7 +105,7 @@ def test_the_commands_name_the_file_that_answers(bundle_copy, expected, tmp_path
         assert json.loads(result.stdout)["file"].endswith(name)
     assert json.loads(run_cli("info", bundle_copy, "--json").stdout)["answers"] == STATIC
     assert f"answers        {STATIC}" in run_cli("info", bundle_copy).stdout.decode()
-    assert describe(bundle_copy / ONNX)["answers"] == ONNX
+    assert describe(bundle_copy / ONNX).answers == ONNX
     fails(run_cli("predict", "digit.png", "--format", "torchscript", cwd=tmp_path), 2, "is not run by onnxruntime")
     fails(run_cli("predict", "digit.png", "--format", "coreml", cwd=tmp_path), 2, "unknown format 'coreml'")
 
@@ -138,8 +141,7 @@ def test_what_is_no_name(monkeypatch, tmp_path):
 
 def test_the_contract_of_all_files_is_the_bundles(bundle_dir):
     contracts = {
-        dataclasses.replace(open_model(bundle_dir, format=f).contract, calibration=None)
-        for f in ("onnx", "int8-static")
+        structs.replace(open_model(bundle_dir, format=f).contract, calibration=None) for f in ("onnx", "int8-static")
     }
     assert len(contracts) == 1
 
@@ -161,6 +163,6 @@ FAINT = np.random.default_rng(seed=0).integers(0, 20, (28, 28)).astype(np.uint8)
 @pytest.mark.parametrize("model", [None, "cnn-nano"])
 def test_raw_pixels_of_a_blank_page_have_no_class(image, model, tmp_path):
     classifier = Classifier(model)
-    assert classifier.answers(image[None])[0].label is None
+    assert next(classifier.predict_each(image[None], preprocess=False)).label is None
     np.save(tmp_path / "blank.npy", image)
     assert run_cli("predict", tmp_path / "blank.npy").stdout.split()[1] == b"none"

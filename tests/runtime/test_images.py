@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mnist_edge import images
-from mnist_edge.contract import Framing
+from mnist_edge.contract import Preprocessing
 from mnist_edge.errors import ImageFormatError, ImageNotFoundError
 from mnist_edge.images.components import label
 from mnist_edge.images.lines import find_digits
@@ -70,7 +70,7 @@ def test_every_mode_keeps_its_greys(mode):
 def test_every_format_is_read(form):
     decoded = images.decode(encoded(Image.fromarray(dark_on_light()), form))
     assert abs(decoded.astype(int) - dark_on_light()).mean() < 4
-    assert_ell(images.frame(decoded))
+    assert_ell(images.preprocess(decoded))
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 65535), (4000, 61000)])
@@ -92,7 +92,7 @@ def test_white_of_a_16_bit_picture_is_that_of_the_bits_it_uses(low, high, white)
 def test_the_noise_of_a_blank_16_bit_picture_is_no_ink(level):
     noise = np.random.default_rng(seed=0).integers(0, 8, (60, 60))
     decoded = images.decode(encoded(Image.fromarray((level + noise).astype(np.uint16)), "TIFF"))
-    assert not images.frame(decoded, Framing.MNIST).any()
+    assert not images.preprocess(decoded, Preprocessing.MNIST).any()
 
 
 def test_floats_within_0_and_1_are_shares_of_white():
@@ -112,7 +112,7 @@ def test_ink_on_transparent_ground_is_seen(ink, hidden):
     mask = ell()
     grey = np.where(mask, ink, hidden).astype(np.uint8)
     image = Image.merge("LA", [Image.fromarray(grey), Image.fromarray(mask.astype(np.uint8) * 255)])
-    assert_ell(images.read(encoded(image)))
+    assert_ell(images.preprocess(images.decode(encoded(image))))
 
 
 def test_alpha_that_is_the_same_everywhere_says_nothing():
@@ -125,14 +125,14 @@ def test_alpha_that_is_the_same_everywhere_says_nothing():
 def test_a_transparent_palette(form):
     image = Image.fromarray(ell().astype(np.uint8)).convert("P")
     image.putpalette([0, 0, 0, 0, 0, 0])
-    assert_ell(images.read(encoded(image, form, transparency=0)))
+    assert_ell(images.preprocess(images.decode(encoded(image, form, transparency=0))))
 
 
 def test_colours_of_one_luminance_are_told_apart():
     colours = np.where(ell()[..., None], [220, 62, 55], [60, 140, 60]).astype(np.uint8)
     decoded = images.decode(encoded(Image.fromarray(colours))).astype(int)
     assert abs(decoded[ell()].mean() - decoded[~ell()].mean()) > 60
-    assert_ell(images.frame(decoded.astype(np.uint8)))
+    assert_ell(images.preprocess(decoded.astype(np.uint8)))
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
@@ -196,14 +196,14 @@ def test_what_cannot_be_read_is_named(tmp_path):
         images.grey(Image.new("1", (9000, 9000)), "it")
 
 
-# Framing
+# Preprocessing
 
 
 @pytest.mark.parametrize("scale", [1, 2, 7])
 @pytest.mark.parametrize("light", [False, True])
 def test_place_size_and_polarity(scale, light):
     grey = np.kron(dark_on_light(), np.ones((scale, scale), np.uint8))
-    assert_ell(images.frame(255 - grey if light else grey))
+    assert_ell(images.preprocess(255 - grey if light else grey))
 
 
 @pytest.mark.parametrize("light", [False, True])
@@ -211,13 +211,13 @@ def test_uneven_light(light):
     slope = np.linspace(0.4, 1.0, 4 * WIDTH)
     grey = np.kron(dark_on_light(), np.ones((4, 4), np.uint8))
     picture = 90 * slope + (255 - grey) * 0.6 if light else grey * slope
-    assert_ell(images.frame(picture.astype(np.uint8)))
+    assert_ell(images.preprocess(picture.astype(np.uint8)))
 
 
 def test_the_edge_of_a_shadow():
     grey = np.kron(dark_on_light(), np.ones((4, 4), np.uint8)).astype(float)
     grey[:, 120:] *= 0.5
-    assert_ell(images.frame(grey.astype(np.uint8)))
+    assert_ell(images.preprocess(grey.astype(np.uint8)))
 
 
 def test_specks_and_frames_are_left_out():
@@ -225,23 +225,24 @@ def test_specks_and_frames_are_left_out():
     for y, x in [(20, 300), (200, 320), (225, 30), (8, 200)]:
         picture[y : y + 4, x : x + 4] = 0
     picture[:3], picture[-3:], picture[:, :3], picture[:, -3:] = 0, 0, 0, 0
-    assert_ell(images.frame(picture))
+    assert_ell(images.preprocess(picture))
 
 
 def test_ink_that_touches_the_border():
-    assert_ell(images.frame(dark_on_light(ell(50, 70, top=0, left=0))))
-    assert_ell(images.frame(dark_on_light(ell(40, 60, top=0, left=0))))
-    assert_ell(images.frame(dark_on_light(ell(70, 40, top=30, left=16))))
+    assert_ell(images.preprocess(dark_on_light(ell(50, 70, top=0, left=0))))
+    assert_ell(images.preprocess(dark_on_light(ell(40, 60, top=0, left=0))))
+    assert_ell(images.preprocess(dark_on_light(ell(70, 40, top=30, left=16))))
 
 
 def test_a_far_corner_of_a_large_photograph():
     mask = ell(3000, 4000, top=2780, left=3800, tall=160, wide=96, pen=20)
-    assert_ell(images.frame(dark_on_light(mask)))
+    assert_ell(images.preprocess(dark_on_light(mask)))
 
 
 def test_thin_and_thick_pens_come_near_mnists_weight():
     ink = {
-        pen: images.frame(dark_on_light(ell(200, 200, tall=120, wide=72, pen=pen))).sum() / 255 for pen in (2, 13, 26)
+        pen: images.preprocess(dark_on_light(ell(200, 200, tall=120, wide=72, pen=pen))).sum() / 255
+        for pen in (2, 13, 26)
     }
     assert ink[2] == pytest.approx(ink[13], rel=0.25)  # 13 of 120 is MNIST's usual 2.2 of 20
     assert ink[26] < 1.7 * ink[13]
@@ -250,14 +251,14 @@ def test_thin_and_thick_pens_come_near_mnists_weight():
 def test_a_detached_piece_stays():
     mask = ell()
     mask[28:31] = False
-    assert_five = images.frame(dark_on_light(mask)) > 127
+    assert_five = images.preprocess(dark_on_light(mask)) > 127
     assert np.ptp(np.flatnonzero(assert_five.any(1))) + 1 == pytest.approx(20, abs=1)
 
 
 @pytest.mark.parametrize("size", [(28, 28), (8, 8), (1, 1), (1, 50), (300, 2), (100, 140)])
 @pytest.mark.parametrize("value", [0, 120, 255])
 def test_blank_pages_are_empty(size, value):
-    framed = images.frame(np.full(size, value, np.uint8))
+    framed = images.preprocess(np.full(size, value, np.uint8))
     assert framed.shape == (28, 28)
     assert not framed.any()
 
@@ -266,14 +267,14 @@ def test_blank_pages_are_empty(size, value):
 @pytest.mark.parametrize("strength", [1, 8, 40])
 def test_noise_is_no_digit(size, strength):
     noise = np.random.default_rng(strength).normal(128, strength, size).clip(0, 255)
-    assert not images.frame(noise.astype(np.uint8)).any()
+    assert not images.preprocess(noise.astype(np.uint8)).any()
 
 
-@pytest.mark.parametrize("framing", Framing)
+@pytest.mark.parametrize("preprocessing", Preprocessing)
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0)])
-def test_empty_pictures_are_refused(shape, framing):
+def test_empty_pictures_are_refused(shape, preprocessing):
     with pytest.raises(ImageFormatError, match=r"pixels is empty: give another"):
-        images.frame(np.zeros(shape, np.uint8), framing)
+        images.preprocess(np.zeros(shape, np.uint8), preprocessing)
     with pytest.raises(ImageFormatError, match="empty"):
         find_digits(np.zeros(shape, np.uint8))
 
@@ -284,7 +285,7 @@ def test_empty_pictures_are_refused(shape, framing):
 def test_a_one_by_a_hairline_is_framed(height, width, thickness):
     picture = np.zeros((height, width), np.uint8)
     picture[height // 3 : 2 * height // 3 + 1, width // 2 : width // 2 + thickness] = 255
-    seen = images.frame(picture)
+    seen = images.preprocess(picture)
     rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
     assert 18 <= len(rows) <= 22
     assert len(columns) <= 6
@@ -294,29 +295,29 @@ def test_every_small_size_is_framed():
     for height in (1, 2, 3, 5, 8, 11):
         for width in (1, 2, 4, 7, 9):
             picture = np.random.default_rng(height * 12 + width).integers(0, 256, (height, width), np.uint8)
-            assert images.frame(picture).shape == (28, 28)
+            assert images.preprocess(picture).shape == (28, 28)
             find_digits(picture)
 
 
 def test_whole_pictures_are_only_scaled():
     picture = np.full((56, 28), 200, np.uint8)
     picture[:28] = 40
-    framed = images.frame(picture, Framing.WHOLE)
-    ground = int(np.median(np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])))
-    expected = np.full((28, 28), ground)
+    framed = images.preprocess(picture, Preprocessing.WHOLE)
+    background = int(np.median(np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])))
+    expected = np.full((28, 28), background)
     expected[:14, 7:21], expected[14:, 7:21] = 40, 200
     np.testing.assert_array_equal(framed, expected)
     canonical = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
-    assert images.frame(canonical, Framing.WHOLE) is canonical
+    assert images.preprocess(canonical, Preprocessing.WHOLE) is canonical
     doubled = np.kron(canonical, np.ones((2, 2), np.uint8))
-    np.testing.assert_array_equal(images.frame(doubled, Framing.WHOLE), canonical)
+    np.testing.assert_array_equal(images.preprocess(doubled, Preprocessing.WHOLE), canonical)
 
 
 def test_arrays_need_no_pillow():
     code = (
         "import sys, numpy as np; sys.modules['PIL'] = None; from mnist_edge import images;"
         "from mnist_edge.images.lines import find_digits;"
-        "a = np.zeros((90, 60), np.uint8); a[20:70, 25:33] = 255; assert images.frame(a).any();"
+        "a = np.zeros((90, 60), np.uint8); a[20:70, 25:33] = 255; assert images.preprocess(a).any();"
         "assert len(find_digits(a)) == 1"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ})

@@ -1,19 +1,20 @@
 """What is refused before it can answer wrongly, and the golden vectors."""
 
 import contextlib
-import dataclasses
 import json
 import random
 
 import numpy as np
 import pytest
+from msgspec import structs
 
-from mnist_edge import Classifier, bundle
+from mnist_edge import Classifier
+from mnist_edge.bundle import checksum, reading, records
+from mnist_edge.bundle.decoding import decode, decode_version, encode
 from mnist_edge.contract import CONTRACT_KEY, GOLDEN_KEY, Contract
 from mnist_edge.errors import AlteredModelError, ModelError, ModelFormatError, ModelNotFoundError, ParityError
-from mnist_edge.runtime import selftest
+from mnist_edge.runtime import golden, selftest
 from mnist_edge.runtime.describe import describe
-from mnist_edge.runtime.golden import Golden
 from mnist_edge.runtime.model import load, open_model
 
 
@@ -26,9 +27,9 @@ def reseal(content: bytes, old: bytes, new: bytes) -> bytes:
     """An alteration by somebody who also renews the file's own digest; lengths stay, as protobuf wants."""
     assert len(old) == len(new)
     assert content.count(old) >= 1
-    start = content.index(bundle._SEAL) + len(bundle._SEAL)
-    unsealed = content[:start] + bundle.UNSEALED.encode() + content[start + 64 :]
-    return bundle.seal(unsealed.replace(old, new))
+    start = content.index(checksum._ENTRY) + len(checksum._ENTRY)
+    unsealed = content[:start] + checksum.UNSET_CHECKSUM.encode() + content[start + 64 :]
+    return checksum.with_checksum(unsealed.replace(old, new))
 
 
 def flipped(content: bytes, position: int, bit: int) -> bytes:
@@ -39,8 +40,8 @@ def flipped(content: bytes, position: int, bit: int) -> bytes:
 def alterations(content):
     """A bit flipped in 500 random places, the digest's own among them, and 100 truncations."""
     chance = random.Random(20260101)
-    seal = content.index(bundle._SEAL)
-    places = [*range(seal, seal + len(bundle._SEAL) + 64), *chance.sample(range(len(content)), 500)]
+    seal = content.index(checksum._ENTRY)
+    places = [*range(seal, seal + len(checksum._ENTRY) + 64), *chance.sample(range(len(content)), 500)]
     return [
         *(flipped(content, place, chance.randrange(8)) for place in places),
         *(content[:length] for length in (0, 1, len(content) - 1, *chance.sample(range(len(content)), 97))),
@@ -63,7 +64,7 @@ def test_every_flipped_byte_and_every_truncation_in_a_bundle_is_refused(bundle_c
 
 
 def test_without_the_digests_altered_files_would_answer(content, alterations, monkeypatch):
-    monkeypatch.setattr(bundle, "check_seal", lambda model, name: None)
+    monkeypatch.setattr(checksum, "check_checksum", lambda model, name: None)
     unnoticed = 0
     for altered in alterations[-200:-100]:
         with contextlib.suppress(ModelError, UnicodeDecodeError):
@@ -86,14 +87,14 @@ def test_an_altered_file_in_a_bundle_is_refused(bundle_copy):
     path.write_bytes(bytes(content))
     with pytest.raises(AlteredModelError, match="altered since its export"):
         Classifier(bundle_copy, format="onnx")
-    assert describe(bundle_copy)["files"]["model.onnx"]["state"] == "altered"
+    assert describe(bundle_copy).files["model.onnx"].state == "altered"
 
 
 def test_files_swapped_between_names_are_refused(bundle_copy):
     (bundle_copy / "model.int8-dynamic.onnx").replace(bundle_copy / "model.onnx")
     with pytest.raises(AlteredModelError, match="manifest"):
         Classifier(bundle_copy, format="onnx")
-    assert describe(bundle_copy)["files"]["model.int8-dynamic.onnx"]["state"] == "missing"
+    assert describe(bundle_copy).files["model.int8-dynamic.onnx"].state == "missing"
 
 
 def edit(change):
@@ -112,22 +113,23 @@ def edit(change):
     [
         (None, "no such file"),
         ("", "not JSON"),
-        ("[]", "not a JSON object"),
-        ("{}", "version None"),
-        ('{"version": 99}', "version 99"),
-        (f'{{"version": {bundle.MANIFEST_VERSION}}}', "'contract'"),
-        (edit(lambda m: m.update(files=[])), "'files'"),
-        (edit(lambda m: m["files"]["model.onnx"].update(sha256=3)), "'sha256'"),
-        (edit(lambda m: m["files"]["model.onnx"].update(parity=None)), "'parity'"),
-        (edit(lambda m: m["files"]["model.onnx"]["parity"].update(flips="none")), "'flips'"),
-        (edit(lambda m: m.update(contract={})), "contract has version None"),
-        (edit(lambda m: m["contract"].pop("labels")), "contract is incomplete"),
-        (edit(lambda m: m["contract"].update(framing="round")), "contract is incomplete"),
-        (edit(lambda m: m["contract"].update(calibration=3)), "contract is incomplete"),
-        (edit(lambda m: m["files"]["model.onnx"].pop("calibration")), "'calibration'"),
+        ("[]", "malformed (Expected `object`, got `array`)"),
+        ("{}", "made by mnist-edge 0.1.0"),
+        ('{"version": 2}', "made by mnist-edge 0.1.0: export again"),
+        ('{"version": 99}', "of version 99, this mnist-edge reads 3: upgrade it"),
+        (f'{{"version": {records.MANIFEST_VERSION}}}', "missing required field `contract`"),
+        (edit(lambda m: m.update(files=[])), "$.files"),
+        (edit(lambda m: m["files"]["model.onnx"].update(sha256=3)), "sha256"),
+        (edit(lambda m: m["files"]["model.onnx"].update(parity=None)), "parity"),
+        (edit(lambda m: m["files"]["model.onnx"]["parity"].update(flips="none")), "flips"),
+        (edit(lambda m: m.update(contract={})), "missing required field `labels` - at `$.contract`"),
+        (edit(lambda m: m["contract"].pop("labels")), "missing required field `labels` - at `$.contract`"),
+        (edit(lambda m: m["contract"].update(preprocessing="round")), "Invalid enum value 'round'"),
+        (edit(lambda m: m["contract"].update(calibration=3)), "$.contract.calibration"),
+        (edit(lambda m: m["files"]["model.onnx"].pop("calibration")), "without format, parity or calibration"),
         (edit(lambda m: m["contract"].update(labels=["a"])), "two or more different names"),
-        (edit(lambda m: m["contract"]["normalization"].update(std=0)), "impossible"),
-        (edit(lambda m: m["provenance"].pop("seed")), "'seed'"),
+        (edit(lambda m: m["contract"]["normalization"].update(std=0)), "> 0.0 - at `$.contract.normalization.std`"),
+        (edit(lambda m: m["provenance"].pop("seed")), "missing required field `seed`"),
     ],
 )
 def test_a_bad_manifest_is_refused(bundle_copy, change, words):
@@ -154,9 +156,10 @@ def test_manifest_and_file_must_agree_on_the_labels(bundle_copy):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        (b'"version":1', b'"version":2', "version 2"),
-        (b'"dtype":"uint8"', b'"dtype":"uint9"', "not one of mnist-edge's"),
-        (b'"labels":', b'"lebals":', "incomplete"),
+        (b'"version":2', b'"version":3', "of version 3, this mnist-edge reads 2: upgrade it"),
+        (b'"version":2', b'"version":1', "made by mnist-edge 0.1.0: export it anew"),
+        (b'"preprocessing":"mnist"', b'"preprocessing":"minst"', "malformed (Invalid enum value 'minst'"),
+        (b'"labels":', b'"lebals":', "malformed (Object contains unknown field `lebals`"),
         (CONTRACT_KEY.encode(), b"mnist_edge.contrakt", "incomplete"),
         (GOLDEN_KEY.encode(), b"mnist_edge.goldem", "incomplete"),
         (b"\x12\x01N", b"\x12\x01M", "its contract says"),  # the batch axis
@@ -171,11 +174,11 @@ def test_a_file_that_breaks_its_contract_is_refused(content, old, new, words):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        (b'"count":12', b'"count":11', "cannot be read"),
-        (b'"count":12', b'"count": 0', "cannot be read"),
-        (b'"count":12', b'"count":[]', "cannot be read"),
-        (b'"count":12,"images":"', b'"count":1e999,"ima":"', "golden"),
-        (b'"tolerance":0.0001}', b'"tolerance": 1e999}', "a tolerance of inf"),
+        (b'"count":12', b'"count":11', "cannot reshape"),
+        (b'"count":12', b'"count": 0', "Expected `int` >= 1"),
+        (b'"count":12', b'"count":[]', "Expected `int`, got `array`"),
+        (b'"count":12,"images":"', b'"count":1e999,"ima":"', "Number out of range"),
+        (b'"tolerance":0.0001}', b'"tolerance": 1e999}', "Number out of range"),
     ],
 )
 def test_malformed_golden_vectors_are_found_by_the_self_test(content, old, new, words):
@@ -187,7 +190,7 @@ def test_malformed_golden_vectors_are_found_by_the_self_test(content, old, new, 
 
 def test_only_the_self_test_unpacks_golden_vectors(bundle_dir, monkeypatch):
     unpacked = []
-    monkeypatch.setattr(Golden, "from_dict", lambda *arguments: unpacked.append(arguments))
+    monkeypatch.setattr(golden, "unpack", lambda *arguments: unpacked.append(arguments))
     Classifier(bundle_dir).logits(np.zeros((1, 28, 28), np.uint8))
     assert not unpacked
     assert open_model(bundle_dir).golden is None
@@ -196,8 +199,9 @@ def test_only_the_self_test_unpacks_golden_vectors(bundle_dir, monkeypatch):
 
 def test_each_file_is_hashed_once(bundle_dir, monkeypatch):
     hashed = []
-    real = bundle.sha256
-    monkeypatch.setattr(bundle, "sha256", lambda data: hashed.append(len(data)) or real(data))
+    real = checksum.sha256
+    for module in (checksum, reading):
+        monkeypatch.setattr(module, "sha256", lambda data: hashed.append(len(data)) or real(data))
     for source in (bundle_dir, bundle_dir / "model.onnx"):
         hashed.clear()
         Classifier(source)
@@ -212,11 +216,11 @@ def test_selftest_passes_and_reports(bundle_dir):
 
 
 def test_golden_vectors_are_pytorchs_answers(bundle_dir, expected):
-    golden = open_model(bundle_dir / "model.onnx").golden
+    vectors = open_model(bundle_dir / "model.onnx").golden
     known = {image.tobytes(): row for image, row in zip(expected["images"], expected["logits"], strict=True)}
     found = [
         (row, known[image.tobytes()])
-        for image, row in zip(golden.images, golden.logits, strict=True)
+        for image, row in zip(vectors.images, vectors.logits, strict=True)
         if image.tobytes() in known
     ]
     assert len(found) >= 10
@@ -227,31 +231,44 @@ def test_golden_vectors_are_pytorchs_answers(bundle_dir, expected):
 def test_selftest_notices_a_machine_that_computes_otherwise(bundle_dir):
     model = open_model(bundle_dir / "model.onnx")
     for wrong in (model.golden.logits + np.float32(1e-3), np.full_like(model.golden.logits, np.nan)):
-        golden = Golden(model.golden.images, wrong, model.golden.tolerance)
-        broken = dataclasses.replace(model, golden_json=json.dumps(golden.as_dict()))
+        vectors = golden.pack(structs.replace(model.golden, logits=wrong))
+        broken = structs.replace(model, golden_json=vectors.decode())
         with pytest.raises(ParityError, match="do not use it here"):
             selftest.run(broken)
 
 
 def test_contract_round_trip(bundle_dir):
     contract = open_model(bundle_dir / "model.onnx").contract
-    assert Contract.from_dict(json.loads(json.dumps(contract.as_dict()))) == contract
+    assert decode(encode(contract), Contract, "it", "no matter") == contract
     assert contract.labels == tuple("0123456789")
 
 
-@pytest.mark.parametrize("data", [None, 3, [], {}, {"version": 1}, {"version": 1, "labels": 3, "normalization": {}}])
-def test_what_is_no_contract(data):
-    with pytest.raises(ModelFormatError):
-        Contract.from_dict(data)
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("null", "3", "[]", "{}", '{"version": 2}', '{"version": 2, "labels": 3, "normalization": {}}'),
+        *("", "{", "NaN", '{"version": NaN}', '{"version": 1e999}', '{"version": ' + "9" * 400 + "}"),
+        *("[" * 100_000, '{"version": 2, "x": ' + "[" * 100_000, "\ud800"),
+    ],
+    ids=lambda text: text[:40].encode("ascii", "backslashreplace").decode(),
+)
+def test_what_is_no_contract(text):
+    with pytest.raises(ModelFormatError, match=r"^it: "):
+        decode_version(text, Contract, 2, "it", "no matter")
+
+
+def test_no_more_json_is_read_than_a_record_can_have():
+    with pytest.raises(ModelFormatError, match="bytes of JSON"):
+        decode(b" " * (2**24 + 1), Contract, "it", "no matter")
 
 
 def test_describe_tells_the_same_of_a_file_and_of_its_bundle(bundle_dir):
     whole, single = describe(bundle_dir), describe(bundle_dir / "model.onnx")
     # A calibration is a file's own.
-    assert whole["contract"] == single["contract"] | {"calibration": None}
-    assert whole["provenance"] == single["provenance"]
-    assert whole["files"]["model.onnx"]["sha256"] == single["files"]["model.onnx"]["sha256"]
-    assert {entry["state"] for entry in whole["files"].values()} == {"intact"}
+    assert whole.contract == structs.replace(single.contract, calibration=None)
+    assert whole.provenance == single.provenance
+    assert whole.files["model.onnx"].sha256 == single.files["model.onnx"].sha256
+    assert {file.state for file in whole.files.values()} == {"intact"}
 
 
 def test_a_missing_file_names_the_remedy(tmp_path):

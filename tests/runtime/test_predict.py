@@ -232,14 +232,14 @@ def test_the_forms_of_the_output(bundle_dir, expected, answers, tmp_path):
     spread = predict(*names, "--csv", model=bundle_dir, cwd=tmp_path)
     fails(spread, 3, "missing.png")
     header, *lines = csv.reader(io.StringIO(spread.stdout.decode(), newline=""))
-    assert header == ["image", "label", "probability", "novelty", "error"]
+    assert header == ["image", "label", "probability", "ood_score", "error"]
     assert [line[:2] for line in lines] == [[names[0], labels[0]], [names[1], labels[1]], [names[2], ""]]
     assert [line[4] for line in lines[:2]] == ["", ""]
     assert "no such file" in lines[2][4]
 
     full = json_lines(predict(*names, "--json", model=bundle_dir, cwd=tmp_path), code=3)
     assert [list(line) for line in full[:2]] == 2 * [
-        ["image", "label", "probability", "novelty", "probabilities", "logits", "file"]
+        ["image", "label", "probability", "ood_score", "probabilities", "logits", "file"]
     ]
     assert list(full[2]) == ["image", "error"]
     for line, row, csv_row, wanted in zip(full, rows, lines, logits, strict=False):
@@ -248,7 +248,7 @@ def test_the_forms_of_the_output(bundle_dir, expected, answers, tmp_path):
         assert sum(line["probabilities"].values()) == pytest.approx(1)
         assert float(row[2]) == pytest.approx(line["probability"], abs=5e-5)
         assert float(csv_row[2]) == pytest.approx(line["probability"], abs=5e-7)
-        assert float(csv_row[3]) == pytest.approx(line["novelty"], abs=5e-7)
+        assert float(csv_row[3]) == pytest.approx(line["ood_score"], abs=5e-7)
 
 
 def test_none_is_an_answer(bundle_dir, expected, tmp_path):
@@ -260,9 +260,9 @@ def test_none_is_an_answer(bundle_dir, expected, tmp_path):
     assert [line["label"] is None for line in lines] == [probability < limit for probability in probabilities[:3]] + [
         True
     ]
-    novelties = [line["novelty"] for line in lines[:3]]
-    lines = json_lines(run("--json", "--max-novelty", min(novelties)))
-    assert [line["label"] is None for line in lines] == [novelty > min(novelties) for novelty in novelties] + [True]
+    scores = [line["ood_score"] for line in lines[:3]]
+    lines = json_lines(run("--json", "--max-ood", min(scores)))
+    assert [line["label"] is None for line in lines] == [score > min(scores) for score in scores] + [True]
     assert run().stdout.decode().splitlines()[3].split("\t")[:2] == ["x.npy[3]", "none"]
     assert run("--csv").stdout.decode().splitlines()[4].startswith("x.npy[3],none,")
 
@@ -272,7 +272,7 @@ def test_none_is_an_answer(bundle_dir, expected, tmp_path):
     [
         (["--json", "--csv"], "--json and --csv exclude each other"),
         (["--min-probability", "1.5"], "--min-probability"),
-        (["--max-novelty", "-1"], "--max-novelty"),
+        (["--max-ood", "-1"], "--max-ood"),
         (["--min-probability", "nan"], "probability"),
         (["--show", "file"], "file: is not a folder"),
     ],
@@ -402,7 +402,7 @@ def test_a_table_on_a_terminal(bundle_dir, folder, answers):
     shown, code = on_terminal(command, cwd=folder)
     lines = shown.splitlines()
     assert code == 3
-    assert lines[0].split() == ["image", "label", "probability", "novelty"]
+    assert lines[0].split() == ["image", "label", "probability", "ood_score"]
     assert [line.split()[:2] for line in lines[1:6]] == [[name, answers[0][index]] for name, index in IN_ORDER]
     assert all(line.split()[3] == "%" for line in lines[1:6])
     assert len({len(line) for line in lines[:6]}) == 1, "not aligned"
@@ -445,7 +445,7 @@ def test_memory_does_not_grow_with_the_number_of_images(bundle_dir, many, tmp_pa
     def peak(name, images):
         (tmp_path / name).write_bytes(gzip.compress(idx_bytes(images), compresslevel=1))
         code = (
-            "import sys, re; from pathlib import Path; from mnist_edge.cli import main\n"
+            "import sys, re; from pathlib import Path; from mnist_edge.cli.main import main\n"
             "try: main()\n"
             "finally: print(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1], file=sys.stderr)"
         )
@@ -460,9 +460,9 @@ def test_memory_does_not_grow_with_the_number_of_images(bundle_dir, many, tmp_pa
 
 def test_neither_torch_nor_the_network_is_needed(bundle_dir, folder):
     code = (
-        "import sys; from mnist_edge.cli import main\n"
+        "import sys; from mnist_edge.cli.main import main\n"
         "try: main()\n"
-        "finally: print(sorted({'torch', 'onnx', 'rich', 'mnist_edge.training.datasets'} & sys.modules.keys()))"
+        "finally: print(sorted({'torch', 'onnx', 'rich', 'mnist_edge.data.datasets'} & sys.modules.keys()))"
     )
     command = [sys.executable, "-c", code, "predict", str(folder / "digits"), "--model", str(bundle_dir)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -484,7 +484,7 @@ def test_help_is_there_at_once():
 @pytest.mark.parametrize("chunk", [1, 7, 40, 100])
 @pytest.mark.parametrize("compress", [False, True])
 def test_idx_in_chunks_is_the_whole(expected, tmp_path, chunk, compress):
-    from mnist_edge.training import idx
+    from mnist_edge.data import idx
 
     content = idx_bytes(expected["images"][:40])
     path = tmp_path / "images"
@@ -502,14 +502,14 @@ def test_answers_to_raw_pixels(bundle_dir, expected):
 
     classifier = Classifier(bundle_dir, format="onnx")
     for images in (expected["images"], expected["images"][:, None]):
-        found = list(classifier.answers(images))
+        found = list(classifier.predict_each(images, preprocess=False))
         assert [int(answer.label) for answer in found] == expected["logits"].argmax(axis=1).tolist()
         np.testing.assert_allclose([list(answer.logits.values()) for answer in found], expected["logits"], atol=1e-4)
-    assert list(classifier.answers(np.zeros((0, 28, 28), np.uint8))) == []
-    with pytest.raises(ImageFormatError):
-        classifier.answers(expected["images"][0])
+    assert list(classifier.predict_each(np.zeros((0, 28, 28), np.uint8), preprocess=False)) == []
+    (answer,) = classifier.predict_each([np.zeros((28, 29), np.uint8)], preprocess=False)
+    assert isinstance(answer, ImageFormatError)
     with pytest.raises(UsageError):
-        classifier.answers(expected["images"], min_probability=2)
+        classifier.predict_each(expected["images"], preprocess=False, min_probability=2)
 
 
 def test_show_with_long_and_equal_names(bundle_dir, expected, tmp_path):

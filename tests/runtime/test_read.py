@@ -1,15 +1,15 @@
 """Several digits in one picture, from Python and from the command line."""
 
-import dataclasses
 import gzip
 import json
 
 import numpy as np
 import pytest
+from msgspec import structs
 from PIL import Image
 
 from mnist_edge import Classifier
-from mnist_edge.contract import Framing
+from mnist_edge.contract import Preprocessing
 from mnist_edge.errors import ImageFormatError, ImageNotFoundError, UsageError
 from tests.helpers import fails, run_cli
 
@@ -71,7 +71,7 @@ def test_an_empty_page_says_nothing(classifier):
 
 def test_a_model_of_whole_pictures_does_not_read(classifier, monkeypatch, line):
     model = classifier._model
-    whole = dataclasses.replace(model, contract=dataclasses.replace(model.contract, framing=Framing.WHOLE))
+    whole = structs.replace(model, contract=structs.replace(model.contract, preprocessing=Preprocessing.WHOLE))
     monkeypatch.setattr(classifier, "_model", whole)
     with pytest.raises(UsageError, match="use predict"):
         classifier.read(line[0])
@@ -93,7 +93,7 @@ def test_on_the_command_line(bundle_dir, line, tmp_path):
     found = json.loads(run_cli("read", "line.png", "--json", "--model", bundle_dir, cwd=tmp_path).stdout)
     assert found["text"] == line[1]
     assert [digit["label"] for digit in found["digits"]] == list(line[1])
-    assert set(found["digits"][0]) == {"label", "probability", "novelty", "box", "line"}
+    assert set(found["digits"][0]) == {"label", "probability", "ood_score", "box", "line"}
 
 
 def test_errors_do_not_stop_the_others(bundle_dir, line, tmp_path):

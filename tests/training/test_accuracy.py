@@ -2,8 +2,9 @@
 
 import pytest
 
+from mnist_edge.bundle.recipe import Architecture
 from mnist_edge.training import loop
-from mnist_edge.training.recipes import FAST, RECIPES, Architecture
+from mnist_edge.training.recipes import FAST, RECIPES
 
 pytestmark = pytest.mark.slow
 

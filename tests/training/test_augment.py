@@ -1,12 +1,12 @@
 """What a training does to its images."""
 
-import dataclasses
-
 import pytest
 import torch
+from msgspec import structs
 
+from mnist_edge.bundle.recipe import Architecture
 from mnist_edge.training import augment, loop
-from mnist_edge.training.recipes import RECIPES, Architecture
+from mnist_edge.training.recipes import RECIPES
 from tests.helpers import subset
 
 pytestmark = pytest.mark.numeric
@@ -64,28 +64,28 @@ def test_the_rest_stays_as_it_is(small, monkeypatch):
     assert changed.float().mean() == pytest.approx(sum(augment.SHARES.values()), abs=0.001)
 
 
-def test_half_of_a_batch_is_distorted_until_the_training_settles(monkeypatch):
+def test_half_of_a_batch_is_distorted_until_the_clean_phase(monkeypatch):
     images = torch.rand(200, 1, 28, 28) * 255
     monkeypatch.setattr(augment, "scan", lambda images, generator: images)
 
-    def changed(*, settling):
-        clear, poor = augment.shown(images, torch.Generator().manual_seed(0), settling=settling)
+    def changed(*, clean):
+        clear, poor = augment.augment_batch(images, torch.Generator().manual_seed(0), clean=clean)
         assert len(poor) == augment.SCANNED * 200
         return (torch.cat([clear, poor]) != images).flatten(1).any(dim=1)
 
-    assert changed(settling=False).sum() == augment.DISTORTED * 200
-    assert not changed(settling=True).any()
+    assert changed(clean=False).sum() == augment.DISTORTED * 200
+    assert not changed(clean=True).any()
 
 
-def test_a_training_settles_in_its_last_part(small, monkeypatch):
-    recipe = dataclasses.replace(RECIPES[Architecture.CNN_NANO], epochs=2, batch_size=128)
+def test_the_last_part_of_a_training_is_clean(small, monkeypatch):
+    recipe = structs.replace(RECIPES[Architecture.CNN_NANO], epochs=2, batch_size=128)
     told = []
 
-    def shown(images, generator, *, settling):
-        told.append(settling)
+    def augment_batch(images, generator, *, clean):
+        told.append(clean)
         return images, images[:0]
 
-    monkeypatch.setattr(loop, "shown", shown)
+    monkeypatch.setattr(loop, "augment_batch", augment_batch)
     training = loop.Training(subset(small, 1280, 100), Architecture.CNN_NANO, recipe)
     training.run_epoch()
     training.run_epoch()
@@ -100,13 +100,13 @@ def test_poor_scans(small):
     assert scans.max() == 255
     corners = scans[:, :, :2, :2].flatten(1).mean(dim=1)  # where hardly a digit reaches
     assert (corners > 0.5 * augment.HAZE * 255).float().mean() == pytest.approx(0.25, abs=0.06)  # of half of them half
-    assert (corners < 0.5 * augment.NOISE * 255).float().mean() > 0.45  # the ground of the others is only noisy
+    assert (corners < 0.5 * augment.NOISE * 255).float().mean() > 0.45  # the background of the others is only noisy
     middle = scans[corners > 0.5 * augment.HAZE * 255][:, :, :2, :2].flatten(1)  # so bright that no noise is clipped
     assert middle.std(dim=1).mean() == pytest.approx(augment.NOISE / 2 * 255, rel=0.2)
 
 
 def test_clean_images_are_normalised_as_if_there_were_no_scans(small, monkeypatch):
-    recipe = dataclasses.replace(RECIPES[Architecture.CNN_NANO], epochs=2, batch_size=64, autocast=False)
+    recipe = structs.replace(RECIPES[Architecture.CNN_NANO], epochs=2, batch_size=64, autocast=False)
 
     def after_one_step(more_ink):
         training = loop.Training(subset(small, 1280, 100), Architecture.CNN_NANO, recipe)

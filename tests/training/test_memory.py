@@ -43,10 +43,11 @@ IN_USE = (
     CODE
     + """
 import pathlib
-from mnist_edge.cli import main
-from mnist_edge.training import datasets
+from mnist_edge.cli.main import main
+from mnist_edge.data import datasets
 from mnist_edge.training.loop import Training
-from mnist_edge.training.recipes import RECIPES, Architecture
+from mnist_edge.bundle.recipe import Architecture
+from mnist_edge.training.recipes import RECIPES
 
 data = datasets.load(sys.argv[2])
 Training(data, Architecture.SIGMOID_NN, RECIPES[Architecture.SIGMOID_NN]).run_epoch()

@@ -10,15 +10,18 @@ import time
 
 import pytest
 import torch
+from msgspec import structs
 
 from mnist_edge import extras
+from mnist_edge.bundle.recipe import Architecture
+from mnist_edge.data import datasets
 from mnist_edge.errors import DataFormatError, ModelNotFoundError
-from mnist_edge.training import checkpoint, datasets
-from mnist_edge.training.recipes import FAST, RECIPES, Architecture
+from mnist_edge.training import checkpoint
+from mnist_edge.training.recipes import FAST, RECIPES
 from mnist_edge.training.train import begin, finish, resume
 from tests.helpers import cli_in_process, fails, quick_recipe, run_cli, subset, train, write_idx
 
-RECIPE = dataclasses.replace(RECIPES[Architecture.CNN], epochs=3, held_out=0)
+RECIPE = structs.replace(RECIPES[Architecture.CNN], epochs=3, calibration_split=0)
 
 
 CHEAP = (Architecture.CNN_NANO, Architecture.SIMPLE_NN)
@@ -26,7 +29,7 @@ CHEAP = (Architecture.CNN_NANO, Architecture.SIMPLE_NN)
 
 
 def digest(folder):
-    return checkpoint.load(folder).training["model_sha256"]
+    return checkpoint.load(folder).training.model_sha256
 
 
 def stop_in(wanted):
@@ -52,7 +55,7 @@ def interrupt(data, architecture, recipe, out, epoch, **options):
 )
 def test_resumed_as_often_as_one_likes_the_weights_are_the_same(small, tmp_path, architecture):
     data = subset(small, 600, 100)
-    recipe = dataclasses.replace(RECIPES[architecture], epochs=3, held_out=0)
+    recipe = structs.replace(RECIPES[architecture], epochs=3, calibration_split=0)
     whole = train(data, architecture, recipe, tmp_path / "whole", seed=7)
     run = begin(data, architecture, recipe, tmp_path / "parts", seed=7)
     for epoch in (1, 2, 3):

@@ -1,22 +1,24 @@
 """The two systems that the project carries on, the loop, and what a training leaves behind."""
 
-import dataclasses
 import json
 
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 from torch import nn
 from torch.nn import functional
 
-from mnist_edge.contract import DIGITS, STANDARDIZED, TO_TENSOR, Contract, Framing
+from mnist_edge.bundle.recipe import Architecture, OptimizerName, Recipe, Schedule
+from mnist_edge.contract import DIGITS, STANDARDIZED, TO_TENSOR, Contract, Preprocessing
 from mnist_edge.errors import AlteredModelError, ModelError, ModelFormatError, TrainingError, UsageError
-from mnist_edge.training import checkpoint, loop, metrics
+from mnist_edge.evaluation import metrics
+from mnist_edge.training import checkpoint, loop
 from mnist_edge.training.models import SigmoidNN, SimpleNN, build, normalize
-from mnist_edge.training.recipes import FAST, RECIPES, Architecture, OptimizerName, Recipe, Schedule, suited
+from mnist_edge.training.recipes import FAST, RECIPES, suited
 from tests.helpers import quick_recipe, subset, train
 
-CONTRACT = Contract(DIGITS, TO_TENSOR, Framing.MNIST)
+CONTRACT = Contract(DIGITS, TO_TENSOR, Preprocessing.MNIST)
 
 
 def layers(model):
@@ -84,7 +86,7 @@ def in_float64(monkeypatch):
 def test_the_loop_does_what_a_plain_pytorch_loop_does(small, in_float64, architecture):
     """An independent loop, written the textbook way, from the same start and over the same batches."""
     data = subset(small, train=1000, test=100)
-    recipe = dataclasses.replace(RECIPES[architecture], epochs=1)
+    recipe = structs.replace(RECIPES[architecture], epochs=1)
     torch.manual_seed(5)
     model = build(architecture, 10)
     optimizer = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[recipe.optimizer](model.parameters(), lr=recipe.lr)
@@ -113,7 +115,7 @@ def weights(small, recipe, seed):
 
 @pytest.mark.numeric
 def test_the_seed_decides_everything(small):
-    recipe = dataclasses.replace(RECIPES[Architecture.CNN], epochs=2)
+    recipe = structs.replace(RECIPES[Architecture.CNN], epochs=2)
     torch.manual_seed(1)
     before = torch.get_rng_state()
     first = weights(small, recipe, seed=3)
@@ -124,7 +126,7 @@ def test_the_seed_decides_everything(small):
 
 
 def test_every_value_of_a_recipe_matters(small):
-    base = dataclasses.replace(quick_recipe(Architecture.CNN), epochs=1)
+    base = structs.replace(quick_recipe(Architecture.CNN), epochs=1)
     changes = {
         "normalization": STANDARDIZED,
         "optimizer": OptimizerName.ADAM,
@@ -136,11 +138,11 @@ def test_every_value_of_a_recipe_matters(small):
         "weight_decay": 0.01,
         "label_smoothing": 0.0,
         "augment": True,
-        "average": 0.5,
+        "ema_decay": 0.5,
     }
     # What is held out has tests of its own, with more images.
-    assert set(changes) | {"autocast", "held_out"} == {field.name for field in dataclasses.fields(Recipe)}
-    digests = {weights(small, dataclasses.replace(base, **{name: value}), seed=0) for name, value in changes.items()}
+    assert set(changes) | {"autocast", "calibration_split"} == set(Recipe.__struct_fields__)
+    digests = {weights(small, structs.replace(base, **{name: value}), seed=0) for name, value in changes.items()}
     assert len(digests | {weights(small, base, seed=0)}) == len(changes) + 1
 
 
@@ -149,7 +151,7 @@ def test_the_test_loss_is_a_mean_over_the_whole_set(small, tmp_path):
     """The description prints 0.0014: a sum of batch means divided by the number of images. Here it is the true mean."""
     data = subset(small, train=1000, test=997)
     ((epoch, model),) = loop.fit(
-        data, Architecture.SIMPLE_NN, dataclasses.replace(RECIPES[Architecture.SIMPLE_NN], epochs=1)
+        data, Architecture.SIMPLE_NN, structs.replace(RECIPES[Architecture.SIMPLE_NN], epochs=1)
     )
     with torch.inference_mode():
         logits = model(normalize(torch.tensor(data.test.images[:, None]).float(), STANDARDIZED))
@@ -165,10 +167,10 @@ def test_metrics_against_counting_by_hand():
     confusion = metrics.confusion_matrix(logits, labels)
     assert confusion.tolist() == [[1, 1, 0, 0], [0, 1, 0, 0], [1, 0, 2, 0], [0, 0, 0, 0]]
     zero, one, two, unseen = metrics.per_class(confusion)
-    assert (zero["precision"], zero["recall"], zero["f1"], zero["support"]) == (0.5, 0.5, 0.5, 2)
-    assert (one["precision"], one["recall"], one["f1"]) == (0.5, 1.0, pytest.approx(2 / 3))
-    assert (two["precision"], two["recall"], two["f1"]) == (1.0, pytest.approx(2 / 3), pytest.approx(0.8))
-    assert unseen == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
+    assert structs.astuple(zero) == (0.5, 0.5, 0.5, 2)
+    assert structs.astuple(one) == (0.5, 1.0, pytest.approx(2 / 3), 1)
+    assert structs.astuple(two) == (1.0, pytest.approx(2 / 3), pytest.approx(0.8), 3)
+    assert structs.astuple(unseen) == (0, 0, 0, 0)
     assert metrics.measure(logits, labels).accuracy == 4 / 6
 
 
@@ -177,7 +179,7 @@ def test_a_diverging_training_stops_and_keeps_what_was_there(small, tmp_path):
     recipe = quick_recipe(Architecture.SIMPLE_NN)
     train(data, Architecture.SIMPLE_NN, recipe, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    wild = dataclasses.replace(recipe, optimizer=OptimizerName.SGD, lr=1e30)
+    wild = structs.replace(recipe, optimizer=OptimizerName.SGD, lr=1e30)
     with pytest.raises(TrainingError, match="lower the learning rate"):
         train(data, Architecture.SIMPLE_NN, wild, tmp_path, overwrite=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -202,12 +204,12 @@ def test_an_interruption_leaves_the_last_finished_epoch(small, tmp_path):
         if epoch == 3 and seen > total / 2:
             raise KeyboardInterrupt
 
-    recipe = dataclasses.replace(quick_recipe(Architecture.SIMPLE_NN), epochs=4)
+    recipe = structs.replace(quick_recipe(Architecture.SIMPLE_NN), epochs=4)
     with pytest.raises(KeyboardInterrupt):
         train(data, Architecture.SIMPLE_NN, recipe, tmp_path, on_batch=interrupt)
     trained = checkpoint.load(tmp_path)
-    assert [epoch["number"] for epoch in trained.training["epochs"]] == [1, 2]
-    assert trained.training["finished"] is False
+    assert [epoch.number for epoch in trained.training.epochs] == [1, 2]
+    assert trained.training.finished is False
 
 
 @pytest.mark.parametrize(
@@ -224,12 +226,12 @@ def test_an_interruption_leaves_the_last_finished_epoch(small, tmp_path):
         {"momentum": 1.0},
         {"weight_decay": -1.0},
         {"label_smoothing": 1.0},
-        {"average": 1.0},
+        {"ema_decay": 1.0},
     ],
     ids=str,
 )
 def test_impossible_values_are_refused_before_anything_happens(small, tmp_path, change):
-    recipe = dataclasses.replace(RECIPES[Architecture.CNN], **change)
+    recipe = structs.replace(RECIPES[Architecture.CNN], **change)
     with pytest.raises(UsageError, match=next(iter(change)).replace("_", " ")):
         train(small, Architecture.CNN, recipe, tmp_path / "new")
     assert not (tmp_path / "new").exists()
@@ -252,6 +254,11 @@ def corrupt_weights(folder, change):
     state_dict = torch.load(folder / "model.pth")
     change(state_dict)
     torch.save(state_dict, folder / "model.pth")
+
+
+def edit_recipe(folder, **changes):
+    record = json.loads((folder / "training.json").read_text())
+    edit_training(folder, recipe=record["recipe"] | changes)
 
 
 def edit_training(folder, **changes):
@@ -292,39 +299,41 @@ def edit_training(folder, **changes):
             ModelFormatError,
             "'cnm' is not a valid Architecture",
         ),
-        (lambda folder: edit_training(folder, version=1), ModelFormatError, "version 1 instead of 2"),
+        (lambda folder: edit_training(folder, version=1), ModelFormatError, "made by mnist-edge 0.1.0"),
         (
-            lambda folder: edit_training(folder, recipe={"normalization": {"men": 1}, "held_out": 12, "epochs": 2}),
+            lambda folder: edit_training(
+                folder, recipe={"normalization": {"men": 1}, "calibration_split": 12, "epochs": 2}
+            ),
             ModelFormatError,
             "malformed",
         ),
         (
             lambda folder: edit_training(folder, recipe={"normalization": {"mean": 0.0, "std": 1.0}}),
             ModelFormatError,
-            "'held_out' is missing",
+            "missing required field `optimizer` - at `$.recipe`",
         ),
-        (lambda folder: edit_training(folder, framing="round"), ModelFormatError, "malformed"),
-        (lambda folder: edit_training(folder, data={}), ModelFormatError, "'name' is missing"),
+        (lambda folder: edit_training(folder, preprocessing="round"), ModelFormatError, "malformed"),
+        (
+            lambda folder: edit_training(folder, data={}),
+            ModelFormatError,
+            "missing required field `name` - at `$.data`",
+        ),
         (lambda folder: edit_training(folder, labels=["a", "b"]), ModelFormatError, "does not fit cnn"),
         (
             lambda folder: edit_training(folder, labels=list("1023456789")),
             AlteredModelError,
             "labels and normalisation",
         ),
-        (lambda folder: edit_training(folder, labels=list(range(10))), ModelFormatError, "different names"),
+        (lambda folder: edit_training(folder, labels=list(range(10))), ModelFormatError, "malformed"),
         (
-            lambda folder: edit_training(
-                folder, recipe={"normalization": {"mean": 0.0, "std": 2.0}, "held_out": 12, "epochs": 2}
-            ),
+            lambda folder: edit_recipe(folder, normalization={"mean": 0.0, "std": 2.0}),
             AlteredModelError,
             "labels and normalisation",
         ),
         (
-            lambda folder: edit_training(
-                folder, recipe={"normalization": {"mean": 0.0, "std": 0.0}, "held_out": 12, "epochs": 2}
-            ),
+            lambda folder: edit_recipe(folder, normalization={"mean": 0.0, "std": 0.0}),
             ModelFormatError,
-            "impossible",
+            "> 0.0 - at `$.recipe.normalization.std`",
         ),
         (
             lambda folder: corrupt_weights(
@@ -350,7 +359,7 @@ def test_the_digest_of_weights_does_not_depend_on_how_they_were_saved(tmp_path):
     digest = checkpoint.model_digest(model.state_dict(), CONTRACT)
     torch.save(dict(reversed(model.state_dict().items())), tmp_path / "other-name.pt")
     assert checkpoint.model_digest(torch.load(tmp_path / "other-name.pt"), CONTRACT) == digest
-    swapped = Contract(("1", "0", *DIGITS[2:]), TO_TENSOR, Framing.MNIST)
+    swapped = Contract(("1", "0", *DIGITS[2:]), TO_TENSOR, Preprocessing.MNIST)
     assert checkpoint.model_digest(model.state_dict(), swapped) != digest
     with torch.no_grad():
         model.output.bias[0] += 1
@@ -359,7 +368,7 @@ def test_the_digest_of_weights_does_not_depend_on_how_they_were_saved(tmp_path):
 
 @pytest.mark.parametrize("images", [65, 129])
 def test_a_last_image_joins_the_batch_before(mnist, images):
-    recipe = dataclasses.replace(RECIPES[Architecture.CNN_NANO], epochs=1, batch_size=64, held_out=0)
+    recipe = structs.replace(RECIPES[Architecture.CNN_NANO], epochs=1, batch_size=64, calibration_split=0)
     training = loop.Training(subset(mnist, images, 100), Architecture.CNN_NANO, recipe)
     seen = []
     training.run_epoch(lambda epoch, so_far, total, loss: seen.append(so_far))
@@ -369,16 +378,16 @@ def test_a_last_image_joins_the_batch_before(mnist, images):
 
 @pytest.mark.parametrize(("images", "batch_size"), [(1, 64), (100, 1)])
 def test_batches_of_one_image_are_for_models_without_batch_normalisation(mnist, images, batch_size):
-    recipe = dataclasses.replace(RECIPES[Architecture.CNN], batch_size=batch_size)
+    recipe = structs.replace(RECIPES[Architecture.CNN], batch_size=batch_size)
     with pytest.raises(UsageError, match="cnn normalises by its batch and cannot learn from batches of one image"):
         loop.Training(subset(mnist, images, 100), Architecture.CNN, recipe)
-    recipe = dataclasses.replace(RECIPES[Architecture.SIMPLE_NN], batch_size=batch_size)
+    recipe = structs.replace(RECIPES[Architecture.SIMPLE_NN], batch_size=batch_size)
     loop.Training(subset(mnist, images, 100), Architecture.SIMPLE_NN, recipe).run_epoch()
 
 
 @pytest.mark.parametrize("steps", range(1, 10))
 def test_one_cycle_of_few_steps(mnist, steps):
-    recipe = dataclasses.replace(RECIPES[Architecture.CNN_NANO], epochs=steps, batch_size=64)
+    recipe = structs.replace(RECIPES[Architecture.CNN_NANO], epochs=steps, batch_size=64)
     rates = [epoch.lr for epoch, _ in loop.fit(subset(mnist, 64, 10), Architecture.CNN_NANO, recipe)]
     assert len(rates) == steps
     assert max(rates) <= recipe.lr

@@ -1,0 +1,46 @@
+"""What is still read of version 0.1.0: ``training.json``, so that nobody trains again."""
+
+from typing import Final
+
+import msgspec
+
+from mnist_edge.bundle.decoding import decode
+from mnist_edge.bundle.records import TrainingRecord
+from mnist_edge.contract import BATCH_AXIS, HEIGHT, INPUT_NAME, OUTPUT_NAME, WIDTH, Contract
+from mnist_edge.errors import ModelFormatError
+
+TRAINING_VERSION: Final = 2
+
+RENAMED: Final = {"average": "ema_decay", "held_out": "calibration_split"}
+"""Of the recipe's fields."""
+
+
+def training_record(content: bytes, where: str, remedy: str) -> TrainingRecord:
+    """What a ``training.json`` of 0.1.0 says, in today's names; its version stays.
+
+    Raises:
+        ModelFormatError: it is of no use.
+    """
+    found = decode(content, dict[str, msgspec.Raw], where, remedy)
+    try:
+        found["preprocessing"] = found.pop("framing")
+        recipe = decode(bytes(found["recipe"]), dict[str, msgspec.Raw], where, remedy)
+    except KeyError as error:
+        raise ModelFormatError(f"{where}: malformed (it has no {error}): {remedy}") from error
+    renamed = {RENAMED.get(name, name): value for name, value in recipe.items()}
+    found["recipe"] = msgspec.Raw(msgspec.json.encode(renamed))
+    found["kind"] = msgspec.Raw(b'"trained"')
+    return decode(msgspec.json.encode(found), TrainingRecord, where, remedy)
+
+
+def contract(of: Contract) -> dict[str, object]:
+    """The form of a contract that 0.1.0 took a model's digest over."""
+    return {
+        "version": 1,
+        "input": {"name": INPUT_NAME, "dtype": "uint8", "shape": [BATCH_AXIS, 1, HEIGHT, WIDTH]},
+        "output": {"name": OUTPUT_NAME, "dtype": "float32", "shape": [BATCH_AXIS, len(of.labels)]},
+        "labels": of.labels,
+        "normalization": msgspec.to_builtins(of.normalization),
+        "framing": of.preprocessing.value,
+        "calibration": None,
+    }

@@ -1,0 +1,138 @@
+"""Reading a bundle: its records and files, none of which is trusted, and what to do where they are of no use."""
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from mnist_edge.bundle import legacy
+from mnist_edge.bundle.checksum import sha256
+from mnist_edge.bundle.decoding import decode_version, version_of
+from mnist_edge.bundle.layout import CHECKPOINT, EXPORTED, MANIFEST, TRAINING, WEIGHTS
+from mnist_edge.bundle.records import MANIFEST_VERSION, TRAINING_VERSION, Manifest, TrainingRecord
+from mnist_edge.errors import AlteredModelError, ModelNotFoundError
+
+
+def train_first(folder: Path) -> str:
+    """What to do where nothing was trained yet."""
+    return f"make it:  mnist-edge train --model … --out {folder}"
+
+
+def train_anew(folder: Path) -> str:
+    """What to do where a training, or what it left, is of no use."""
+    return f"train again:  mnist-edge train --overwrite --model … --out {folder}"
+
+
+def retrain(folder: Path) -> str:
+    """What to do about the first half of a bundle: missing, unfinished, or of no use."""
+    if not (folder / TRAINING).exists():
+        if (folder / CHECKPOINT).exists():
+            return f"its training is unfinished: wait for it, or go on:  mnist-edge train --resume --out {folder}"
+        if not any((folder / name).exists() for name in (WEIGHTS, *EXPORTED)):
+            return train_first(folder)
+    return train_anew(folder)
+
+
+def reexport(folder: Path) -> str:
+    """What to do about the second half of a bundle: missing, unfinished, or of no use."""
+    if not (folder / MANIFEST).exists():
+        if not (folder / TRAINING).exists():
+            return retrain(folder)
+        if any((folder / name).exists() for name in EXPORTED):
+            return f"its export is unfinished: wait for it, or export again:  mnist-edge export {folder}"
+        return f"export it:  mnist-edge export {folder}"
+    return f"export again:  mnist-edge export {folder}"
+
+
+def read_file(path: Path, remedy: str) -> bytes:
+    """The content of a bundle's file; `remedy` is what to do where it is missing or no regular file."""
+    try:
+        return _read_regular(path)
+    except FileNotFoundError as error:
+        raise ModelNotFoundError(f"{path}: no such file: {remedy}") from error
+    except OSError as error:
+        raise ModelNotFoundError(f"{path}: not a file that can be read ({error.strerror}): {remedy}") from error
+
+
+def _read_regular(path: Path) -> bytes:
+    # Without O_NONBLOCK a FIFO to which nobody writes would keep us waiting for ever.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
+
+
+def read_training(folder: Path) -> TrainingRecord:
+    """What `train` recorded, also by version 0.1.0. Raises ModelNotFoundError or ModelFormatError."""
+    remedy, where = retrain(folder), str(folder / TRAINING)
+    content = read_file(folder / TRAINING, remedy)
+    if version_of(content, where, remedy) == legacy.TRAINING_VERSION:
+        return legacy.training_record(content, where, remedy)
+    return decode_version(content, TrainingRecord, TRAINING_VERSION, where, remedy)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """What `export` recorded. Raises ModelNotFoundError or ModelFormatError."""
+    remedy = reexport(folder)
+    content = read_file(folder / MANIFEST, remedy)
+    return decode_version(content, Manifest, MANIFEST_VERSION, str(folder / MANIFEST), remedy)
+
+
+def require_first_half(folder: Path, manifest: Manifest) -> None:
+    """Raise ModelNotFoundError where a bundle is only what a device needs, as the pretrained ones are."""
+    if WEIGHTS not in manifest.files:
+        raise ModelNotFoundError(
+            f"{folder}: has no PyTorch model to compare with: verify the bundle it was made from, or run  "
+            f"mnist-edge selftest {folder}"
+        )
+
+
+def read_verified(folder: Path, name: str, manifest: Manifest) -> bytes:
+    """The content of one of a bundle's files, which must be the one that its manifest lists.
+
+    Raises:
+        ModelNotFoundError: the file, or its entry in the manifest, is missing.
+        AlteredModelError: the content's digest is not the listed one.
+    """
+    remedy = reexport(folder)
+    entry = manifest.files.get(name)
+    if entry is None:
+        raise ModelNotFoundError(f"{folder / MANIFEST}: lists no {name}: {remedy}")
+    data = read_file(folder / name, remedy)
+    actual = sha256(data)
+    if actual != entry.sha256:
+        raise AlteredModelError(
+            f"{folder / name}: altered since its export (SHA-256 {actual[:12]}…, the manifest says "
+            f"{entry.sha256[:12]}…): {remedy}"
+        )
+    return data
+
+
+def read_chosen(folder: Path, choose: Callable[[Manifest], str]) -> tuple[Manifest, str, bytes]:
+    """A bundle's manifest and one of its files, also where both are exported anew between the two readings.
+
+    Args:
+        folder: the bundle's.
+        choose: given the manifest, names the file.
+
+    Returns:
+        The manifest, the file's name and its content, which is the one that this manifest lists.
+
+    Raises:
+        ModelError: as `read_manifest` and `read_verified` do, and what `choose` raises.
+    """
+    manifest = read_manifest(folder)
+    name = choose(manifest)
+    try:
+        return manifest, name, read_verified(folder, name, manifest)
+    except (AlteredModelError, ModelNotFoundError):
+        renewed = read_manifest(folder)
+        if renewed == manifest:
+            raise
+        name = choose(renewed)
+        return renewed, name, read_verified(folder, name, renewed)

@@ -1,0 +1,88 @@
+"""The command that evaluates any form of a model: `evaluate`. Without torch where the form is an ``.onnx`` file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnist_edge.bundle import layout, reading
+from mnist_edge.bundle.decoding import plain
+from mnist_edge.cli.data import Data, data_of, load_data, load_recorded
+from mnist_edge.cli.display import note_if_model_shadowed, print_json, print_table
+from mnist_edge.cli.options import DEFAULT_BUNDLE, Form, Json
+from mnist_edge.errors import DataFormatError, UsageError
+
+if TYPE_CHECKING:
+    from mnist_edge.bundle.records import Data as TrainingData
+    from mnist_edge.bundle.records import DataOrigin
+    from mnist_edge.data.datasets import Dataset
+
+
+def evaluate(
+    target: Annotated[
+        str, typer.Argument(help="A bundle, its model.pth, an exported file, or the name of a pretrained model.")
+    ] = DEFAULT_BUNDLE,
+    form: Form = None,
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Evaluate any form of a model on a test set: loss, accuracy, calibration, confusion, figures of every class.
+
+    Of a bundle it is the file that predict takes, or before the export model.pth.
+    """
+    from mnist_edge.export import forms
+
+    note_if_model_shadowed(target)
+    file = forms.file_of(target, form)
+    dataset = _test_data_of(file, data)
+    result = forms.evaluate(file, dataset.labels, dataset.test)
+    if json:
+        print_json({"model": str(file), "data": dataset.name, **plain(result)})
+        return
+    print(
+        f"{file} on {dataset.name}: loss {result.loss:.4f}, accuracy {result.correct}/{result.total} "
+        f"({100 * result.accuracy:.2f} %)"
+    )
+    print(f"calibration error {100 * result.calibration_error:.2f} % at temperature {result.temperature:g}\n")
+    print_table(
+        ("to be right in", "answer", "and withhold what is less probable than"),
+        [
+            (f"{100 * row.accuracy:.1f} %", f"{100 * row.share:.2f} %", f"{row.min_probability:.4f}")
+            for row in result.coverage
+        ],
+    )
+    print()
+    print_table(
+        ("class", "images", "precision", "recall", "F1"),
+        [
+            (label, str(row.support), *(f"{100 * share:.2f} %" for share in (row.precision, row.recall, row.f1)))
+            for label, row in result.per_class.items()
+        ],
+    )
+    print("\nconfusion: a row for each true class, a column for each answer")
+    rows = zip(result.labels, result.confusion, strict=True)
+    print_table(("", *result.labels), [(label, *map(str, counts)) for label, counts in rows])
+
+
+def _test_data_of(file: Path, wanted: str | None) -> "Dataset":
+    from mnist_edge.data import datasets, download
+    from mnist_edge.runtime.model import open_model
+
+    if wanted is not None:
+        return load_data(wanted)
+    recorded: TrainingData | DataOrigin
+    if (file.parent / layout.TRAINING).is_file():
+        dataset, recorded = data_of(file.parent, None), reading.read_training(file.parent).data
+    elif file.suffix == ".onnx":
+        recorded = open_model(file).provenance.data
+        name = recorded.name
+        if name not in download.NAMES:
+            raise UsageError(f"{file}: was trained on {name}, which is not known here: name its data with --data")
+        dataset = load_data(None) if name == datasets.DEFAULT else load_recorded(name)
+    else:
+        return load_data(None)
+    if dataset.digests != recorded.sha256:
+        raise DataFormatError(
+            f"{dataset.source}: not the data that {file} was trained on: name the data to evaluate it on with --data"
+        )
+    return dataset

@@ -1,0 +1,136 @@
+"""The commands that make exported files and prove them: `export`, `verify`.
+
+Heavy modules are imported inside them, so that ``--help`` is quick and a device needs no torch.
+
+The JSON documents of `export` and `verify` are of one shape, and so are those of their failures::
+
+    {"bundle": "…", "files": {"model.onnx": {"format": "onnx", "bytes": …, "parity": {…}, "calibration": {…}}, …}}
+
+``parity`` is null where the comparison did not come to an end, ``calibration`` where there is none; the entry of a file
+that failed has its own ``error``. On top of that `export` prints the rest of the manifest that it wrote, and a failure
+says ``error`` and ``exit_code``, as that of every command does; before the first file is compared there are no
+``files``.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnist_edge.bundle import layout, reading
+from mnist_edge.bundle.decoding import plain
+from mnist_edge.bundle.layout import Format
+from mnist_edge.bundle.writing import require_free
+from mnist_edge.cli.data import Data, data_of
+from mnist_edge.cli.display import StepProgress, note, print_json, print_outcomes, print_recommendation
+from mnist_edge.cli.failures import Failed, complain, gravest
+from mnist_edge.cli.options import DEFAULT_BUNDLE, Json
+from mnist_edge.errors import MnistEdgeError, UsageError
+from mnist_edge.extras import require
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import ModuleType
+
+    from mnist_edge.data.datasets import Dataset
+    from mnist_edge.export.proof import Outcome
+
+Bundle = Annotated[Path, typer.Argument(help="A bundle: the folder that train made.")]
+
+
+def export(
+    target: Bundle = Path(DEFAULT_BUNDLE),
+    formats: Annotated[str, typer.Option(help="Which files to make, separated by commas.")] = ",".join(Format),
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Convert a trained model, prove that every file answers as it does, and write the manifest.
+
+    A file that misses its tolerance is not written.
+    """
+    chosen = _formats(formats)
+    require_free(target)
+    outcomes: list[Outcome] = []
+
+    def report(outcome: "Outcome") -> None:
+        outcomes.append(outcome)
+        note(f"{outcome.format.file_name}: {'failed' if outcome.error else 'as PyTorch'}")
+
+    training = reading.read_training(target)
+    if not training.finished:
+        resumable = (target / layout.CHECKPOINT).exists()
+        goes_on = f"; mnist-edge train --resume --out {target}  goes on" if resumable else ""
+        note(f"trained for {len(training.epochs)} of {training.recipe.epochs} epochs{goes_on}")
+    try:
+        with StepProgress() as progress:
+            pipeline, dataset = _prepared(progress, target, data)
+            note(f"comparing with PyTorch on {len(dataset.test):,} images")
+            manifest = pipeline.export(target, dataset, chosen, report, progress.step)
+    except MnistEdgeError as error:
+        passed = [outcome.format for outcome in outcomes if outcome.error is None]
+        if len(passed) < len(outcomes) and not json:
+            print_outcomes(outcomes)
+        if 0 < len(passed) < len(outcomes):
+            note(f"nothing is written; for what passed:  mnist-edge export {target} --formats {','.join(passed)}")
+        if not outcomes:
+            raise
+        complain(error)
+        code = gravest([error, *(outcome.error for outcome in outcomes if outcome.error is not None)])
+        raise Failed(str(error), code, _facts(target, outcomes)) from error
+    if json:
+        print_json({"bundle": str(target), **plain(manifest)})
+        return
+    print_outcomes(outcomes)
+    print_recommendation(manifest)
+
+
+def _facts(folder: Path, outcomes: "Iterable[Outcome]") -> dict[str, object]:
+    files = {
+        outcome.format.file_name: {
+            "format": outcome.format.value,
+            "bytes": outcome.bytes,
+            "parity": plain(outcome.parity),
+            "calibration": plain(outcome.calibration),
+        }
+        | ({"error": str(outcome.error)} if outcome.error else {})
+        for outcome in outcomes
+    }
+    return {"bundle": str(folder), "files": files}
+
+
+def _prepared(progress: StepProgress, folder: Path, wanted: str | None) -> "tuple[ModuleType, Dataset]":
+    """What export and verify need before there are steps: `mnist_edge.export.pipeline`, and the training's data."""
+    with progress.preparing("PyTorch"):
+        for package in ("torch", "onnx", "onnxscript"):
+            require(package, extra="train")
+        from mnist_edge.export import pipeline
+    with progress.preparing("data"):
+        return pipeline, data_of(folder, wanted)
+
+
+def _formats(text: str) -> list[Format]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in list(Format)]
+    if unknown or not names:
+        raise UsageError(f"unknown format {', '.join(unknown) or repr(text)}: choose from {', '.join(Format)}")
+    return [form for form in Format if form in names]
+
+
+def verify(target: Bundle = Path(DEFAULT_BUNDLE), data: Data = None, json: Json = False) -> None:
+    """Prove a bundle again: digests, contract, weights, golden vectors, and parity on the whole test set."""
+    manifest = reading.read_manifest(target)
+    reading.require_first_half(target, manifest)
+    with StepProgress() as progress:
+        pipeline, dataset = _prepared(progress, target, data)
+        note(f"comparing {', '.join(manifest.exported)} with PyTorch on {len(dataset.test):,} images")
+        outcomes = pipeline.verify(target, dataset, progress=progress.step)
+    facts = _facts(target, outcomes)
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    if not json:
+        print_outcomes(outcomes)
+    elif not errors:
+        print_json(facts)
+    for error in errors:
+        complain(error)
+    if errors:
+        raise Failed("; ".join(map(str, errors)), gravest(errors), facts)

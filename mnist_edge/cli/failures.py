@@ -1,0 +1,74 @@
+"""How a command fails: one line on stderr, an exit code, and with ``--json`` a document."""
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from mnist_edge.errors import DataError, InputError, MnistEdgeError, ModelError, UsageError
+
+FAILED: Final = 1
+INTERRUPTED: Final = 130
+TERMINATED: Final = 143
+"""What a shell reports of a tool that SIGTERM ended (128 + SIGTERM)."""
+PIPE_CLOSED: Final = 141
+"""What a shell reports of a tool whose reader has gone (128 + SIGPIPE)."""
+
+_EXIT_CODES: Final = {UsageError: 2, DataError: 3, InputError: 3, ModelError: 4}
+
+_NO_MEMORY: Final = "not enough memory: close other programs, or give smaller images or a smaller --batch-size"
+_NO_THREAD: Final = "the system starts no more threads: close other programs, or raise its limit (ulimit -u)"
+
+
+class Failed(Exception):  # noqa: N818  # not an error of its own: it carries what a command says of others
+    """A failure of which the command has told on stderr what there is to tell.
+
+    Args:
+        error: what went wrong, for ``--json``.
+        code: the process's exit code.
+        facts: what the command has found all the same, for ``--json``.
+    """
+
+    def __init__(self, error: str, code: int, facts: Mapping[str, object] | None = None) -> None:
+        super().__init__(error)
+        self.code = code
+        self.facts = facts or {}
+
+
+def exit_code(error: MnistEdgeError) -> int:
+    """1: the operation or a quality gate failed; 2: usage; 3: bad image or data set; 4: bad or altered model."""
+    return next((code for kind, code in _EXIT_CODES.items() if isinstance(error, kind)), FAILED)
+
+
+def gravest(errors: Iterable[MnistEdgeError]) -> int:
+    """The exit code of several failures: a bad model's before bad data's before a missed gate's; 0 of none."""
+    return max(map(exit_code, errors), default=0)
+
+
+def explain(error: BaseException) -> tuple[str, int] | None:
+    """What an expected failure is called, and its exit code; None of a fault of ours, whose traceback is wanted."""
+    words, code = str(error), FAILED
+    match error:
+        case Failed():
+            code = error.code
+        case MnistEdgeError():
+            code = exit_code(error)
+        case KeyboardInterrupt():
+            words, code = "interrupted", INTERRUPTED
+        case SystemExit() if error.code == TERMINATED:
+            words, code = "terminated", TERMINATED
+        case MemoryError():
+            words = f"{words}: {_NO_MEMORY}" if words else _NO_MEMORY
+        case RuntimeError() if "DefaultCPUAllocator" in words:  # torch's MemoryError
+            words = _NO_MEMORY
+        case RuntimeError() if "can't start new thread" in words:
+            words = _NO_THREAD
+        case OSError():  # no space, no permission: the system's own words say it
+            pass
+        case _:
+            return None
+    return words, code
+
+
+def complain(error: Exception | str) -> None:
+    """One line on stderr."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

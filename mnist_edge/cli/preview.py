@@ -1,0 +1,69 @@
+"""`Preview`: pictures of what the model saw, in a folder, for a person to look at."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_edge.cli.inputs import STDIN
+from mnist_edge.errors import UsageError
+
+LONGEST: Final = 200
+"""Bytes of an input's name that are kept: file systems end at 255."""
+
+_ORIGIN: Final = ("Software", "mnist-edge")
+"""Every picture says in this entry that it may be overwritten by the next run."""
+
+
+class Preview:
+    """A folder of 28×28 PNG files, each named after the input that it shows.
+
+    A name that another input has taken, or a file of other origin, gets a number: ``7-2.png``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UsageError(f"{folder}: is not a folder: name one for the pictures, new or not") from error
+        self._folder = folder
+        self._used: dict[str, int] = {}
+        self._taken: set[str] = set()
+
+    def add(self, name: str, image: NDArray[np.uint8]) -> Path:
+        """Write one image, uint8 [28, 28], under a name made from its input's; returns where."""
+        from PIL import Image, PngImagePlugin
+
+        origin = PngImagePlugin.PngInfo()
+        origin.add_text(*_ORIGIN)
+        path = self._free_path(_stem(name))
+        Image.fromarray(image).save(path, pnginfo=origin)
+        return path
+
+    def _free_path(self, stem: str) -> Path:
+        key = stem.casefold()  # some file systems make no difference
+        while True:
+            self._used[key] = number = self._used.get(key, 0) + 1
+            path = self._folder / f"{stem if number == 1 else f'{stem}-{number}'}.png"
+            if path.name.casefold() not in self._taken and (not path.exists() or _is_ours(path)):
+                self._taken.add(path.name.casefold())
+                return path
+
+
+def _stem(name: str) -> str:
+    path = Path(name)
+    stem = "stdin" if name == STDIN else path.name if name.endswith("]") else path.stem
+    return os.fsdecode(os.fsencode(stem)[:LONGEST])
+
+
+def _is_ours(path: Path) -> bool:
+    from PIL import Image
+
+    key, value = _ORIGIN
+    try:
+        with Image.open(path) as image:
+            return image.info.get(key) == value
+    except Exception:  # noqa: BLE001  # what Pillow raises on files of others is not documented
+        return False

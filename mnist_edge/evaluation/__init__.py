@@ -1,0 +1,1 @@
+"""Figures of logits against labels. Takes arrays, not files."""

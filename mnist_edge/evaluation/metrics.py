@@ -1,0 +1,88 @@
+"""Figures of logits against labels, in numpy, the same for every form of a model."""
+
+from typing import Final
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from mnist_edge.bundle.records import Metrics
+
+CALIBRATION_BINS: Final = 15
+"""As in Guo et al. 2017."""
+
+
+def measure(logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> Metrics:
+    """Loss and accuracy.
+
+    Args:
+        logits: [n, classes], n > 0.
+        labels: [n], class indices.
+    """
+    exact = logits.astype(np.float64)
+    peak = exact.max(axis=1)
+    log_sum = peak + np.log(np.exp(exact - peak[:, None]).sum(axis=1))
+    loss = log_sum - exact[np.arange(len(labels)), labels]
+    correct = int((logits.argmax(axis=1) == labels).sum())
+    return Metrics(loss=float(loss.mean()), correct=correct, total=len(labels), accuracy=correct / len(labels))
+
+
+def calibration_error(probabilities: NDArray[np.float64], labels: NDArray[np.uint8]) -> float:
+    """Expected calibration error: how far the answers' probabilities are from their accuracy, 0…1.
+
+    Equal-width bins over the largest probability, weighted by the images in them (Guo et al. 2017).
+
+    Args:
+        probabilities: [n, classes].
+        labels: [n], class indices.
+    """
+    confidence = probabilities.max(axis=1)
+    surplus = confidence - (probabilities.argmax(axis=1) == labels)
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+    return float(np.abs(np.bincount(bins, weights=surplus, minlength=CALIBRATION_BINS)).sum() / len(labels))
+
+
+def coverage_at(accuracy: float, probabilities: NDArray[np.float64], labels: NDArray[np.uint8]) -> tuple[float, float]:
+    """The largest share of images that can be answered with an accuracy, the least probable answers left out first.
+
+    Returns:
+        The share, 0…1, and the least probability among the answers; 0 and 1 where not even the surest are right.
+    """
+    confidence = probabilities.max(axis=1)
+    order = np.argsort(-confidence, kind="stable")
+    right = (probabilities.argmax(axis=1) == labels)[order]
+    reached = np.flatnonzero(np.cumsum(right) / np.arange(1, len(right) + 1) >= accuracy)
+    if len(reached) == 0:
+        return 0.0, 1.0
+    return (int(reached[-1]) + 1) / len(right), float(confidence[order[reached[-1]]])
+
+
+def confusion_matrix(logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """[classes, classes]: how many images of class i (row) were taken for class j (column)."""
+    classes = logits.shape[1]
+    pairs = labels.astype(np.int64) * classes + logits.argmax(axis=1)
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+class ClassFigures(Struct, frozen=True):
+    """How well the images of one class are answered; 0 where a figure is undefined."""
+
+    precision: float
+    recall: float
+    f1: float
+
+    support: int
+    """Images of the class."""
+
+
+def per_class(confusion: NDArray[np.int64]) -> list[ClassFigures]:
+    """The figures of each class."""
+    hits = confusion.diagonal()
+    support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    precision = hits / np.maximum(predicted, 1)
+    recall = hits / np.maximum(support, 1)
+    f1 = 2 * hits / np.maximum(support + predicted, 1)
+    return [
+        ClassFigures(float(p), float(r), float(f), int(n))
+        for p, r, f, n in zip(precision, recall, f1, support, strict=True)
+    ]

@@ -1,0 +1,172 @@
+"""From grey values of any size to the canonical 28×28, as MNIST's digits are (LeCun et al. 1998).
+
+The digit is found in a reduced picture, cut out of the full one with some background around it, and separated from
+that background again at full resolution. Then, in one resampling, it is scaled so that its longer side is 20 pixels and
+shifted so that its centre of mass is MNIST's; its strokes are brought to the weight that MNIST's have.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_edge.contract import HEIGHT, WHITE, WIDTH
+from mnist_edge.images.arrays import Array, grow, halo, resample, shrink, smooth
+from mnist_edge.images.cleaning import SHEET_EDGE, digit, is_sheet
+from mnist_edge.images.components import box as box_of
+from mnist_edge.images.ink import Ink, find_ink
+
+INK_BOX: Final = 20
+"""The longer side of the ink after preprocessing, as in MNIST."""
+
+OVERVIEW: Final = 448
+"""The longer side of the picture in which the digit is sought: of a 4000×3000 photograph every ninth pixel."""
+
+DETAIL: Final = 192
+"""The longer side of the cut-out in which ink and background are told apart."""
+
+SMALLEST: Final = 64
+"""Smaller pictures are enlarged, smoothly, before anything is measured in them."""
+
+MARGIN: Final = 0.4
+"""Ground around the digit in the cut-out, as a share of the digit's longer side."""
+
+FINE: Final = 4
+"""Strokes are thickened and thinned on a canvas that many times as fine as the result."""
+
+STROKES: Final = (2.1, 3.2)
+"""The width of strokes to which thinner and thicker ones are brought, in pixels of the result: in MNIST's training set
+the middle half has 2.1…2.9, measured as `_stroke_width` does."""
+
+CONTRAST: Final = (0.15, 0.65)
+"""Shares of the full level at which ink begins and is solid: blurred edges become as steep as MNIST's."""
+
+
+def cropped(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The digit of a picture, uint8 [height, width], in MNIST's place, uint8 [28, 28]; all zero where there is none."""
+    ink = extract(pixels)
+    return np.zeros((HEIGHT, WIDTH), dtype=np.uint8) if ink is None else place(ink)
+
+
+def whole(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture, uint8 [height, width], scaled to fit 28×28, padded with its border's median, its brightness kept."""
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    background = float(np.median(border))
+    height, width = pixels.shape
+    step = max(height / HEIGHT, width / WIDTH)
+    origin = (height / 2 - step * HEIGHT / 2, width / 2 - step * WIDTH / 2)
+    fitted = resample(pixels.astype(np.float32) - background, (HEIGHT, WIDTH), step, origin)
+    return _as_bytes(fitted + background)
+
+
+def extract(pixels: NDArray[np.uint8]) -> Array | None:
+    """The ink of the digit in a picture, cut out.
+
+    Args:
+        pixels: uint8 [height, width].
+
+    Returns:
+        float32 [h, w], 0 = background, 1 = solid ink; None where there is none.
+    """
+    small, factor = shrink(pixels, OVERVIEW)
+    ink, strokes = _strokes(enlarged(small), None)
+    if not strokes.any():
+        return None
+    if factor * min(small.shape) > SMALLEST and is_sheet(strokes):
+        left, top, right, bottom = (factor * edge for edge in box_of(strokes))
+        inset = 2 * factor + int(SHEET_EDGE * min(right - left, bottom - top))
+        inside = extract(pixels[top + inset : bottom - inset, left + inset : right - inset])
+        if inside is not None:
+            return inside
+    if factor > 1:
+        left, top, right, bottom = (factor * edge for edge in box_of(strokes))
+        margin = int(MARGIN * max(right - left, bottom - top)) + 2 * factor
+        pixels = pixels[max(0, top - margin) : bottom + margin, max(0, left - margin) : right + margin]
+        small, _ = shrink(pixels, DETAIL)
+        ink, strokes = _strokes(enlarged(small), ink.dark)
+        if not strokes.any():
+            return None
+    return alone(ink.values, strokes)
+
+
+def enlarged(picture: Array) -> Array:
+    """A small picture several times as large, so that strokes are wide enough to be measured: float32 [h, w]."""
+    height, width = picture.shape
+    times = -(-SMALLEST // max(height, width))
+    if times == 1:
+        return picture
+    padded = np.pad(picture, 1, mode="edge")
+    return resample(padded, (height * times, width * times), 1 / times, (1.0, 1.0))
+
+
+def _strokes(picture: Array, dark: bool | None) -> tuple[Ink, NDArray[np.bool_]]:
+    ink = find_ink(smooth(picture) if min(picture.shape) > SMALLEST else picture, dark)
+    return ink, digit(ink.mask, ink.values)
+
+
+def alone(ink: Array, strokes: NDArray[np.bool_]) -> Array:
+    """The ink of these strokes and their soft edges, 1 where it is solid."""
+    around = grow(strokes.astype(np.float32), 2)
+    solid = float(np.percentile(ink[strokes], 75))
+    low, high = CONTRAST
+    values = ((ink / solid - low) / (high - low)).clip(0, 1) * around
+    left, top, right, bottom = box_of(values > 0)
+    return values[top:bottom, left:right]
+
+
+def place(ink: Array) -> NDArray[np.uint8]:
+    """One digit's ink in MNIST's place.
+
+    Args:
+        ink: float32 [height, width], 0 = background, 1 = solid.
+
+    Returns:
+        uint8 [28, 28]: the longer side of the ink 20, its centre of mass at index 14.0 on both axes unless it would
+        leave the image.
+    """
+    fine = _placed(ink, INK_BOX)
+    width = _stroke_width(fine)
+    change = float(np.clip(width, *STROKES)) - width
+    if abs(change) > 0.1:
+        fine = _weighted(_placed(ink, INK_BOX - change), change)
+        fine = _placed(fine, INK_BOX)
+    small = fine.reshape(HEIGHT, FINE, WIDTH, FINE).mean(axis=(1, 3))
+    return _as_bytes(WHITE * small)
+
+
+def _placed(ink: Array, longer: float) -> Array:
+    """On the fine canvas, the longer side of the ink's box as asked for, in pixels of the result."""
+    left, top, right, bottom = box_of(ink > 0.5 * float(ink.max()))  # a hairline on the fine canvas is faint
+    step = max(right - left, bottom - top) / (FINE * longer)
+    rows, columns = ink.sum(axis=1), ink.sum(axis=0)
+    mass = float(rows.sum())
+    y = float(rows @ (np.arange(len(rows)) + 0.5)) / mass
+    x = float(columns @ (np.arange(len(columns)) + 0.5)) / mass
+    # Index 14.0 is the pixel's centre, half a pixel further: 14.5 from the border.
+    origin = (
+        _inside(y - (HEIGHT / 2 + 0.5) * FINE * step, top, bottom, HEIGHT * FINE * step),
+        _inside(x - (WIDTH / 2 + 0.5) * FINE * step, left, right, WIDTH * FINE * step),
+    )
+    return resample(ink, (HEIGHT * FINE, WIDTH * FINE), step, origin)
+
+
+def _inside(origin: float, first: int, last: int, extent: float) -> float:
+    return min(max(origin, last - extent), float(first))
+
+
+def _stroke_width(fine: Array) -> float:
+    """Twice the area by the perimeter, which is the total variation: the width of a long stroke, in result's pixels."""
+    padded = np.pad(fine, 1)
+    down = np.diff(padded, axis=0)[:, 1:]
+    across = np.diff(padded, axis=1)[1:]
+    return 2 * float(fine.sum()) / max(float(np.hypot(down, across).sum()), 1e-6) / FINE
+
+
+def _weighted(fine: Array, change: float) -> Array:
+    """Strokes wider by that much, or narrower, in the result's pixels."""
+    radius = abs(change) / 2 * FINE
+    return halo(fine, radius) if change > 0 else 1 - halo(1 - fine, radius)
+
+
+def _as_bytes(values: Array) -> NDArray[np.uint8]:
+    return np.asarray(values.round().clip(0, WHITE), dtype=np.uint8)

@@ -1,0 +1,254 @@
+"""A test set as other pens, scanners and hands would have made it: what a model's accuracy is worth beyond MNIST.
+
+`CORRUPTIONS` names the kinds. Each is a fixed distortion whose details (directions, positions, noise) come from a
+generator that the kind's name seeds, so that everybody judges by the same pictures. Kinds that resemble what a training
+with ``augment`` shows are marked as seen; a model's robustness is what it does on the others.
+
+The kinds follow MNIST-C (Mu and Gilmer 2019, arXiv:1906.02337) where it has them; the strokes of other pens and
+countries are added.
+"""
+
+import itertools
+import math
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mnist_edge.contract import WHITE
+from mnist_edge.data.datasets import Split
+from mnist_edge.training.augment import warp
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One kind of distortion."""
+
+    apply: Callable[[Tensor, torch.Generator], Tensor]
+    """Images, float32 [n, 1, 28, 28] within 0…1, to the same distorted; what leaves 0…1 is clipped afterwards."""
+
+    seen: bool = False
+    """Whether a training with ``augment`` shows the like."""
+
+    only: int | None = None
+    """The one class that is distorted and judged; None for all."""
+
+
+def corrupt(split: Split, name: str) -> Split:
+    """The images that a kind distorts, distorted, with their labels. The same images give the same pictures."""
+    kind = CORRUPTIONS[name]
+    chosen = np.ones(len(split), bool) if kind.only is None else split.labels == kind.only
+    images = torch.tensor(split.images[chosen]).unsqueeze(1).float() / WHITE
+    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    distorted = kind.apply(images, generator).clamp(0, 1)
+    return Split((distorted * WHITE).round().squeeze(1).byte().numpy(), split.labels[chosen])
+
+
+def _random(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Uniform within 0…1, one for each image, [n]."""
+    return torch.rand(len(images), generator=generator)
+
+
+def _sign(images: Tensor, generator: torch.Generator) -> Tensor:
+    return (_random(images, generator) < 0.5).float() * 2 - 1
+
+
+def _rotation(images: Tensor, generator: torch.Generator) -> Tensor:
+    return warp(images, angle=_sign(images, generator) * math.radians(25))
+
+
+def _shear(images: Tensor, generator: torch.Generator) -> Tensor:
+    return warp(images, shear=_sign(images, generator) * 0.4)
+
+
+def _shrinking(images: Tensor) -> Tensor:
+    return warp(images, scale=torch.full((len(images), 2), 1 / 0.6))
+
+
+def _translation(images: Tensor, generator: torch.Generator) -> Tensor:
+    return warp(images, shift=torch.stack([_sign(images, generator) * 4, _sign(images, generator) * 4], dim=1))
+
+
+def _thicker(images: Tensor) -> Tensor:
+    return functional.max_pool2d(images, 3, stride=1, padding=1)
+
+
+def _marker(images: Tensor) -> Tensor:
+    return functional.max_pool2d(images, 5, stride=1, padding=2)
+
+
+def _thinner(images: Tensor) -> Tensor:
+    return -functional.max_pool2d(-images, (1, 2), stride=1, padding=(0, 1))[..., :28]
+
+
+def _thin_pen(images: Tensor) -> Tensor:
+    # The ridge of the stroke, drawn again with the finest line that shows.
+    blurred = _gaussian(images, 1.0)
+    ridge = (blurred > 0.3) & (blurred >= functional.max_pool2d(blurred, 3, stride=1, padding=1) - 0.08)
+    return _gaussian(ridge.float(), 0.5) * 1.3
+
+
+def _gaussian(images: Tensor, sigma: float) -> Tensor:
+    reach = math.ceil(3 * sigma)
+    kernel = torch.exp(-(torch.arange(-reach, reach + 1.0) ** 2) / (2 * sigma**2))
+    kernel /= kernel.sum()
+    rows = functional.conv2d(images, kernel.view(1, 1, -1, 1), padding=(reach, 0))
+    return functional.conv2d(rows, kernel.view(1, 1, 1, -1), padding=(0, reach))
+
+
+def _blur(images: Tensor) -> Tensor:
+    return _gaussian(images, 1.5)
+
+
+def _motion(images: Tensor, generator: torch.Generator) -> Tensor:
+    angle = _random(images, generator) * math.pi
+    steps = [warp(images, shift=torch.stack([angle.cos(), angle.sin()], dim=1) * distance) for distance in range(-4, 5)]
+    return torch.stack(steps).mean(dim=0)
+
+
+def _shot_noise(images: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.poisson(images * 5 + 0.25, generator=generator) / 5
+
+
+def _impulse_noise(images: Tensor, generator: torch.Generator) -> Tensor:
+    drawn = torch.rand(images.shape, generator=generator)
+    return torch.where(drawn < 0.06, 0.0, torch.where(drawn > 0.94, 1.0, images))
+
+
+def _gaussian_noise(images: Tensor, generator: torch.Generator) -> Tensor:
+    return images + torch.randn(images.shape, generator=generator) * 0.25
+
+
+def _brightness(images: Tensor) -> Tensor:
+    return images * 0.6 + 0.4
+
+
+def _contrast(images: Tensor) -> Tensor:
+    return images * 0.3
+
+
+def _fog(images: Tensor, generator: torch.Generator) -> Tensor:
+    clouds = sum(
+        functional.interpolate(
+            torch.rand(len(images), 1, size, size, generator=generator), size=28, mode="bicubic", align_corners=True
+        )
+        * weight
+        for size, weight in ((3, 0.5), (6, 0.3), (12, 0.2))
+    )
+    return images * 0.6 + clouds * 0.5
+
+
+def _stripes(images: Tensor, generator: torch.Generator) -> Tensor:
+    columns = torch.arange(28.0)
+    start = (_random(images, generator) * 8).floor()[:, None]
+    striped = ((columns - start) % 9 == 0).float()
+    return torch.maximum(images, striped[:, None, None, :])
+
+
+def _inked(images: Tensor, paths: Tensor, thickness: float = 0.7) -> Tensor:
+    """Strokes over images: `paths` holds points in pixels, x and y, [n, points, 2], so close that they make a line."""
+    axis = torch.arange(28.0)
+    along_x = torch.exp(-((axis - paths[..., :1]) ** 2) / (2 * thickness**2))
+    along_y = torch.exp(-((axis - paths[..., 1:]) ** 2) / (2 * thickness**2))
+    ink = (along_y[..., :, None] * along_x[..., None, :]).amax(dim=1)
+    return torch.maximum(images, ink[:, None])
+
+
+def _line(start: Tensor, end: Tensor, points: int) -> Tensor:
+    """[n, points, 2] from [n, 2] and [n, 2]."""
+    share = torch.linspace(0, 1, points)[None, :, None]
+    return start[:, None] * (1 - share) + end[:, None] * share
+
+
+def _dotted_line(images: Tensor, generator: torch.Generator) -> Tensor:
+    heights = torch.rand(len(images), 2, generator=generator) * 16 + 6
+    start = torch.stack([torch.zeros(len(images)), heights[:, 0]], dim=1)
+    end = torch.stack([torch.full((len(images),), 27.0), heights[:, 1]], dim=1)
+    return _inked(images, _line(start, end, 10))
+
+
+def _zigzag(images: Tensor, generator: torch.Generator) -> Tensor:
+    middle = _random(images, generator) * 12 + 8
+    corners = [
+        torch.stack([torch.full_like(middle, x), middle + (3 if index % 2 else -3)], dim=1)
+        for index, x in enumerate((1.0, 7.5, 14.0, 20.5, 27.0))
+    ]
+    parts = [_line(start, end, 8) for start, end in itertools.pairwise(corners)]
+    return _inked(images, torch.cat(parts, dim=1))
+
+
+def _resampled(images: Tensor, size: int) -> Tensor:
+    small = functional.interpolate(images, size=size, mode="area")
+    return functional.interpolate(small, size=28, mode="bilinear", align_corners=False)
+
+
+def _bilevel(images: Tensor) -> Tensor:
+    return (images > 0.5).float()
+
+
+def _ink_box(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Left, top, right, bottom of each image's ink, in pixels, [n] each."""
+    inked = images[:, 0] > 0.3
+    places = torch.arange(28.0)
+    boxes = []
+    for dimension in (1, 2):  # what is left are columns, then rows
+        hit = inked.any(dim=dimension)
+        boxes += [torch.where(hit, places, 28.0).amin(dim=1), torch.where(hit, places, -1.0).amax(dim=1)]
+    left, right, top, bottom = boxes
+    return left, top, right, bottom
+
+
+def _bar(images: Tensor, generator: torch.Generator) -> Tensor:
+    _, top, _, bottom = _ink_box(images)
+    height = top + (bottom - top) * (0.45 + 0.15 * _random(images, generator))
+    # Across the stem, wherever it is at that height.
+    row = images[torch.arange(len(images)), 0, height.round().long()]
+    stem = (row * torch.arange(28.0)).sum(dim=1) / row.sum(dim=1).clamp(min=0.1)
+    half = 3.5 + _random(images, generator)
+    start = torch.stack([stem - half, height + 0.5], dim=1)
+    end = torch.stack([stem + half, height - 0.5], dim=1)
+    return _inked(images, _line(start, end, 12), thickness=0.8)
+
+
+def _flag(images: Tensor, generator: torch.Generator) -> Tensor:
+    _, top, _, bottom = _ink_box(images)
+    row = images[torch.arange(len(images)), 0, (top + 1).long().clamp(max=27)]
+    tip_x = (row * torch.arange(28.0)).sum(dim=1) / row.sum(dim=1).clamp(min=0.1)
+    reach = (bottom - top) * (0.25 + 0.1 * _random(images, generator))
+    tip = torch.stack([tip_x, top + 0.5], dim=1)
+    end = torch.stack([tip_x - reach, top + 0.5 + reach * 0.8], dim=1)
+    return _inked(images, _line(tip, end, 12), thickness=0.8)
+
+
+CORRUPTIONS: Final[dict[str, Corruption]] = {
+    "rotation": Corruption(_rotation, seen=True),
+    "shear": Corruption(_shear, seen=True),
+    "shrinking": Corruption(lambda images, _: _shrinking(images), seen=True),
+    "translation": Corruption(_translation, seen=True),
+    "thicker": Corruption(lambda images, _: _thicker(images), seen=True),
+    "thinner": Corruption(lambda images, _: _thinner(images), seen=True),
+    "marker": Corruption(lambda images, _: _marker(images)),
+    "thin pen": Corruption(lambda images, _: _thin_pen(images)),
+    "blur": Corruption(lambda images, _: _blur(images)),
+    "motion": Corruption(_motion),
+    "shot noise": Corruption(_shot_noise, seen=True),
+    "impulse noise": Corruption(_impulse_noise, seen=True),
+    "gaussian noise": Corruption(_gaussian_noise, seen=True),
+    "brightness": Corruption(lambda images, _: _brightness(images), seen=True),
+    "contrast": Corruption(lambda images, _: _contrast(images), seen=True),
+    "fog": Corruption(_fog, seen=True),
+    "stripes": Corruption(_stripes),
+    "dotted line": Corruption(_dotted_line),
+    "zigzag": Corruption(_zigzag),
+    "8×8": Corruption(lambda images, _: _resampled(images, 8)),
+    "16×16": Corruption(lambda images, _: _resampled(images, 16)),
+    "bilevel": Corruption(lambda images, _: _bilevel(images)),
+    "barred seven": Corruption(_bar, only=7),
+    "flagged one": Corruption(_flag, only=1),
+}
+"""Every kind by its name. With other data than digits the last two mean nothing."""

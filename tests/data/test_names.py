@@ -1,0 +1,80 @@
+"""A known name means the data of that name, also beside a file or folder that is called the same."""
+
+import io
+import json
+
+import pytest
+
+from mnist_edge.cli.data import load_data, load_recorded
+from mnist_edge.cli.display import note_if_shadowed
+from mnist_edge.data import datasets
+from tests.helpers import cli_in_process, subset, write_idx
+
+NOTE = "note: kmnist is taken as the known name; ./kmnist is the file or folder here\n"
+
+
+@pytest.fixture
+def two(mnist, tmp_path, monkeypatch):
+    """The known kmnist, as the checkout would have it, and another one in the working directory."""
+    known, other = subset(mnist, 300, 100), subset(mnist, 200, 50)
+    monkeypatch.setattr(datasets, "CHECKOUT_DATASETS", tmp_path / "known")
+    write_idx(tmp_path / "known" / "kmnist", known)
+    write_idx(tmp_path / "here" / "kmnist", other)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.delenv("MNIST_EDGE_DATA", raising=False)
+    return known, other
+
+
+def test_a_bare_word_is_the_name(two, capsys, monkeypatch, tmp_path):
+    known, other = two
+    assert load_data("kmnist").digests == known.digests
+    assert capsys.readouterr() == ("", NOTE)
+    monkeypatch.setenv("MNIST_EDGE_DATA", "kmnist")
+    assert load_data(None).digests == known.digests
+    assert capsys.readouterr() == ("", NOTE)
+    for path in ("./kmnist", "kmnist/", tmp_path / "here" / "kmnist"):
+        assert load_data(str(path)).digests == other.digests
+    assert load_recorded("kmnist").digests == known.digests
+    monkeypatch.chdir(tmp_path)
+    assert load_data("kmnist").digests == known.digests
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_command_says_so_once(two, bundle_dir, tmp_path):
+    result = cli_in_process("evaluate", bundle_dir / "model.onnx", "--data", "kmnist", "--json", cwd=tmp_path / "here")
+    assert result.stderr.decode() == NOTE
+    assert json.loads(result.stdout)["total"] == 100
+
+
+def test_a_file_or_a_broken_link_is_told_of_as_well(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("file", "link", "nothing", "./file", ""):
+        note_if_shadowed(name, known=name in ("file", "link", "nothing", ""))
+    assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["file", "link"]
+
+
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("stderr", [_Terminal, io.StringIO])
+def test_a_download_is_told_of_in_one_line(mnist, monkeypatch, stderr):
+    def load(source, *, on_bytes):
+        for done in (1_000_000, 2_000_000):
+            on_bytes("http://x/a.gz", done, 2_000_000)
+        on_bytes("http://x/b.gz", 500_000, None)
+        return mnist
+
+    shown = stderr()
+    monkeypatch.setattr(datasets, "load", load)
+    monkeypatch.setattr("sys.stderr", shown)
+    assert load_recorded("kmnist") is mnist
+    clear = "\r\x1b[K"
+    if shown.isatty():
+        told = ("http://x/a.gz: 1.0 of 2.0 MB", "http://x/a.gz: 2.0 of 2.0 MB", "http://x/b.gz: 0.5 MB")
+        assert shown.getvalue() == "".join(f"{clear}fetching {line}" for line in told) + clear
+    else:
+        assert shown.getvalue() == "fetching http://x/a.gz\nfetching http://x/b.gz\n"
