@@ -3,10 +3,10 @@
 The fields are the keys of the files, so that their docstrings are the files' documentation.
 """
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from mnist_edge.bundle.layout import EXPORTED, TRAINING, WEIGHTS, Format
 from mnist_edge.bundle.recipe import Recipe
@@ -103,7 +103,7 @@ class TrainingRecord(Struct, frozen=True, kw_only=True, tag_field="kind", tag="t
     model_sha256: str
     """See `mnist_edge.training.checkpoint.model_digest`."""
 
-    epochs: list[Epoch]
+    epochs: Annotated[list[Epoch], Meta(min_length=1)]
     versions: Versions
     machine: Machine
 

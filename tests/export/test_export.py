@@ -27,7 +27,7 @@ from mnist_edge.export.graph import RawPixels, fold
 from mnist_edge.training import checkpoint
 from mnist_edge.training.models import CNN, SigmoidNN, SimpleNN, build
 from tests.helpers import subset
-from tests.make_bundle import EXPECTED
+from tests.make_bundle import EXPECTED, LARGE_CHOSEN
 
 # The tests load TorchScript files as users do, and torch deprecates all of torch.jit.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.*is deprecated:FutureWarning")
@@ -79,7 +79,8 @@ def test_logits_are_pytorchs(exported, backend_and_tolerance, batch):
     assert actual.dtype == np.float32
     largest, _ = tolerance.largest(expected.std())
     assert np.abs(actual - expected).max() <= largest
-    assert (actual.argmax(1) == expected.argmax(1)).mean() >= tolerance.min_agreement
+    # As many of these as of all images that the export was proved on.
+    assert (actual.argmax(1) != expected.argmax(1)).sum() <= (1 - tolerance.min_agreement) * len(data.test)
 
 
 def test_onnxs_reference_implementation_agrees(exported):
@@ -151,8 +152,9 @@ def test_the_manifest_tells_what_was_measured(exported):
         assert (file.bytes, file.sha256) == (len(content), checksum.sha256(content))
     answers = Classifier(folder, format="onnx").logits(data.test.images).argmax(1)
     assert manifest.files["model.onnx"].parity.accuracy == (answers == data.test.labels).mean()
+    chosen = LARGE_CHOSEN if manifest.provenance.architecture == "cnn-large" else 512
     assert manifest.files["model.onnx"].parity.batch_sizes == {
-        str(size): min(512, len(data.test)) if size != 256 else len(data.test) for size in (256, 1, 2, 7, 64, 300)
+        str(size): chosen if size != 256 else len(data.test) for size in (256, 1, 2, 7, 64, 300)
     }
     assert manifest.files["model.onnx"].parity.variants == ("optimized", "not optimized")
 
