@@ -118,7 +118,7 @@ class Tap:
 
 
 class Written:
-    """A file open for writing whose writes are told."""
+    """A file open for writing; each write is reported."""
 
     def __init__(self, file: Any, tell: Callable[[Callable[[], None]], None]) -> None:
         self._file, self._tell = file, tell

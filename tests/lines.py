@@ -1,7 +1,7 @@
 """Lines of digits, as on meters, forms and in phone numbers: real MNIST test digits side by side.
 
 `lines` yields pictures with what they say; spacing, size, ground, polarity and noise vary from line to line. In a third
-of them one pair of neighbours touches at least: that is told apart. Nothing here uses the code under test.
+of them one pair of neighbours touches at least: those are reported apart. Nothing here uses the code under test.
 
     python -m tests.lines FOLDER
 """

@@ -23,7 +23,7 @@ OVERVIEW: Final = 448
 """The longer side of the picture in which the digit is sought: of a 4000×3000 photograph every ninth pixel."""
 
 DETAIL: Final = 192
-"""The longer side of the cut-out in which ink and background are told apart."""
+"""The longer side of the cut-out in which ink is separated from the background."""
 
 SMALLEST: Final = 64
 """Smaller pictures are enlarged, smoothly, before anything is measured in them."""

@@ -1,4 +1,4 @@
-"""A training that came to nothing is told by what answers would reach that do not depend on the image."""
+"""A training has failed that does no better than answers that do not depend on the image."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What `export` and `verify` tell while they work; that every step is told before it begins is in test_gates.py."""
+"""The progress that `export` and `verify` print; test_gates.py has the order of the steps."""
 
 import json
 import re

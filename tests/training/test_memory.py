@@ -32,7 +32,7 @@ print(faults())
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
 def test_blocks_are_not_fetched_from_the_kernel_again():
     again, kept = (int(run_python(CODE, how).stdout) for how in ("", "keep"))
     assert kept < 100
@@ -64,7 +64,7 @@ print(faults())
 )
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
 def test_the_command_tells_glibc_and_the_library_leaves_it_alone(mnist, tmp_path):
     data = write_idx(tmp_path / "data", subset(mnist, 640, 100))
     result = run_python(IN_USE, "", data, tmp_path / "out")
