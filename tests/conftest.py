@@ -19,8 +19,9 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if Path(__file__).with_name("runtime") in item.path.parents:
             item.add_marker("runtime")
-    # Begun last, a long test would keep one worker at it while the others have nothing left to do.
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    # First those that need no bundle, so that one worker makes it while the others have something to do. Of either kind
+    # the long ones come first: begun last, one would keep its worker at it while the others have nothing left.
+    items.sort(key=lambda item: ("bundle_dir" in item.fixturenames, item.get_closest_marker("slow") is None))
 
 
 @pytest.fixture(scope="session")

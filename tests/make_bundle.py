@@ -88,8 +88,6 @@ def make_other(architecture: "Architecture", data: "Dataset", folder: Path) -> N
     from tests.helpers import quick_recipe, train
 
     recipe = quick_recipe(architecture)
-    if architecture in ("sigmoid-nn", "simple-nn"):  # until then so many answers are close that int8 turns too many
-        recipe = structs.replace(recipe, epochs=6)
     if architecture == "cnn-nano":  # so small that its answers are close for long
         recipe = structs.replace(recipe, epochs=6, lr=0.1, ema_decay=0.97)
     train(data, architecture, recipe, folder)

@@ -99,6 +99,7 @@ def test_fetched_once_then_kept(cache, server, mirror, few, monkeypatch):
 
 def test_mnist_itself_is_known_by_what_the_files_decompress_to(cache, server, mnist, tmp_path, monkeypatch):
     """The mirror compressed it in a way of its own."""
+    monkeypatch.delenv(datasets.ENVIRONMENT_VARIABLE, raising=False)
     monkeypatch.setattr(download, "MIRRORS", {"mnist": (server,)})
     parts = (mnist.train.images, mnist.train.labels, mnist.test.images, mnist.test.labels)
     for file, array in zip(FILES, parts, strict=True):
