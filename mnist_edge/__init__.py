@@ -1,4 +1,4 @@
-"""Train small image classifiers, export them, prove that the exported files answer alike, and run them anywhere.
+"""Train small image classifiers, export them, prove that the exports match the PyTorch model, and run them anywhere.
 
 >>> from mnist_edge import Classifier
 >>> Classifier().predict("photo.png").label
@@ -24,7 +24,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Lazy (PEP 562), so that importing the package costs neither onnxruntime nor numpy.
+    # Lazy (PEP 562): importing the package imports neither onnxruntime nor numpy.
     if name == "__version__":
         from importlib.metadata import version
 

@@ -1,7 +1,7 @@
 """Every error that mnist-edge raises on purpose.
 
 MnistEdgeError
-├── UsageError (ValueError)                 an argument has no meaning: unknown name, impossible number
+├── UsageError (ValueError)                 an argument is invalid: unknown name, impossible value
 ├── MissingExtraError (ImportError)         a package of an optional extra is not installed
 ├── DataError                               a data set cannot be used
 │   ├── DataNotFoundError (FileNotFoundError)
@@ -14,10 +14,10 @@ MnistEdgeError
 │   ├── ModelNotFoundError (FileNotFoundError)
 │   ├── ModelFormatError (ValueError)
 │   └── AlteredModelError (ValueError)
-├── BusyError (BlockingIOError)             somebody else is writing the bundle
-├── ExecutionError (RuntimeError)           an answer could not be computed on this machine
-├── ParityError (ArithmeticError)           an exported file does not answer as the PyTorch model does
-└── TrainingError (ArithmeticError)         the training diverged
+├── BusyError (BlockingIOError)             another process or thread is writing the bundle
+├── ExecutionError (RuntimeError)           a prediction could not be computed on this machine
+├── ParityError (ArithmeticError)           an exported file does not match the PyTorch model
+└── TrainingError (ArithmeticError)         training diverged
 
 A message is one line: what is wrong with which value, and what to do about it.
 """
@@ -28,7 +28,7 @@ class MnistEdgeError(Exception):
 
 
 class UsageError(MnistEdgeError, ValueError):
-    """An argument has no meaning: an unknown name or an impossible number."""
+    """An argument is invalid: an unknown name or an impossible value."""
 
 
 class MissingExtraError(MnistEdgeError, ImportError):
@@ -40,11 +40,11 @@ class DataError(MnistEdgeError):
 
 
 class DataNotFoundError(DataError, FileNotFoundError):
-    """A data set, or a part of it, is not where it was looked for."""
+    """A data set, or part of it, is missing."""
 
 
 class DataFormatError(DataError, ValueError):
-    """A data set is malformed, or is not the one that was asked for."""
+    """A data set is malformed, or is not the expected one."""
 
 
 class InputError(MnistEdgeError):
@@ -52,15 +52,15 @@ class InputError(MnistEdgeError):
 
 
 class ImageNotFoundError(InputError, FileNotFoundError):
-    """There is no image at that path."""
+    """There is no image at the given path."""
 
 
 class ImageFormatError(InputError, ValueError):
-    """An image cannot be decoded, or an array has a shape or values that are not pixels."""
+    """An image cannot be decoded, or the shape or values of an array are not those of images."""
 
 
 class ImageTypeError(InputError, TypeError):
-    """An array or object has a type that does not hold pixels."""
+    """An object is not an image, or an array has a dtype that cannot hold pixels."""
 
 
 class ModelError(MnistEdgeError):
@@ -72,24 +72,24 @@ class ModelNotFoundError(ModelError, FileNotFoundError):
 
 
 class ModelFormatError(ModelError, ValueError):
-    """A file is not a model of ours, or does not keep its own contract."""
+    """A file is not an mnist-edge model, or violates its own contract."""
 
 
 class AlteredModelError(ModelError, ValueError):
-    """A file is not the one that was trained or exported: its digest differs."""
+    """A file has changed since it was trained or exported: its digest differs."""
 
 
 class ExecutionError(MnistEdgeError, RuntimeError):
-    """An answer could not be computed on this machine: too little memory, or onnxruntime failed."""
+    """A prediction could not be computed on this machine: too little memory, or onnxruntime failed."""
 
 
 class BusyError(MnistEdgeError, BlockingIOError):
-    """Somebody else is writing the bundle."""
+    """Another process or thread is writing the bundle."""
 
 
 class ParityError(MnistEdgeError, ArithmeticError):
-    """An exported file does not answer as the PyTorch model does."""
+    """An exported file does not match the PyTorch model."""
 
 
 class TrainingError(MnistEdgeError, ArithmeticError):
-    """The training diverged."""
+    """Training diverged."""

@@ -1,7 +1,7 @@
-"""Packages of optional extras, imported when they are first needed, and the command that installs them.
+"""Import packages of optional extras when they are first needed, and tell how to install missing ones.
 
-No index has mnist-edge, so that ``pip install 'mnist-edge[train]'`` finds nothing. pip remembers where it took the
-package from (``direct_url.json``, PEP 610), and can take the extra's packages from there.
+mnist-edge is on no package index, so ``pip install 'mnist-edge[train]'`` finds nothing. But pip records where it
+installed the package from (``direct_url.json``, PEP 610), and the extra can be installed from there.
 """
 
 import importlib
@@ -16,10 +16,10 @@ PACKAGE: Final = "mnist-edge"
 
 
 def require(module: str, *, extra: str) -> Any:
-    """Import a module that an optional extra brings.
+    """Import a module that belongs to an optional extra.
 
     Raises:
-        MissingExtraError: it is not installed; the message holds the command that installs it.
+        MissingExtraError: the module is not installed; the message names the command that installs it.
     """
     try:
         return importlib.import_module(module)
@@ -28,11 +28,11 @@ def require(module: str, *, extra: str) -> Any:
 
 
 def to_install(extra: str | None = None, options: str = "") -> str:
-    """What to do so that pip installs this package, with an extra's packages: ``run  pip install …`` as a rule.
+    """How to install this package with pip, usually ``run  pip install …``.
 
     Args:
-        extra: the name of one in ``pyproject.toml``.
-        options: of pip, besides.
+        extra: the optional extra to include, as named in ``pyproject.toml``.
+        options: further options for pip.
     """
     brackets = f"[{extra}]" if extra else ""
     pip = f"pip install {options} ".replace("  ", " ")
@@ -45,7 +45,7 @@ def to_install(extra: str | None = None, options: str = "") -> str:
 
 
 def _origin() -> tuple[Path, bool] | None:
-    """The checkout or wheel that pip took this package from, if it is there still, and whether it is used in place."""
+    """The checkout or wheel that pip installed this package from, if it still exists, and whether it is editable."""
     from importlib import metadata
     from urllib.parse import urlsplit
     from urllib.request import url2pathname
@@ -55,7 +55,7 @@ def _origin() -> tuple[Path, bool] | None:
         parts = urlsplit(origin["url"])
         editable = origin.get("dir_info", {}).get("editable") is True
     except (metadata.PackageNotFoundError, AttributeError, KeyError, TypeError, ValueError):
-        return None  # from an index, or by a tool that keeps no such record
+        return None  # installed from an index, or by a tool that writes no such record
     path = Path(url2pathname(parts.path))
     there = path.is_file() if path.suffix == ".whl" else (path / "pyproject.toml").is_file()
     if parts.scheme != "file" or not there:

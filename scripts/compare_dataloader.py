@@ -1,9 +1,9 @@
-"""What an epoch costs here, against the same recipe through a DataLoader over torchvision.datasets.MNIST.
+"""Compare the time of an epoch with the same recipe in a DataLoader loop over `torchvision.datasets.MNIST`.
 
     python scripts/compare_dataloader.py [PAIRS]
 
 Both sides train simple-nn (batch 64, Adam, cross-entropy) and sigmoid-nn (batch 64, SGD, cross-entropy) for one epoch
-and then measure the accuracy on the test set; they take turns, and what counts is the median of the ratios.
+and then measure the test accuracy. They alternate; the result is the median ratio of their times.
 """
 
 import gzip
@@ -27,7 +27,7 @@ from mnist_edge.training.recipes import RECIPES
 
 
 def through_a_dataloader(root: Path, architecture: Architecture) -> tuple[float, float]:
-    """Seconds and test accuracy of one epoch, as PyTorch's tutorials write it."""
+    """Seconds and test accuracy of one epoch of a loop written as in PyTorch's tutorials."""
     recipe = RECIPES[architecture]
     normalize = transforms.Normalize((recipe.normalization.mean,), (recipe.normalization.std,))
     transform = transforms.Compose([transforms.ToTensor(), normalize])
@@ -52,13 +52,13 @@ def through_a_dataloader(root: Path, architecture: Architecture) -> tuple[float,
 
 
 def here(data: datasets.Dataset, architecture: Architecture) -> tuple[float, float]:
-    """Seconds and test accuracy of one epoch by mnist-edge."""
+    """Seconds and test accuracy of one epoch of mnist-edge."""
     (epoch, _) = next(loop.fit(data, architecture, RECIPES[architecture]))
     return epoch.seconds, epoch.test.accuracy
 
 
 def unpack_mnist(root: Path) -> None:
-    """Lay MNIST's files where `torchvision.datasets.MNIST` looks for them."""
+    """Unpack MNIST's files to where `torchvision.datasets.MNIST` looks for them."""
     raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for path in (datasets.CHECKOUT_DATASETS / "mnist").glob("*.gz"):
@@ -81,7 +81,7 @@ def main(pairs: int) -> None:
                     flush=True,
                 )
             median = statistics.median(ratios)
-            print(f"{architecture}: median ratio {median:.3f}: an epoch costs 1/{1 / median:.1f}", flush=True)
+            print(f"{architecture}: median ratio {median:.3f}: an epoch takes 1/{1 / median:.1f} the time", flush=True)
 
 
 if __name__ == "__main__":

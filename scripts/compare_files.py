@@ -1,10 +1,10 @@
-"""What `mnist-edge predict` adds to reading files: MNIST's test set as 10,000 PNG files, and who reads them how fast.
+"""Compare `mnist-edge predict` with merely decoding the same files: MNIST's test set as 10,000 PNG files.
 
     python scripts/compare_files.py [MODEL] [--rounds 5]
 
-Every figure is of a whole process, its start included. Predicting takes turns with a script that only decodes the same
-files with Pillow; medians and the span of all rounds are printed. Then the accuracy from the JSON lines beside that of
-the arrays, and the peak memory for 2,000 and for 10,000 files (Linux only).
+All times are of whole processes, including start-up. `predict` alternates with a script that only decodes the files
+with Pillow; the median and the range over all rounds are printed. Then come the accuracy from the JSON lines and from
+arrays, and the peak memory for 2,000 and for 10,000 files (Linux only).
 """
 
 import argparse
@@ -53,7 +53,7 @@ def seconds(command: list[str], out: Path) -> float:
 
 
 def peak_megabytes(command: list[str]) -> float:
-    # The kernel's own figure for a finished child starts at the size of its parent: so the child is watched instead.
+    # The kernel's own figure for a finished child starts at its parent's size, so the running child is polled.
     peak = 0
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:  # our own command
         while process.poll() is None:
@@ -93,7 +93,7 @@ def main(model: str | None, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # installed packages have cached bytecode
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", help="a bundle, an .onnx file or the name of a pretrained model")
     parser.add_argument("--rounds", type=int, default=5)

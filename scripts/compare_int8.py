@@ -1,12 +1,13 @@
-"""Ways to int8, side by side: why `int8-dynamic` and `int8-static` are what they are (see their modules).
+"""Compare ways to quantize to int8: the measurements behind `int8-dynamic` and `int8-static`.
 
     python scripts/compare_int8.py BUNDLE [BUNDLE ...]
 
-For each bundle: float32; onnxruntime's quantize_dynamic (everything, and linear layers only), convolution weights
-behind DequantizeLinear, our int8-dynamic; then onnxruntime's quantize_static and our int8-static, also with every
-weight rounded to the nearest step, and with the eighth bit, which processors without VNNI cannot add up. Size,
-accuracy, answers that differ from float32's, how far logits are from float32's and how far they move with the batch,
-and the median time of one image and of 64 on one thread.
+Each bundle is measured as float32; with onnxruntime's quantize_dynamic (all operators, and linear layers only), with
+convolution weights behind DequantizeLinear, and as our int8-dynamic; then with onnxruntime's quantize_static and as our
+int8-static, also with weights rounded to nearest and with 8-bit weights, whose sums saturate without VNNI.
+
+The columns are size, accuracy, answers that differ from float32's, the largest difference from float32's logits, the
+largest change of an image's logits with its batch, and the median time of 1 and of 64 images on one thread.
 """
 
 import logging
@@ -28,7 +29,7 @@ from mnist_edge.runtime.latency import latencies
 from mnist_edge.runtime.session import Session
 from mnist_edge.training import checkpoint
 
-logging.disable(logging.WARNING)  # onnxruntime's quantizer is talkative
+logging.disable(logging.WARNING)  # onnxruntime's quantizer is verbose
 
 
 def variants(folder: Path, data: datasets.Dataset) -> Iterator[tuple[str, ModelProto]]:
@@ -52,7 +53,7 @@ def variants(folder: Path, data: datasets.Dataset) -> Iterator[tuple[str, ModelP
 
 
 def quantized_by_onnxruntime(model: ModelProto, kinds: list[str] | None = None) -> ModelProto:
-    from onnxruntime.quantization import quantize_dynamic  # after ours, which switches the telemetry off
+    from onnxruntime.quantization import quantize_dynamic  # after our runtime, which disables telemetry
 
     with tempfile.TemporaryDirectory() as scratch:
         source, target = Path(scratch) / "float32.onnx", Path(scratch) / "int8.onnx"
@@ -89,7 +90,7 @@ def with_dequantize_linear(model: ModelProto) -> ModelProto:
             weight, scale = node.output[0] + "_int8", node.input[1]
             nodes[index] = helper.make_node("DequantizeLinear", [weight, scale], [node.output[0]], axis=0)
     for tensor in changed.graph.initializer:
-        if tensor.name.endswith("_scale") and len(tensor.dims) == 4:  # one scale a channel
+        if tensor.name.endswith("_scale") and len(tensor.dims) == 4:  # one scale per channel
             del tensor.dims[1:]
     del changed.graph.node[:]
     changed.graph.node.extend(nodes)

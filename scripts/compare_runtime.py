@@ -1,15 +1,15 @@
-"""What the runtime costs beside bare onnxruntime:  python scripts/compare_runtime.py [MODEL] [PAIRS].
+"""Compare the runtime with bare onnxruntime:  python scripts/compare_runtime.py [MODEL] [PAIRS].
 
-MODEL is a pretrained name or a bundle, `cnn` unless told; PAIRS is the number of process pairs, 60 unless told. All of
-it is `Classifier(MODEL)` with nothing but defaults, beside bare onnxruntime on the very file that it takes:
+MODEL is a pretrained name or a bundle (default `cnn`), PAIRS the number of process pairs (default 60).
+`Classifier(MODEL)` with all defaults runs against bare onnxruntime on the same file:
 
-- one image in memory, `Classifier.logits` against ``InferenceSession.run`` with one thread, which is the fastest that
-  onnxruntime can be told to be; its own defaults, the float32 file and our other entry points are shown besides;
-- 10,000 images, against a pool of two threads, with and without spinning, in batches of `CHUNK` and whole;
-- a process: start, import, load, decode one PNG file, answer, end.
+- one image in memory: `Classifier.logits` against ``InferenceSession.run`` with one thread, onnxruntime's fastest
+  setting; also against onnxruntime's defaults and the float32 file, and `Classifier.predict`;
+- 10,000 images against a pool of two threads, with and without spinning, in batches of `CHUNK` and all at once;
+- a whole process: start, import, load, decode one PNG file, classify it, exit.
 
-Both sides take turns, and the order within a pair alternates. A ratio is the median over pairs; its 95 % interval is
-that of the median, by the bootstrap.
+The two sides alternate, and so does the order within a pair. A ratio is the median over the pairs, shown with the
+bootstrap 95 % interval of that median. The exit code is 1 if a ratio exceeds its limit.
 """
 
 import os
@@ -22,7 +22,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # is read at the import
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read on import
 
 import numpy as np
 import onnxruntime as ort
@@ -56,7 +56,7 @@ print(session.run(None, {"image": image[None, None]})[0].argmax())
 """
 
 CALLS = 100
-"""In one block of the in-process comparison: about 10 ms."""
+"""Calls per block of the in-process comparison: about 10 ms."""
 
 CALL_PAIRS = 300
 BATCH_PAIRS = 15
@@ -64,7 +64,7 @@ MANY = 10_000
 RESAMPLES = 2000
 
 Run = Callable[[], float]
-"""Does something once; how many seconds it took."""
+"""Runs something and returns the seconds it took."""
 
 
 def bare(file: Path, *, threads: int | None = 1, spinning: bool = True) -> ort.InferenceSession:
@@ -77,7 +77,7 @@ def bare(file: Path, *, threads: int | None = 1, spinning: bool = True) -> ort.I
 
 
 def process(code: str, *arguments: object) -> Run:
-    """Seconds that a fresh interpreter takes. Bytecode is kept, as it is in an installed package."""
+    """Seconds that a fresh interpreter takes, with cached bytecode as for an installed package."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, "-c", code, *map(str, arguments)]
 
@@ -90,7 +90,7 @@ def process(code: str, *arguments: object) -> Run:
 
 
 def calls(answer: Callable[[], object], count: int = CALLS) -> Run:
-    """Seconds a call, over a block of them."""
+    """Seconds per call, averaged over a block."""
 
     def run() -> float:
         start = time.perf_counter()
@@ -110,7 +110,7 @@ def in_chunks(session: ort.InferenceSession, images: np.ndarray, size: int) -> C
 
 
 def interval(ratios: list[float]) -> tuple[float, float]:
-    """The 95 % interval of the median, by the bootstrap (Efron 1979), with a fixed seed."""
+    """The bootstrap 95 % interval of the median (Efron 1979), with a fixed seed."""
     rng = np.random.default_rng(seed=0)
     medians = np.median(rng.choice(ratios, (RESAMPLES, len(ratios))), axis=1)
     low, high = np.quantile(medians, (0.025, 0.975)).tolist()
@@ -120,7 +120,7 @@ def interval(ratios: list[float]) -> tuple[float, float]:
 def compare(
     name: str, ours: Run, other: Run, pairs: int, *, most: float | None = None, upper: float | None = None
 ) -> bool:
-    """Print the paired ratio of times; whether it is allowed."""
+    """Print the paired ratio of times; return whether it is within its limits."""
     ours(), other()
     times = []
     for index in range(pairs):
@@ -132,8 +132,8 @@ def compare(
     ratios = [mine / theirs for mine, theirs in times]
     ratio, (low, high) = statistics.median(ratios), interval(ratios)
     mine, theirs = (1e6 * statistics.median(column) for column in zip(*times, strict=True))
-    allowed = f", {most:.2f} is allowed" if most is not None else ""
-    allowed += f" and {upper:.2f} at the interval's upper end" if upper is not None else ""
+    allowed = f", limit {most:.2f}" if most is not None else ""
+    allowed += f" and {upper:.2f} for the upper end of the interval" if upper is not None else ""
     print(
         f"{name:46} {mine:11,.1f} µs {theirs:11,.1f} µs {ratio:7.3f} ({low:.3f}…{high:.3f}, n = {pairs}){allowed}",
         flush=True,
@@ -155,7 +155,7 @@ def main(model: str = "cnn", pairs: int = 60) -> int:
     print(
         f"{processor_name()}{' with' if vnni else ' without'} VNNI, onnxruntime {version('onnxruntime')}, {file.name}"
     )
-    print(f"{'':46} {'mnist-edge':>14} {'the other':>14} {'ratio':>7}")
+    print(f"{'':46} {'mnist-edge':>14} {'onnxruntime':>14} {'ratio':>7}")
     logits = calls(lambda: classifier.logits(one[0]))
     fast = bare(file)
     passed = [

@@ -1,9 +1,9 @@
-"""What models are worth beyond MNIST: accuracy on every kind of corruption, and the means.
+"""Measure robustness: accuracy on every kind of corruption, and the means.
 
     python scripts/measure_corruptions.py MODEL [MODEL ...]
 
-MODEL is a bundle, an exported .onnx file or the name of a pretrained model. Kinds marked with a star resemble what a
-training with augmentation shows; the mean over the others is the one that tells about robustness.
+MODEL is a bundle, an exported .onnx file or the name of a pretrained model. Starred kinds resemble the training
+augmentation, so the mean over the others is the measure of robustness.
 """
 
 import sys

@@ -1,8 +1,8 @@
-"""The memory of a million predictions:  python scripts/measure_memory.py BUNDLE [PREDICTIONS].
+"""Measure memory over a million predictions:  python scripts/measure_memory.py BUNDLE [PREDICTIONS].
 
-A million predictions (or as many as asked for) in batches of 1 to 20,000 random images, sizes mixed by a fixed seed.
-Printed are the resident memory after a warm-up by one batch of every size up to a chunk, how it grows from there, and
-beside it what onnxruntime's arena keeps when a batch goes in whole. Linux only: resident memory is read from /proc.
+PREDICTIONS (default a million) are made in batches of 1 to 20,000 random images, with sizes from a fixed seed. Prints
+the resident memory after a warm-up with one batch of every size up to `CHUNK`, how it grows from there and, for
+comparison, what onnxruntime's arena keeps when batches are not split. Linux only: resident memory is read from /proc.
 """
 
 import sys
@@ -14,7 +14,7 @@ import numpy as np
 from mnist_edge import Classifier
 from mnist_edge.contract import HEIGHT, INPUT_NAME, WIDTH
 from mnist_edge.runtime.classifier import CHUNK
-from mnist_edge.runtime.session import Session
+from mnist_edge.runtime.model import open_model
 from mnist_edge.runtime.threads import default_threads
 
 LARGEST = 20_000
@@ -23,13 +23,13 @@ REPORTS = 10
 
 
 def resident() -> float:
-    """Megabytes of this process in memory."""
+    """Resident memory of this process in MB."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
 
 
 def batch_sizes(total: int, chance: np.random.Generator) -> list[int]:
-    """As many small batches as large ones: the logarithm of the size is uniform."""
+    """Batch sizes that add up to `total`, log-uniform between 1 and `LARGEST`."""
     sizes: list[int] = []
     while sum(sizes) < total:
         sizes.append(min(round(float(np.exp(chance.uniform(0, np.log(LARGEST))))), total - sum(sizes)))
@@ -56,17 +56,14 @@ def main(model: str, total: int = 1_000_000) -> int:
         if index % -(-len(sizes) // REPORTS) == 0 or index == len(sizes):
             print(f"{done:12,} {resident():12.1f} {resident() - before:10.1f}", flush=True)
     seconds = time.perf_counter() - began
-    print(
-        f"growth at the highest {highest - before:.1f} MB, {ALLOWED:.0f} MB are allowed; {done / seconds:,.0f} images/s"
-    )
+    print(f"peak growth {highest - before:.1f} MB, limit {ALLOWED:.0f} MB; {done / seconds:,.0f} images/s")
     show_arena(model, images)
     return int(highest - before >= ALLOWED)
 
 
 def show_arena(model: str, images: np.ndarray) -> None:
-    print("the same session, batches whole:")
-    path = Path(model)
-    session = Session((path / "model.onnx" if path.is_dir() else path).read_bytes())
+    print("onnxruntime alone, batches not split:")
+    session = open_model(model).session
     for size in (CHUNK, 1024, 4096, CHUNK):
         session.run(None, {INPUT_NAME: images[:size, None]})
         print(f"{size:12,} {resident():12.1f}")

@@ -1,10 +1,10 @@
-"""Train models by their own recipes with several seeds, export them, and print what they are worth.
+"""Train models with several seeds, export them, and print tables of accuracy and parity.
 
     python scripts/measure_models.py [SEEDS] [MODEL ...]
 
-The first table has the test accuracy after the last epoch, nothing chosen by it; the second holds each ONNX file
-against PyTorch and against the float32 file beside it. The bundles stay in artifacts/seeds: what is finished there by
-the recipe as it now is is taken as it is, and what was interrupted goes on.
+The first table shows the test accuracy after the last epoch; nothing is selected by it. The second compares each ONNX
+file with PyTorch and with the float32 file of the same bundle. The bundles stay in artifacts/seeds: those that finished
+with the current recipe are reused, interrupted trainings are resumed.
 """
 
 import platform
@@ -29,7 +29,7 @@ from mnist_edge.training.train import begin, finish, resume
 
 SEEDS = ARTIFACTS / "seeds"
 Facts = tuple[TrainingRecord, Manifest]
-"""What a bundle's training.json and its manifest say."""
+"""A bundle's training record and manifest."""
 
 
 def is_made(folder: Path, recipe: Recipe) -> bool:

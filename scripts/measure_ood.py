@@ -1,10 +1,10 @@
-"""Tell digits from what is none: AUROC of the energy and of the probability, and what limits on them refuse.
+"""Measure out-of-distribution detection: AUROC of energy and probability, and the share that each limit refuses.
 
     python scripts/measure_ood.py [MODEL]
 
-The digits are MNIST's 10,000 test images. What is none, drawn with a fixed seed: letters of five typefaces (those that
-no digit resembles), outlined and filled shapes, scribbles, noise, and test digits cut into patches and shuffled. Noise
-and shuffled digits have exactly the pixel values of digits, so that a score that measures ink does not count.
+The digits are MNIST's 10,000 test images. The others are drawn with a fixed seed: letters in five typefaces (only those
+that resemble no digit), outlined and filled shapes, scribbles, noise, and test digits cut into patches and shuffled.
+Noise and shuffled digits have exactly the pixel values of digits, so a score that merely measures ink gains nothing.
 """
 
 import math
@@ -21,7 +21,7 @@ from mnist_edge.runtime.prediction import energy, ood_score
 
 TYPEFACES = ("AmaticSCBold", "Caladea", "FredokaOne", "Intuitive", "ManropeMedium")
 LETTERS = "ACDEFGHJKLMNPRTUVWXYabdefhkmnprtuvwxy"
-"""Without B, I, O, Q, S, Z and their like, which are 8, 1, 0, 5 and 2 in many a hand."""
+"""Without B, I, O, Q, S, Z and similar letters, which many people write like 8, 1, 0, 5 and 2."""
 
 SIDE = 140
 MIDDLE = SIDE / 2
@@ -100,7 +100,7 @@ def _page() -> tuple[Image.Image, ImageDraw.ImageDraw]:
 
 
 def noise(digits: Pixels, rng: np.random.Generator) -> Pixels:
-    """Noise of four grain sizes, each image with the very pixel values of a digit."""
+    """Noise of four grain sizes, each image with the exact pixel values of a digit."""
     result = np.empty_like(digits)
     for image, digit in zip(result, digits, strict=True):
         coarse = rng.standard_normal((int(rng.choice((6, 9, 14, 28))),) * 2).astype(np.float32)
@@ -110,7 +110,7 @@ def noise(digits: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def shuffled(digits: Pixels, patch: int, rng: np.random.Generator) -> Pixels:
-    """Each digit cut into square patches of a size, which change places."""
+    """Each digit cut into `patch`×`patch` squares, every one of which moves to another place."""
     grid = 28 // patch
     patches = (
         digits.reshape(-1, grid, patch, grid, patch).swapaxes(2, 3).reshape(len(digits), grid * grid, patch, patch)
@@ -120,7 +120,7 @@ def shuffled(digits: Pixels, patch: int, rng: np.random.Generator) -> Pixels:
 
 
 def _derangement(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """A permutation that leaves nothing in its place."""
+    """A permutation without fixed points."""
     order = np.arange(count)
     while (order == np.arange(count)).any():
         order = rng.permutation(count)
@@ -128,7 +128,7 @@ def _derangement(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
 
 
 def auroc(digits: NDArray[np.float64], others: NDArray[np.float64]) -> float:
-    """The chance that a random other scores higher than a random digit; ties count half."""
+    """The probability that a random other image scores higher than a random digit; ties count half."""
     ranked = np.sort(digits)
     below = np.searchsorted(ranked, others, side="left")
     ties = np.searchsorted(ranked, others, side="right") - below

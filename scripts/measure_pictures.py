@@ -1,10 +1,10 @@
-"""How many pictures of digits are read right: framed by us, and merely resized.
+"""Measure accuracy on drawn pictures of digits, with our preprocessing and with plain resizing.
 
     python scripts/measure_pictures.py [MODEL]
 
-Single digits by case (tests/pictures.py), each against the usual recipe: to grey, resized to 28×28, inverted where the
-picture is light. Then lines of 3–8 digits (tests/lines.py): digits right, counted along the longest alignment of what
-was found with what stands there, and whole lines. With no model named it is the pretrained one.
+Single digits by case (tests/pictures.py), compared with the usual recipe: convert to grey, resize to 28×28, invert if
+the picture is light. Then lines of 3–8 digits (tests/lines.py): the share of digits read correctly, aligned with the
+true text, and of whole lines. MODEL defaults to the pretrained `cnn`.
 """
 
 import io

@@ -1,10 +1,12 @@
-"""Put trained models into the package, where `Classifier` finds them by their names, each with its manifest and card.
+"""Copy trained models into the package, where `Classifier` finds them by name, each with its manifest and card.
+
+The models in the package were made by
 
     python scripts/measure_models.py 1 cnn-nano cnn cnn-large
     python scripts/write_pretrained.py cnn-nano cnn cnn-large
 
-is how they were made. Of each the float32 file ships and the one that its export recommends. It is always seed 0, so
-that the test set has no say. Every figure of a card is measured here or by the export.
+Each ships its float32 file and the file that its export recommends. The seed is always 0, so the test set cannot
+influence the choice. Every number on a card is measured here or by the export.
 """
 
 import sys
@@ -33,13 +35,13 @@ CARD = "README.md"
 
 
 def card(name: str, manifest: Manifest, images: int, corrupted: dict[str, float]) -> str:
-    """What to know about a model before it is used.
+    """The model card, in Markdown.
 
     Args:
-        name: the model's.
-        manifest: what ships with it.
-        images: how many training images there are, those for calibration included.
-        corrupted: accuracy of the file that answers on each kind of corruption of the test set, in percent.
+        name: the model's name.
+        manifest: the manifest of the files that ship.
+        images: number of training images, including the calibration split.
+        corrupted: accuracy of the recommended file on each kind of corruption of the test set, in percent.
     """
     provenance, files, answers = manifest.provenance, manifest.files, recommended(manifest).file
     parity, calibration = parity_of(files[answers]), files[answers].calibration
@@ -69,22 +71,24 @@ A classifier of handwritten digits: `Classifier("{name}")`, or `mnist-edge predi
 | the same on the {len(unseen)} that its training did not show | {mean(unseen):.1f} % |
 | expected calibration error | {100 * calibration.error:.2f} % at temperature {calibration.temperature} |
 
-## How it was made
+## Training
 
-{provenance.recipe.epochs} epochs over {images - calibration.images:,} of MNIST's training images, seed
-{provenance.seed}, averaged weights of the last epoch; the other {calibration.images:,}, most of them
-by other writers, are its calibration split. Nothing was chosen by the test set.
-`manifest.json` holds the whole recipe, the digests of data and weights, and the versions of what trained and exported
-it.
+Trained for {provenance.recipe.epochs} epochs on {images - calibration.images:,} of MNIST's training images with seed
+{provenance.seed}; the weights are the moving average (EMA) after the last epoch. The other {calibration.images:,}
+images, most of them by other writers, are the calibration split. Nothing was chosen on the test set.
 
-## What it is not for
+`manifest.json` holds the full recipe, the digests of data and weights, and the versions of the software that trained
+and exported the model.
 
-It knows single digits, upright, as Americans wrote them in the nineties. What is none is often taken for one: limit
-`--max-ood` and `--min-probability`. It was not evaluated by who wrote a digit: MNIST does not tell.
+## Limitations
+
+The model knows single, upright digits as Americans wrote them in the 1990s. It often takes other shapes for digits: set
+`--max-ood` and `--min-probability` to reject them. Its accuracy per writer is unknown: MNIST does not say who wrote a
+digit.
 
 ## Corruptions
 
-MNIST's test set, distorted; kinds with a star resemble what its training showed.
+Accuracy on distorted copies of MNIST's test set. Starred kinds resemble the training augmentation.
 
 | kind | accuracy |
 |---|---|
@@ -100,7 +104,7 @@ def main(models: list[str]) -> None:
     for model in models:
         source = SEEDS / f"{model}-{SEED}"
         if not is_made(source, RECIPES[Architecture(model)]):
-            sys.exit(f"error: {source}: not finished by the recipe as it now is: run measure_models.py first")
+            sys.exit(f"error: {source}: not trained to the end with the current recipe: run measure_models.py first")
         manifest = reading.read_manifest(source)
         shipped = only(manifest, {EXACT, recommended(manifest).file})
         classifier = Classifier(source)
@@ -121,7 +125,7 @@ def recommended(manifest: Manifest) -> Recommendation:
 
 
 def only(manifest: Manifest, names: set[str]) -> Manifest:
-    """A manifest that lists no more than these files."""
+    """The manifest, reduced to these files."""
     advice = recommended(manifest)
     against = {name: reason for name, reason in advice.reasons_against.items() if name in names}
     return structs.replace(

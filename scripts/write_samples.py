@@ -1,4 +1,4 @@
-"""Write the first test image of every class as a PNG file, named after its label: something to predict on."""
+"""Write the first test image of every class to a PNG file named after its label, as sample input for `predict`."""
 
 import sys
 from pathlib import Path

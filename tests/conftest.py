@@ -1,4 +1,4 @@
-"""Fixtures. Nothing here imports torch by itself: the tests under tests/runtime run without it."""
+"""Fixtures. Nothing here imports torch on import: the tests in tests/runtime run without it."""
 
 import functools
 import os
@@ -11,7 +11,7 @@ import pytest
 
 from tests.make_bundle import CACHE_VARIABLE, EXPECTED, make_cnn, make_other, once, other_data, small_data
 
-# What a shell runs in the background is deaf to Ctrl-C, and so would be the programs that the tests interrupt.
+# A shell makes background jobs ignore SIGINT; the processes that the tests interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -19,14 +19,14 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if Path(__file__).with_name("runtime") in item.path.parents:
             item.add_marker("runtime")
-    # First those that need no bundle, so that one worker makes it while the others have something to do. Of either kind
-    # the long ones come first: begun last, one would keep its worker at it while the others have nothing left.
+    # Tests without a bundle come first, so that the other workers are busy while one makes it. Within each group slow
+    # tests come first: started last, one would run on while the other workers are idle.
     items.sort(key=lambda item: ("bundle_dir" in item.fixturenames, item.get_closest_marker("slow") is None))
 
 
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory) -> Path:
-    """Where all workers of this run, or of several, find what one of them has made."""
+    """Holds what is made once for all workers of this run, or of several runs."""
     if cache := os.environ.get(CACHE_VARIABLE):
         return Path(cache)
     own = tmp_path_factory.getbasetemp()
@@ -35,19 +35,19 @@ def shared_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def bundle_dir(shared_folder) -> Path:
-    """A bundle of a small cnn, complete, with PyTorch's answers beside it. Not to be changed: see `bundle_copy`."""
+    """A complete bundle of a small cnn, with PyTorch's logits beside it. Read-only: to change it, use `bundle_copy`."""
     return once(shared_folder / "cnn", make_cnn)
 
 
 @pytest.fixture
 def bundle_copy(bundle_dir, tmp_path) -> Path:
-    """The same bundle, to be broken."""
+    """A copy of the bundle that a test may change."""
     return Path(shutil.copytree(bundle_dir, tmp_path / "cnn"))
 
 
 @pytest.fixture
 def cheaper(monkeypatch):
-    """Let export and verify compare and quantize by few images, so that they take seconds."""
+    """Make export and verify compare and quantize with few images, so that they take seconds."""
     from mnist_edge.export import examples, parity
 
     monkeypatch.setattr(parity, "CHOSEN", 32)
@@ -57,7 +57,7 @@ def cheaper(monkeypatch):
 
 @pytest.fixture(scope="session")
 def bundle_of(shared_folder, mnist, bundle_dir, small):
-    """From an architecture to its complete bundle, not to be changed, and its data."""
+    """Maps an architecture to its complete bundle (read-only) and its data."""
 
     def find(architecture):
         if architecture == "cnn":
@@ -70,7 +70,7 @@ def bundle_of(shared_folder, mnist, bundle_dir, small):
 
 @pytest.fixture(scope="session")
 def expected(bundle_dir):
-    """images uint8 [1000, 28, 28], their labels, and the PyTorch model's logits."""
+    """Test images, uint8 [1000, 28, 28], their labels, and the PyTorch model's logits."""
     with np.load(bundle_dir / EXPECTED) as arrays:
         return dict(arrays)
 

@@ -1,11 +1,10 @@
-"""A test set as other pens, scanners and hands would have made it: what a model's accuracy is worth beyond MNIST.
+"""Corrupted test sets that measure a model's robustness to other pens, scanners and handwriting.
 
-`CORRUPTIONS` names the kinds. Each is a fixed distortion whose details (directions, positions, noise) come from a
-generator that the kind's name seeds, so that everybody judges by the same pictures. Kinds that resemble what a training
-with ``augment`` shows are marked as seen; a model's robustness is what it does on the others.
+`CORRUPTIONS` maps names to kinds. Each is a fixed distortion whose details (directions, positions, noise) come from a
+generator seeded by its name, so every model is tested on the same pictures. Kinds that resemble the training
+augmentation (``augment``) are marked as seen; the others measure robustness.
 
-The kinds follow MNIST-C (Mu and Gilmer 2019, arXiv:1906.02337) where it has them; the strokes of other pens and
-countries are added.
+Most kinds follow MNIST-C (Mu and Gilmer 2019, arXiv:1906.02337); strokes of other pens and countries are added.
 """
 
 import itertools
@@ -30,17 +29,17 @@ class Corruption:
     """One kind of distortion."""
 
     apply: Callable[[Tensor, torch.Generator], Tensor]
-    """Images, float32 [n, 1, 28, 28] within 0…1, to the same distorted; what leaves 0…1 is clipped afterwards."""
+    """Distorts images, float32 [n, 1, 28, 28] within 0…1. The result is clipped to 0…1 afterwards."""
 
     seen: bool = False
-    """Whether a training with ``augment`` shows the like."""
+    """Whether the training augmentation resembles it."""
 
     only: int | None = None
-    """The one class that is distorted and judged; None for all."""
+    """The only class that is distorted and evaluated; None for all."""
 
 
 def corrupt(split: Split, name: str) -> Split:
-    """The images that a kind distorts, distorted, with their labels. The same images give the same pictures."""
+    """The distorted images with their labels, of only one class if the kind says so. Deterministic."""
     kind = CORRUPTIONS[name]
     chosen = np.ones(len(split), bool) if kind.only is None else split.labels == kind.only
     images = torch.tensor(split.images[chosen]).unsqueeze(1).float() / WHITE
@@ -50,7 +49,7 @@ def corrupt(split: Split, name: str) -> Split:
 
 
 def _random(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Uniform within 0…1, one for each image, [n]."""
+    """One uniform number within 0…1 per image, [n]."""
     return torch.rand(len(images), generator=generator)
 
 
@@ -87,7 +86,7 @@ def _thinner(images: Tensor) -> Tensor:
 
 
 def _thin_pen(images: Tensor) -> Tensor:
-    # The ridge of the stroke, drawn again with the finest line that shows.
+    # The ridge of the stroke, redrawn as the thinnest visible line.
     blurred = _gaussian(images, 1.0)
     ridge = (blurred > 0.3) & (blurred >= functional.max_pool2d(blurred, 3, stride=1, padding=1) - 0.08)
     return _gaussian(ridge.float(), 0.5) * 1.3
@@ -151,7 +150,7 @@ def _stripes(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _inked(images: Tensor, paths: Tensor, thickness: float = 0.7) -> Tensor:
-    """Strokes over images: `paths` holds points in pixels, x and y, [n, points, 2], so close that they make a line."""
+    """Draw strokes over images. `paths` holds points (x, y) in pixels, [n, points, 2], close enough to form a line."""
     axis = torch.arange(28.0)
     along_x = torch.exp(-((axis - paths[..., :1]) ** 2) / (2 * thickness**2))
     along_y = torch.exp(-((axis - paths[..., 1:]) ** 2) / (2 * thickness**2))
@@ -160,7 +159,7 @@ def _inked(images: Tensor, paths: Tensor, thickness: float = 0.7) -> Tensor:
 
 
 def _line(start: Tensor, end: Tensor, points: int) -> Tensor:
-    """[n, points, 2] from [n, 2] and [n, 2]."""
+    """Evenly spaced points from `start` to `end` (both [n, 2]): [n, points, 2]."""
     share = torch.linspace(0, 1, points)[None, :, None]
     return start[:, None] * (1 - share) + end[:, None] * share
 
@@ -192,11 +191,11 @@ def _bilevel(images: Tensor) -> Tensor:
 
 
 def _ink_box(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Left, top, right, bottom of each image's ink, in pixels, [n] each."""
+    """Left, top, right and bottom of each image's ink in pixels, [n] each."""
     inked = images[:, 0] > 0.3
     places = torch.arange(28.0)
     boxes = []
-    for dimension in (1, 2):  # what is left are columns, then rows
+    for dimension in (1, 2):  # leaves the columns, then the rows
         hit = inked.any(dim=dimension)
         boxes += [torch.where(hit, places, 28.0).amin(dim=1), torch.where(hit, places, -1.0).amax(dim=1)]
     left, right, top, bottom = boxes
@@ -206,7 +205,7 @@ def _ink_box(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def _bar(images: Tensor, generator: torch.Generator) -> Tensor:
     _, top, _, bottom = _ink_box(images)
     height = top + (bottom - top) * (0.45 + 0.15 * _random(images, generator))
-    # Across the stem, wherever it is at that height.
+    # Centred on the stem at that height.
     row = images[torch.arange(len(images)), 0, height.round().long()]
     stem = (row * torch.arange(28.0)).sum(dim=1) / row.sum(dim=1).clamp(min=0.1)
     half = 3.5 + _random(images, generator)
@@ -251,4 +250,4 @@ CORRUPTIONS: Final[dict[str, Corruption]] = {
     "barred seven": Corruption(_bar, only=7),
     "flagged one": Corruption(_flag, only=1),
 }
-"""Every kind by its name. With other data than digits the last two mean nothing."""
+"""Every kind by name. The last two only make sense for digits."""

@@ -1,11 +1,11 @@
 """Train and export with every file operation failing:  python -m tests.crash_points BREAKAGE [SCENARIO ...]
 
-The operation runs once. Before each thing that it does to a file it forks a child for each way to fail; the child fails
-in that way and unwinds, on the real folder, then the parent notes what the folder holds, puts it back and goes on. At
-the end every distinct state is read by all readers and given to the next command. Prints JSON.
+The operation runs once. Before each file operation it forks one child per fault; the child fails with that fault and
+unwinds in the real folder, then the parent records the folder's content, restores it and goes on. At the end every
+distinct state is read by all readers and passed to the next command. Prints JSON.
 
-With a breakage that is not "" the code under test is broken first, as `BREAKAGES` says, and only killed: a test sees
-the check fail.
+A BREAKAGE other than "" first breaks the code under test (see `BREAKAGES`) and only injects SIGKILL: tests use it to
+see the check fail.
 """
 
 import contextlib
@@ -46,14 +46,14 @@ FOREIGN: Final = "notes.txt"
 UNFINISHED: Final = ModelNotFoundError.__name__
 
 State = dict[str, bytes] | None
-"""What a folder holds: its files' contents by name; None where it is missing."""
+"""The contents of a folder's files by name; None if there is no folder."""
 
 
-# What is done to files
+# File operations
 
 
 class Tap:
-    """Stands between the code under test and the operating system, for files below one folder."""
+    """Intercepts the file operations of the code under test below one folder."""
 
     def __init__(self, root: Path, before: Callable[[str, Path, Callable[[], None]], None]) -> None:
         self._root, self._before, self._open = root, before, True
@@ -64,7 +64,7 @@ class Tap:
     def __enter__(self) -> Self:
         for name in self._real:
             setattr(os, name, getattr(self, name))
-        setattr(io, "open", self.open_file)  # noqa: B010  # what a type checker would refuse
+        setattr(io, "open", self.open_file)  # noqa: B010  # type checkers reject the plain assignment
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -74,7 +74,7 @@ class Tap:
 
     @contextlib.contextmanager
     def closed(self) -> Iterator[None]:
-        """Let everything pass unseen."""
+        """Pass all operations through unreported."""
         self._open = False
         yield
         self._open = True
@@ -86,7 +86,7 @@ class Tap:
                 self._before(f"{what} {re.sub('[0-9a-f]{32}', '*', path.name)}", path, half)
 
     def open(self, path: Any, flags: int, *arguments: Any, **options: Any) -> int:
-        if flags == os.O_RDONLY:  # a folder, to lock or to sync it; files that are read have more flags
+        if flags == os.O_RDONLY:  # a folder, to lock or sync it; opening a file to read sets more flags
             self._tell("open folder", path)
         descriptor = self._real["open"](path, flags, *arguments, **options)
         self._paths[descriptor] = Path(path) if isinstance(path, (str, os.PathLike)) else Path("/")
@@ -118,7 +118,7 @@ class Tap:
 
 
 class Written:
-    """A file open for writing; each write is reported."""
+    """A file open for writing that reports each write."""
 
     def __init__(self, file: Any, tell: Callable[[Callable[[], None]], None]) -> None:
         self._file, self._tell = file, tell
@@ -137,12 +137,12 @@ class Written:
             os.pwrite(self._file.fileno(), data[: len(data) // 2], 0)
 
         self._tell(half)
-        os.lseek(self._file.fileno(), 0, os.SEEK_SET)  # a child may have moved it
+        os.lseek(self._file.fileno(), 0, os.SEEK_SET)  # a child may have moved the offset
         return int(self._file.write(data))
 
 
 class Failing:
-    """Forks at every operation of a run a child for each fault, and notes what each leaves in the folder."""
+    """Forks a child per fault at every operation of a run, and records what each leaves in the folder."""
 
     def __init__(self, folder: Path, backup: Path, faults: Sequence[str]) -> None:
         self._folder, self._backup, self._faults, self._runner = folder, backup, faults, os.getpid()
@@ -150,21 +150,21 @@ class Failing:
         self.found: dict[tuple[tuple[str, str], ...] | None, tuple[State, list[str]]] = {}
 
     def __call__(self, point: str, path: Path, half: Callable[[], None]) -> None:
-        if os.getpid() != self._runner:  # a child that has failed, and unwinds
+        if os.getpid() != self._runner:  # a failed child that is unwinding
             return
         self.points.append(point)
         self._save()
         for fault in self._faults:
             child = os.fork()
             if child == 0:
-                half()  # a write is cut in the middle
+                half()  # writes half of the data
                 if fault.startswith("E"):
                     code = getattr(errno, fault)
                     raise OSError(code, os.strerror(code))
                 if fault == "SIGKILL":
                     os.kill(os.getpid(), signal.SIGKILL)
                 signal.raise_signal(getattr(signal, fault))
-                return  # held: the operation goes on
+                return  # the signal is held: the operation goes on
             _, status = os.waitpid(child, 0)
             told = os.waitstatus_to_exitcode(status)
             expected = {"SIGKILL": -signal.SIGKILL, "SIGTERM": 143, "SIGINT": 130}.get(fault, 1)
@@ -177,7 +177,7 @@ class Failing:
         _, labels = self.found.setdefault(key(state), (state, []))
         labels.append(label)
 
-    # Hard links keep the very files, which the run holds open.
+    # Hard links keep the same inodes, which the run holds open.
     def _save(self) -> None:
         shutil.rmtree(self._backup, ignore_errors=True)
         self._backup.mkdir()
@@ -231,13 +231,13 @@ def key(state: State) -> tuple[tuple[str, str], ...] | None:
 
 
 def fail_everywhere(scenario: "Scenario", folder: Path, scratch: Path, faults: Sequence[str]) -> Failing:
-    """Run in a process of its own, so that nothing of it stays here."""
+    """Run the scenario in a separate process, so that it leaves no state in this one."""
     write(folder, scenario.start)
     result = scratch / "found"
 
     def observed() -> None:
         def handle(number: int, frame: object) -> None:
-            sys.exit(143)  # as the command line does
+            sys.exit(143)  # like the command line
 
         signal.signal(signal.SIGTERM, handle)
         runner = os.getpid()
@@ -245,7 +245,7 @@ def fail_everywhere(scenario: "Scenario", folder: Path, scratch: Path, faults: S
         try:
             with Tap(folder.parent, failing):
                 scenario.run()
-        except BaseException as error:  # in a child the exception holds the frames, so that no session is torn down
+        except BaseException as error:  # holds a child's frames, so that no session is torn down
             codes = {KeyboardInterrupt: 130, SystemExit: 143}
             if os.getpid() == runner:
                 raise
@@ -264,11 +264,11 @@ def fail_everywhere(scenario: "Scenario", folder: Path, scratch: Path, faults: S
     return failing
 
 
-# What is left is read, and gone on with
+# Reading and continuing from what is left
 
 
 def told_by(folder: Path, data: datasets.Dataset) -> dict[str, str]:
-    """What every reader says: the model that it answers with, or its error."""
+    """The result of every reader: the model that it answers with, or its error."""
 
     def verified() -> str:
         manifest = reading.read_manifest(folder)
@@ -299,7 +299,7 @@ def told_by(folder: Path, data: datasets.Dataset) -> dict[str, str]:
 
 
 def is_mixture(told: dict[str, str]) -> bool:
-    """Whether two models answer, or a reader takes what is unfinished for damaged."""
+    """Whether two different models answer, or a reader reports an unfinished bundle as damaged."""
     answers = {text for text in told.values() if text.startswith("answers")}
     return len(answers) > 1 or not all(text in answers or text.startswith(UNFINISHED) for text in told.values())
 
@@ -307,7 +307,7 @@ def is_mixture(told: dict[str, str]) -> bool:
 def go_on_training(
     folder: Path, data: datasets.Dataset, architecture: Architecture, recipe: Any, *, overwrite: bool
 ) -> None:
-    """What the command line does, or what its messages say."""
+    """Do what the command line does or tells the user to do."""
     staging.require_free(folder)
     if (folder / layout.CHECKPOINT).exists():
         with resume(data, checkpoint.load_paused(folder), folder) as training:
@@ -322,7 +322,7 @@ class Scenario:
     start: State
     go_on: Callable[[], object]
     model: str
-    """The digest of the weights with which it must end."""
+    """Digest of the weights that it must end with."""
 
 
 def judge(
@@ -340,7 +340,7 @@ def judge(
         try:
             scenario.go_on()
             problem = differs(folder, after := read(folder) or {}, end, scenario)
-        except Exception as error:  # noqa: BLE001  # told
+        except Exception as error:  # noqa: BLE001  # reported
             wrong.append([labels, repr(error)])
             continue
         hidden = [name for name in after if name.startswith(".")]
@@ -360,11 +360,11 @@ def judge(
 
 
 def differs(folder: Path, after: dict[str, bytes], end: dict[str, bytes], scenario: Scenario) -> str | None:
-    """In what a folder is not as if nothing had happened; the timings in its records differ of course."""
+    """How a folder differs from that of an undisturbed run, apart from timings; None if it does not."""
     visible = {name for name in after if not name.startswith(".")}
     required = set(end) - {
         Format.TORCHSCRIPT.file_name
-    }  # of the export before: gone with its manifest, or still listed
+    }  # of the earlier export: removed with its manifest, or still listed
     if not required <= visible <= set(end):
         return f"holds {sorted(visible)}, not {sorted(end)}"
     if (found := checkpoint.load(folder).training.model_sha256) != scenario.model:
@@ -381,11 +381,11 @@ def differs(folder: Path, after: dict[str, bytes], end: dict[str, bytes], scenar
     return None
 
 
-# The operations
+# Scenarios
 
 
 class Scenarios:
-    """The scenarios by their names; what one begins with is made when it is asked for."""
+    """The scenarios by name. The state that one starts with is made on demand."""
 
     NAMES: Final = ("train", "train --overwrite", "train --resume", "export", "export once more")
 
@@ -455,7 +455,7 @@ class Scenarios:
 
 
 def remember_graphs() -> None:
-    """Trace each model but once: the same weights give the same graph, which other tests prove."""
+    """Trace each model only once: the same weights give the same graph, as other tests prove."""
     real, known = onnx_graph.build, {}
 
     def build(trained: Any) -> Any:
@@ -468,7 +468,7 @@ def remember_graphs() -> None:
 
 
 def reversed_commit(self: Any, *, records: Any = (), remove: Any = (), afterwards: Any = ()) -> None:
-    """As version 0.1.0 did it: every name at once, and then away with what is obsolete."""
+    """Commit as version 0.1.0 did: first place all files, then remove obsolete ones."""
     with staging.signals_held():
         for name in [*self._staged]:
             self._place(name)
@@ -501,7 +501,7 @@ def main(breakage: str, *wanted: str) -> None:
     if breakage:
         BREAKAGES[breakage]()
     remember_graphs()
-    data = copy.deepcopy(subset(datasets.load(), 192, 60))  # or all of MNIST would be forked as well
+    data = copy.deepcopy(subset(datasets.load(), 192, 60))  # a copy, so that forks do not carry all of MNIST
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "work" / "artifacts" / "bundle"
         scenarios = Scenarios(folder, data)

@@ -1,4 +1,4 @@
-"""Small real data and quick trainings for the tests. Needs torch only where it trains."""
+"""Small real data, quick trainings and subprocesses for the tests. Only training needs torch."""
 
 import contextlib
 import dataclasses
@@ -35,7 +35,7 @@ def _first(split: Split, count: int) -> Split:
 
 
 def quick_recipe(architecture: Architecture) -> Recipe:
-    """Two epochs, without what only pays over many; in float32, so that it is alike on every processor."""
+    """Two epochs without what only pays off over many, in float32 so that every processor does the same."""
     recipe = structs.replace(RECIPES[architecture], epochs=2, batch_size=64)
     if recipe.augment:
         recipe = structs.replace(recipe, lr=0.05, augment=False, ema_decay=0.0, autocast=False)
@@ -63,7 +63,7 @@ def train(
 
 
 def write_idx(folder: Path, data: Dataset, *, compress: bool = False) -> Path:
-    """The data as an IDX folder."""
+    """Write the data as an IDX folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, (images_file, labels_file) in IDX_FILES.items():
         part = getattr(data, split)
@@ -75,7 +75,7 @@ def write_idx(folder: Path, data: Dataset, *, compress: bool = False) -> Path:
 
 
 def keep_only(folder: Path, *names: str) -> None:
-    """Leave of a bundle's exported files those of these names."""
+    """Remove a bundle's exported files except those with these names."""
     manifest = json.loads((folder / "manifest.json").read_text())
     for name in [name for name in manifest["files"] if "parity" in manifest["files"][name] and name not in names]:
         del manifest["files"][name]
@@ -86,7 +86,7 @@ def keep_only(folder: Path, *names: str) -> None:
 def run_python(
     code: str, *arguments: object, under: Sequence[str] = (), **environment: str | None
 ) -> subprocess.CompletedProcess[str]:
-    """A script in a process of its own (below the program `under`), warnings as errors; None unsets a variable."""
+    """Run a script in a new process, with warnings as errors and under the program `under`; None unsets a variable."""
     wanted = {**os.environ, **environment}
     return subprocess.run(
         [*under, sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
@@ -101,7 +101,7 @@ def run_python(
 def run_cli(
     *arguments: object, cwd: Path | None = None, stdin: bytes | None = None, **environment: str
 ) -> subprocess.CompletedProcess[bytes]:
-    """The command line in a process of its own, as users start it; warnings are errors there too."""
+    """Run the command line in a new process as users do, with warnings as errors."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "mnist_edge", *map(str, arguments)],
         cwd=cwd,
@@ -114,7 +114,7 @@ def run_cli(
 
 
 def on_a_terminal(*command: object, cwd: Path | None = None, **environment: str) -> tuple[str, str, int]:
-    """What a command in a process of its own writes to a terminal as stderr, and to stdout; and its exit code."""
+    """Run a command in a new process with a terminal as stderr: what it writes there, its stdout and its exit code."""
     import pty
 
     master, slave = pty.openpty()
@@ -127,7 +127,7 @@ def on_a_terminal(*command: object, cwd: Path | None = None, **environment: str)
     ) as process:
         os.close(slave)
         shown = b""
-        with contextlib.suppress(OSError):  # the other end is closed
+        with contextlib.suppress(OSError):  # raised when the other end is closed
             while True:
                 shown += os.read(master, 65536)
         os.close(master)
@@ -138,10 +138,10 @@ def on_a_terminal(*command: object, cwd: Path | None = None, **environment: str)
 def cli_in_process(
     *arguments: object, cwd: Path | None = None, stdin: bytes = b"", **environment: str
 ) -> subprocess.CompletedProcess[bytes]:
-    """What `run_cli` gives, by `main` itself in this process: where nothing of a process of its own is being tested."""
+    """Like `run_cli`, but in this process: faster, for tests that do not need a separate one."""
     from mnist_edge.cli.main import main
 
-    # Pipes are buffered, and their encoding is the one that a user's locale names.
+    # Buffered text streams, as pipes are.
     stdin_, stdout, stderr = (io.TextIOWrapper(io.BytesIO(data), encoding="utf-8") for data in (stdin, b"", b""))
     code = 0
     with (
@@ -160,7 +160,7 @@ def cli_in_process(
 
 
 def fails(result: subprocess.CompletedProcess[bytes], code: int, *words: str) -> None:
-    """Assert an expected failure: its exit code, one line on stderr that starts with error, and what it names."""
+    """Assert an expected failure: its exit code, and one line "error: …" on stderr that contains the words."""
     text = result.stderr.decode()
     lines = [line for line in text.splitlines() if line.startswith("error: ")]
     assert result.returncode == code, text

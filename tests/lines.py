@@ -1,7 +1,7 @@
-"""Lines of digits, as on meters, forms and in phone numbers: real MNIST test digits side by side.
+"""Lines of digits, as on meters, on forms and in phone numbers: real MNIST test digits side by side.
 
-`lines` yields pictures with what they say; spacing, size, ground, polarity and noise vary from line to line. In a third
-of them one pair of neighbours touches at least: those are reported apart. Nothing here uses the code under test.
+`lines` yields pictures with their text. Spacing, size, background, polarity and noise vary from line to line. In a
+third of the lines at least one pair of neighbours touches; these are marked. Nothing here uses the code under test.
 
     python -m tests.lines FOLDER
 """
@@ -23,18 +23,18 @@ GROUNDS = ("plain", "texture", "gradient", "noise", "specks", "underline", "shad
 @dataclass(frozen=True)
 class Line:
     pixels: np.ndarray
-    """uint8 [height, width]"""
+    """uint8 [height, width]."""
 
     text: str
     boxes: list[tuple[int, int, int, int]]
-    """Of every digit: left, top, right, bottom."""
+    """Left, top, right and bottom of every digit."""
 
     touching: bool
     ground: str
 
 
 def lines(images, labels, *, seed: int = 0, count: int = COUNT) -> Iterator[Line]:
-    """Pictures of 3–8 digits each, from images uint8 [n, 28, 28] and labels [n]."""
+    """Pictures of 3–8 digits each, drawn from images uint8 [n, 28, 28] and labels [n]."""
     rng = np.random.default_rng(seed)
     for number in range(count):
         chosen = rng.choice(len(images), int(rng.integers(3, 9)), replace=False)
@@ -67,7 +67,7 @@ def _row(digits, rng, *, touching: bool):
 
 
 def _until_it_touches(canvas, part, y: int, x: int) -> int:
-    """The place left of `x` where the strokes of `part` first overlap those that are there by a few pixels."""
+    """The first place left of `x` where the strokes of `part` overlap those on the canvas by a few pixels."""
     while x > 0 and ((canvas[y : y + part.shape[0], x : x + part.shape[1]] > 0.5) & (part > 0.5)).sum() < 6:
         x -= 1
     return x

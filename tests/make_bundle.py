@@ -1,6 +1,6 @@
 """Small but real bundles for the tests, each made once for all processes of a run.
 
-The tests under tests/runtime need nothing but one of them, so that they also run where there is no torch.
+The tests in tests/runtime need only such a bundle, so given one they run without torch.
 """
 
 import os
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from mnist_edge.data.datasets import Dataset
 
 CACHE_VARIABLE = "MNIST_EDGE_TEST_CACHE"
-"""Names a folder by which several runs of pytest share what they make. Of one commit: nothing in it is made anew."""
+"""Names a folder that several pytest runs share. Only for runs of one commit: nothing in it is made again."""
 
 EXPECTED = "expected.npz"
 
 LARGE_CHOSEN = 64
-"""Images that are compared at each batch size where the model is `cnn-large`."""
+"""Images compared at each batch size for `cnn-large`."""
 
 
 def once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """The folder, made by who comes first while the others wait, and never seen half made."""
+    """Return the folder. The first process makes it while others wait, and none sees it half made."""
     import fcntl
 
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -40,10 +40,10 @@ def once(folder: Path, make: Callable[[Path], None]) -> Path:
 
 
 def small_data(mnist: "Dataset") -> "Dataset":
-    """What `make_cnn` trains on and is tested with.
+    """The data of `make_cnn`.
 
-    Of a model trained so briefly int8 turns up to five answers in 10,000, other ones on each processor. The gate allows
-    three in a thousand; of 500 images it would allow one, and fail somewhere.
+    After such a short training, int8 flips up to five answers in 10,000, different ones on each processor. The gate
+    allows three in 1,000. With 500 test images it would allow only one, and fail on some processor.
     """
     from tests.helpers import subset
 
@@ -51,7 +51,7 @@ def small_data(mnist: "Dataset") -> "Dataset":
 
 
 def make_cnn(folder: Path) -> None:
-    """A bundle of `cnn`, complete, and beside it PyTorch's own answers."""
+    """Make a complete bundle of `cnn`, with PyTorch's logits beside it."""
     import torch
 
     from mnist_edge.bundle.recipe import Architecture
@@ -73,22 +73,22 @@ def make_cnn(folder: Path) -> None:
 
 
 def other_data(mnist: "Dataset", architecture: "Architecture") -> "Dataset":
-    """What `make_other` trains on and is tested with."""
+    """The data of `make_other`."""
     from tests.helpers import subset
 
     if architecture == "cnn-large":  # seven times as slow as any other
         return subset(mnist, 5000, 1000)
-    # Of the quick ones more, lest chance alone turn more of them in int8 than the gate allows.
+    # More for the fast ones, so that int8 does not by chance flip more answers than the gate allows.
     return subset(mnist, 10_000, 2000 if architecture == "cnn-nano" else 5000)
 
 
 def make_other(architecture: "Architecture", data: "Dataset", folder: Path) -> None:
-    """A complete bundle of another architecture."""
+    """Make a complete bundle of another architecture."""
     from mnist_edge.export import parity, pipeline
     from tests.helpers import quick_recipe, train
 
     recipe = quick_recipe(architecture)
-    if architecture == "cnn-nano":  # so small that its answers are close for long
+    if architecture == "cnn-nano":  # so small that it takes longer to decide clearly
         recipe = structs.replace(recipe, epochs=6, lr=0.1, ema_decay=0.97)
     train(data, architecture, recipe, folder)
     chosen = LARGE_CHOSEN if architecture == "cnn-large" else parity.CHOSEN

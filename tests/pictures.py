@@ -1,9 +1,9 @@
-"""Pictures of single digits, as people have them: real MNIST test digits drawn, pasted, lit and saved in many ways.
+"""Realistic pictures of single digits: real MNIST test digits drawn, pasted, lit and saved in many ways.
 
     python -m tests.pictures FOLDER
 
-writes them as files whose names tell what they show: `<case>-<number>-is-<label>.<suffix>`. Nothing here uses the code
-under test. Digits are drawn at random, ambiguous ones included.
+writes them to files named `<case>-<number>-is-<label>.<suffix>`. Nothing here uses the code under test. Digits are
+chosen at random, ambiguous ones included.
 """
 
 import io
@@ -30,7 +30,7 @@ class Picture:
 
 
 def pictures(images, labels, *, seed: int = 0, each: int = EACH) -> Iterator[Picture]:
-    """`each` pictures of every case: from images uint8 [n, 28, 28] and labels [n]."""
+    """`each` pictures of every case, drawn from images uint8 [n, 28, 28] and labels [n]."""
     rng = np.random.default_rng(seed)
     for case, draw in CASES.items():
         for number, index in enumerate(rng.choice(len(images), each, replace=False)):
@@ -52,7 +52,7 @@ def case(name: str) -> Callable[[Draw], Draw]:
 
 
 def scaled(ink: Ink, side: int) -> Ink:
-    """The 28×28 with its margins, `side` pixels large, with edges as a pen leaves them."""
+    """The 28×28 image, margins included, scaled to `side` pixels, with edges as sharp as a pen's."""
     large = Image.fromarray((ink * 255).astype(np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
     values = np.asarray(large) / 255
     return ((values - 0.5) * min(4, max(1, side / 56)) + 0.5).clip(0, 1) if side > 28 else values
@@ -92,7 +92,7 @@ def saved(picture, form: str = "PNG", **options) -> tuple[bytes, str]:
 
 
 def texture(rng, height: int, width: int, strength: float, grain: float = 3) -> np.ndarray:
-    """Correlated noise, zero mean, of that standard deviation: the fibres of paper."""
+    """Correlated noise with zero mean and standard deviation `strength`: the fibres of paper."""
     small = rng.normal(0, 1, (int(height / grain) + 2, int(width / grain) + 2)).astype(np.float32)
     large = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
     return large / large.std() * strength
@@ -104,7 +104,7 @@ def ramp(height: int, width: int, angle: float) -> np.ndarray:
 
 
 def thickened(ink: Ink, steps: int) -> Ink:
-    """Wider strokes by `steps` pixels on both sides, or narrower where it is negative."""
+    """Strokes widened by `steps` pixels on both sides, or narrowed if it is negative."""
     image = Image.fromarray(byte(255 * ink))
     kind = ImageFilter.MaxFilter if steps > 0 else ImageFilter.MinFilter
     for _ in range(abs(steps)):
@@ -112,7 +112,7 @@ def thickened(ink: Ink, steps: int) -> Ink:
     return np.asarray(image.filter(ImageFilter.GaussianBlur(0.7))) / 255
 
 
-# As MNIST stores them, and files of many kinds
+# MNIST's own form, and file formats
 
 
 @case("mnist as png")
@@ -205,7 +205,7 @@ def _(ink, rng):
 
 
 def _alpha(name: str, colour: tuple[int, int, int], under: tuple[int, int, int]) -> None:
-    """Ink of a colour whose shape only alpha tells (under == colour), or over a hidden colour."""
+    """Coloured ink whose shape is only in the alpha channel (under == colour), or over a hidden colour."""
 
     @case(name)
     def _(ink, rng):
@@ -440,13 +440,13 @@ def _(ink, rng):
 @case("thin pen")
 def _(ink, rng):
     thin = scaled(np.asarray(Image.fromarray(byte(255 * ink)).resize((84, 84), Image.Resampling.BICUBIC)) / 255, 252)
-    # The middle line of the strokes, three pixels of 252 wide: peeled until a pixel more would cut.
+    # The skeleton of the strokes, three of 252 pixels wide.
     line = thickened(_skeleton(thin > 0.5).astype(float), 1)
     return saved(painted(pasted(line, 300, 400, 20, int(rng.integers(0, 140))), 235, 40))
 
 
 def _skeleton(mask: np.ndarray) -> np.ndarray:
-    """Zhang & Suen 1984."""
+    """Thinning by Zhang and Suen 1984."""
     mask = np.pad(mask, 1).astype(np.uint8)
     while True:
         before = mask.copy()

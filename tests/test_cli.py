@@ -1,4 +1,4 @@
-"""The command line as users start it: a process of its own, its output, its exit code."""
+"""The command line as users run it: in its own process, with its output and exit code."""
 
 import json
 import signal
@@ -26,7 +26,7 @@ def succeeds(result):
 
 @pytest.fixture
 def digits(expected, tmp_path):
-    """Three PNG files, and the labels that PyTorch gives them."""
+    """A folder of three PNG files, and PyTorch's labels for them."""
     folder = tmp_path / "digits"
     folder.mkdir()
     for index in range(3):
@@ -35,7 +35,7 @@ def digits(expected, tmp_path):
 
 
 def test_the_whole_pipeline(mnist, tmp_path):
-    """train, export, verify, info, selftest, evaluate, predict, one after the other, on images of three classes."""
+    """Runs train, export, verify, info, selftest, evaluate and predict in turn on images of three classes."""
     data = subset(mnist, 3000, 300)
     three = {split: getattr(data, split) for split in ("train", "test")}
     keep = {split: part.labels < 3 for split, part in three.items()}
@@ -62,7 +62,7 @@ def test_the_whole_pipeline(mnist, tmp_path):
     assert list(evaluation["per_class"]) == list(names)
     (tmp_path / "lone.onnx").write_bytes((tmp_path / "bundle" / "model.onnx").read_bytes())
     lone = cli_in_process("evaluate", "lone.onnx", cwd=tmp_path)
-    fails(lone, 2, "was trained on shapes", "name its data with --data")
+    fails(lone, 2, "was trained on shapes", "give its path with --data")
     lone = cli_in_process("evaluate", "lone.onnx", "--data", "shapes", "--json", cwd=tmp_path)
     assert json.loads(succeeds(lone))["total"] == len(parts["test"])
     assert evaluation["model"] == f"bundle/{manifest['recommended']['file']}"
@@ -144,7 +144,7 @@ def test_predict_needs_a_usable_model_and_image(bundle_dir, tmp_path):
     ("arguments", "code", "words"),
     [
         (["train", "--data", "nowhere"], 3, "no such file or folder, nor one of the known names"),
-        (["train", "--model", "simple-nn", "--momentum", "0.9"], 2, "--momentum is SGD's alone"),
+        (["train", "--model", "simple-nn", "--momentum", "0.9"], 2, "--momentum works only with SGD"),
         (["train", "--out", "."], 2, "is not a bundle"),
         (["train", "--epochs", "0"], 2, "epochs cannot be 0"),
         (["train", "--lr", "nan"], 2, "lr cannot be nan"),
@@ -268,11 +268,11 @@ def test_ctrl_c_keeps_the_last_finished_epoch(small_idx, tmp_path):
     assert last.startswith("interrupted: ")
     assert "Traceback" not in error.decode()
     finished = json.loads((tmp_path / "bundle" / "training.json").read_text())["epochs"]
-    assert f"holds the model of epoch {len(finished)}; go on with  mnist-edge train --resume" in last
+    assert f"holds the model of epoch {len(finished)}; resume with  mnist-edge train --resume" in last
     exported = cli_in_process("export", tmp_path / "bundle", "--formats", "onnx")
     succeeds(exported)
-    told = f"trained for {len(finished)} of 1000 epochs; mnist-edge train --resume --out {tmp_path / 'bundle'}  goes on"
-    assert told in exported.stderr.decode()
+    told = f"of 1000 epochs; resume with  mnist-edge train --resume --out {tmp_path / 'bundle'}"
+    assert f"trained for {len(finished)} {told}" in exported.stderr.decode()
     assert f"{len(finished)} of 1000 epochs" in succeeds(cli_in_process("info", tmp_path / "bundle"))
 
 
@@ -286,9 +286,8 @@ def test_ctrl_c_before_the_first_epoch_leaves_only_what_is_needed_to_go_on(tmp_p
         _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     last = error.decode().splitlines()[-1]
-    assert (
-        last == f"interrupted: no epoch was finished; go on with  mnist-edge train --resume --out {tmp_path / 'bundle'}"
-    )
+    resume = f"mnist-edge train --resume --out {tmp_path / 'bundle'}"
+    assert last == f"interrupted: no epoch was finished; resume with  {resume}"
     assert [path.name for path in (tmp_path / "bundle").iterdir()] == ["checkpoint.pth"]
 
 
@@ -315,7 +314,7 @@ def test_without_a_package_the_answer_is_a_command(bundle_dir, tmp_path, monkeyp
         "verify": [bundle_dir],
         "evaluate": [bundle_dir / "model.pth", "--data", "mnist"],
     }
-    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, package, None)  # makes the import fail
     for command in commands:
         result = cli_in_process(command, *arguments[command], cwd=tmp_path)
         fails(result, 1, f"{package} is not installed: {' '.join(extras.to_install('train').split())}")
@@ -328,7 +327,7 @@ def test_letters_that_the_terminal_does_not_know(bundle_dir):
 
 
 def test_a_recipe_suits_a_small_folder(mnist, tmp_path):
-    """A few hundred pictures of one's own, and no option that changes the recipe."""
+    """A few hundred images, and no options that change the recipe."""
     data = subset(mnist, 300, 100)
     write_images(tmp_path / "digits" / "train", data.train, names=data.labels)
     write_images(tmp_path / "digits" / "test", data.test, names=data.labels)

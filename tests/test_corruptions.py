@@ -1,4 +1,4 @@
-"""The distorted test sets by which robustness is judged."""
+"""The corrupted test sets that measure robustness."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_every_kind_changes_every_picture_the_same_way_each_time(mnist, name):
     assert first.images.shape == (chosen.sum(), 28, 28)
     assert first.images.dtype == np.uint8
     assert (first.images != test.images[chosen]).any(axis=(1, 2)).all()
-    assert (first.images.max(axis=(1, 2)) > 30).all()  # there is still something to read
+    assert (first.images.max(axis=(1, 2)) > 30).all()  # still legible
 
 
 def ink(images):
@@ -45,7 +45,7 @@ def test_the_kinds_do_what_they_are_called(mnist):
         "shear",
         "blur",
         "motion",
-    ):  # the ink stays, but for what leaves the picture
+    ):  # the amount of ink stays, apart from what leaves the picture
         assert np.median(ink(corrupt(test, name).images) / ink(test.images)) == pytest.approx(1, abs=0.05), name
 
 

@@ -1,4 +1,4 @@
-"""Killed, interrupted or failing at any file operation, `train` and `export` leave nothing that answers wrongly."""
+"""`train` and `export` leave nothing that answers wrongly if they fail or are killed at any file operation."""
 
 import json
 import os
@@ -10,13 +10,13 @@ import pytest
 pytestmark = pytest.mark.slow
 
 LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "PYTHONMALLOC": "malloc"}
-"""With a few large pages in place of many small ones a process that has imported torch forks in half the time."""
+"""With few large pages instead of many small ones, a process that has imported torch forks in half the time."""
 
 SCENARIOS = ["train", "train --overwrite", "train --resume", "export", "export once more"]
 
 
 def examined(breakage, *scenarios):
-    """What `tests.crash_points` finds, in a process without threads, as a forking one has to be."""
+    """The result of `tests.crash_points`, run in a process without threads because it forks."""
     result = subprocess.run(
         [sys.executable, "-m", "tests.crash_points", breakage, *scenarios],
         env=os.environ | {"OMP_NUM_THREADS": "1"} | LARGE_PAGES,
@@ -32,7 +32,7 @@ def test_every_crash_point():
     assert list(found) == SCENARIOS
     for name, scenario in found.items():
         counts = ", ".join(f"{scenario[count]} {count}" for count in ("points", "faults", "states"))
-        sys.stdout.write(f"{name}: {counts}\n")  # pytest -rP shows them
+        sys.stdout.write(f"{name}: {counts}\n")  # shown by pytest -rP
         for defect in ("mixtures", "wrong", "leftovers"):
             assert scenario[defect] == [], (name, defect)
         assert scenario["faults"] == 5 * scenario["points"]

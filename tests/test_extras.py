@@ -1,4 +1,4 @@
-"""The hint that a package is missing holds a command that works: pip itself is asked."""
+"""The hint for a missing package contains a command that works; pip itself checks it."""
 
 import base64
 import hashlib
@@ -63,7 +63,7 @@ def write_wheel(path):
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """Let mnist-edge be installed as pip would have done it from somewhere; None leaves no record of it."""
+    """Pretend that pip installed mnist-edge, with this content of direct_url.json; None for no such file."""
 
     def install(record):
         info = tmp_path / "site" / "mnist_edge-9.dist-info"
@@ -83,7 +83,7 @@ def hint():
 
 
 def accepted_by_pip(command, cwd=None):
-    """What pip would install by a command, as it says itself, without a network."""
+    """What pip says a command would install, without network access."""
     program, *arguments = shlex.split(command)
     assert program == "pip"
     options = ["--dry-run", "--no-index", "--no-deps", "--no-build-isolation", "--ignore-installed"]

@@ -1,4 +1,4 @@
-"""How a command fails: a line on stderr, an exit code and, with --json, a document on stdout."""
+"""Failing commands: one line on stderr, an exit code and, with --json, a document on stdout."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from tests.helpers import cli_in_process, fails, keep_only, run_python
 
 
 def document(result, code, *words):
-    """The one JSON document of a failure, which says what stderr says."""
+    """The JSON document of a failed command, which contains the words and the exit code."""
     found = json.loads(result.stdout)
     assert found["exit_code"] == result.returncode == code, result.stderr.decode()
     for word in words:
@@ -103,7 +103,7 @@ def test_verify_tells_of_every_file(bundle_copy, small_idx, cheaper):
 
 
 def test_of_several_failures_the_gravest_decides(bundle_copy, small_idx, cheaper, monkeypatch):
-    """A file that cannot be used, 4, and one that answers otherwise, 1."""
+    """An unusable file (exit code 4) and one that misses its tolerance (1)."""
     from mnist_edge.export import onnx, torchscript
 
     def unusable(*arguments):
@@ -128,7 +128,7 @@ FOREIGN = {
     "no memory": (no_memory, "not enough memory: close"),
     "no memory for an array": (lambda: np.zeros(2**50), "Unable to allocate 8.00 PiB for an array"),
     "no memory for a tensor": (lambda: torch.zeros(2**48), "not enough memory: close"),
-    "no thread": (lambda: raise_(RuntimeError("can't start new thread")), "the system starts no more threads: close"),
+    "no thread": (lambda: raise_(RuntimeError("can't start new thread")), "the system cannot start more threads"),
     "no space": (lambda: raise_(OSError(28, "No space left on device")), "No space left on device"),
 }
 
@@ -152,7 +152,7 @@ def test_a_data_set_that_memory_cannot_hold(bundle_dir, tmp_path):
             header = bytes((0, 0, 8, len(shape))) + np.array(shape, ">u4").tobytes()
             with (tmp_path / f"{name}-ubyte").open("wb") as file:
                 file.write(header)
-                file.truncate(len(header) + int(np.prod(shape, dtype=np.int64)))  # takes no room on the disk
+                file.truncate(len(header) + int(np.prod(shape, dtype=np.int64)))  # a sparse file
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (4 * 10**9,) * 2); sys.argv[1:] = sys.argv[2:]\n"
         "from mnist_edge.cli.main import main; main()"
@@ -193,7 +193,7 @@ def test_an_interrupted_training_says_how_to_go_on(small_idx, tmp_path):
     found = json.loads(output)
     assert found["exit_code"] == process.returncode == 130
     assert found["error"].split() == error.decode().splitlines()[-1].split()
-    assert found["error"].endswith(f"go on with mnist-edge train --resume --out {tmp_path / 'bundle'}")
+    assert found["error"].endswith(f"resume with mnist-edge train --resume --out {tmp_path / 'bundle'}")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device here")  # noqa: PTH110

@@ -1,4 +1,4 @@
-"""The structure that the design promises: which room may import what, and what the package shows to the world."""
+"""The structure of the package: allowed imports, no import cycles, and the public names."""
 
 import ast
 import graphlib
@@ -11,12 +11,12 @@ from mnist_edge import errors
 
 PACKAGE = Path(mnist_edge.__file__).parent
 
-STDLIB_ONLY: set[str] = set()  # and msgspec, of which the records are made
+STDLIB_ONLY: set[str] = set()  # and msgspec
 FOUNDATION = {"errors", "contract", "extras", "bundle"}
 DEVICE = FOUNDATION | {"images", "runtime"}
 WORKSHOP = FOUNDATION | {"images", "data", "evaluation", "training"}
 
-# For each room: our own rooms that it may import, and the packages from outside. Lazy imports count as well.
+# For each subpackage or module (a room): the ones of ours and the other packages that it may import, also lazily.
 ALLOWED = {
     "errors": (set(), STDLIB_ONLY),
     "contract": ({"errors"}, STDLIB_ONLY),
@@ -38,7 +38,7 @@ ALLOWED = {
 
 
 def imports(source: str) -> set[str]:
-    """The modules that a source names in import statements, wherever they stand, dotted."""
+    """The dotted names of all modules that a source imports anywhere, including lazily."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -104,7 +104,7 @@ def name_of(path):
 
 
 def modules_imported(source: str, known: set[str]) -> set[str]:
-    """The modules among the known ones that a source names, wherever and for whatever purpose."""
+    """The known modules that a source imports anywhere."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -116,7 +116,7 @@ def modules_imported(source: str, known: set[str]) -> set[str]:
 
 
 def circle(sources: dict[str, str]) -> list[str] | None:
-    """Modules that import one another in a circle, if there are any."""
+    """An import cycle, if there is one."""
     graph = {name: modules_imported(source, set(sources)) for name, source in sources.items()}
     try:
         graphlib.TopologicalSorter(graph).prepare()

@@ -1,4 +1,4 @@
-"""The model that comes with the package, on what its users bring."""
+"""The pretrained models on MNIST, on realistic pictures and on non-digits."""
 
 import importlib.util
 import io

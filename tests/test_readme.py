@@ -1,4 +1,4 @@
-"""The README's own code runs as it is written."""
+"""The README's code runs as written, and its facts about recipes and commands are right."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""The package tells type checkers what it takes and returns: PEP 561."""
+"""Type checkers see the package's annotations (PEP 561)."""
 
 import os
 import subprocess

@@ -1,1 +1,1 @@
-"""A bundle: the folder that the stages hand to each other. Its files, its records, how they are read and written."""
+"""Bundles: the folders that training and export write and the runtime reads. Layout, records, reading and writing."""

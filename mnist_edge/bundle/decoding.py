@@ -1,4 +1,4 @@
-"""The one way from JSON to a record and back. What is read here may come from anybody."""
+"""All conversion between JSON and records. The JSON is untrusted input."""
 
 from typing import Any, Final, TypeVar
 
@@ -7,7 +7,7 @@ import msgspec
 from mnist_edge.errors import ModelFormatError
 
 MOST: Final = 2**24
-"""Bytes of JSON; a training of a thousand epochs has 300,000."""
+"""Most bytes of JSON that are read. The record of a thousand-epoch training has 300,000."""
 
 Record = TypeVar("Record")
 
@@ -17,19 +17,19 @@ class _Versioned(msgspec.Struct):
 
 
 def decode(content: bytes | str, kind: type[Record], where: str, remedy: str) -> Record:
-    """A record from JSON, which must hold what the record's type says. NaN, Infinity and deep nesting are no JSON here.
+    """Decode JSON and validate it against a record's type. NaN, Infinity and deep nesting are refused.
 
     Args:
         content: the JSON.
-        kind: the type.
-        where: what the content is called in messages.
-        remedy: what to do where it is of no use.
+        kind: the record's type.
+        where: the content's name in error messages.
+        remedy: what error messages tell the user to do.
 
     Raises:
-        ModelFormatError: it is of no use.
+        ModelFormatError: the content is too long, not JSON, or not a record of that type.
     """
     if len(content) > MOST:
-        raise ModelFormatError(f"{where}: {len(content):,} bytes of JSON, at most {MOST:,} are read: {remedy}")
+        raise ModelFormatError(f"{where}: {len(content):,} bytes of JSON, more than the limit of {MOST:,}: {remedy}")
     try:
         return msgspec.json.decode(content, type=kind)
     except (ValueError, RecursionError) as error:
@@ -38,30 +38,32 @@ def decode(content: bytes | str, kind: type[Record], where: str, remedy: str) ->
 
 
 def decode_version(content: bytes | str, kind: type[Record], version: int, where: str, remedy: str) -> Record:
-    """The same for a record that says its version: one of another version is refused in so many words."""
+    """Decode a record as `decode` does; one of any other version is refused with an error that says so."""
     found = version_of(content, where, remedy)
     if found < version:
         raise ModelFormatError(f"{where}: made by mnist-edge 0.1.0: {remedy}")
     if found > version:
-        raise ModelFormatError(f"{where}: of version {found}, this mnist-edge reads {version}: upgrade it, or {remedy}")
+        raise ModelFormatError(
+            f"{where}: version {found}, but this mnist-edge reads {version}: upgrade it, or {remedy}"
+        )
     return decode(content, kind, where, remedy)
 
 
 def version_of(content: bytes | str, where: str, remedy: str) -> int:
-    """The version that a record says; 0 where it says none. Raises ModelFormatError as `decode` does."""
+    """The version that a record states, 0 if none. Raises ModelFormatError as `decode` does."""
     return decode(content, _Versioned, where, remedy).version
 
 
 def encode(record: object) -> bytes:
-    """A record on one line of JSON: the same record always gives the same bytes."""
+    """A record as one line of JSON. The same record always gives the same bytes."""
     return msgspec.json.encode(record)
 
 
 def encode_indented(record: object) -> bytes:
-    """A record as JSON that people can read, the way a bundle's files hold it."""
+    """A record as indented JSON, the form used in a bundle's files."""
     return msgspec.json.format(encode(record), indent=2) + b"\n"
 
 
 def plain(record: object) -> Any:
-    """A record as the dictionaries, lists and values that its JSON holds; what is not finite becomes None."""
+    """A record as plain dictionaries, lists and values, as in its JSON; NaN and infinities become None."""
     return msgspec.json.decode(encode(record))

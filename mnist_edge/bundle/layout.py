@@ -1,12 +1,12 @@
-"""What a bundle's files are called, and the table of the formats that a model is exported to.
+"""The file names of a bundle, and the table of export formats.
 
 ========================== ==================================================================
 ``model.pth``              the PyTorch state_dict
 ``training.json``          recipe, seed, data digests, metrics of every epoch, versions
-``metrics.jsonl``          the metrics again, a line an epoch, for plots
-``checkpoint.pth``         while a training is not finished: what it needs to go on
-``model.torchscript`` …    the exported forms, one file each (`Format`)
-``manifest.json``          contract, provenance, and each file's digest, size, measured parity
+``metrics.jsonl``          the same metrics, one line per epoch, for plots
+``checkpoint.pth``         only while training is unfinished: what it needs to resume
+``model.torchscript`` …    the exported models, one file per format (`Format`)
+``manifest.json``          contract, provenance, and each file's digest, size and parity
 ========================== ==================================================================
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Self
 
 ARTIFACTS: Final = Path("artifacts")
-"""Where bundles go unless told otherwise, below the working directory."""
+"""The default folder for bundles, relative to the working directory."""
 
 WEIGHTS: Final = "model.pth"
 TRAINING: Final = "training.json"
@@ -25,7 +25,7 @@ MANIFEST: Final = "manifest.json"
 
 
 class Engine(StrEnum):
-    """What runs a file."""
+    """What runs an exported file."""
 
     ONNXRUNTIME = "onnxruntime"
     """Its files carry contract, provenance and golden vectors in their metadata."""
@@ -34,13 +34,13 @@ class Engine(StrEnum):
 
 
 class Format(StrEnum):
-    """The exported forms: name, file in a bundle, engine. How each is made says `mnist_edge.export.formats`."""
+    """The export formats: name, file name, engine. `mnist_edge.export.formats` defines how each is made."""
 
     file_name: str
     engine: Engine
 
     def __new__(cls, name: str, file_name: str = "", engine: Engine = Engine.ONNXRUNTIME) -> Self:
-        """A member that is its name and knows its row of the table. `Format(name)` finds it, hence the defaults."""
+        """Make the name the value, the rest attributes. The defaults let type checkers accept `Format(name)`."""
         member = str.__new__(cls, name)
         member._value_, member.file_name, member.engine = name, file_name, engine
         return member
@@ -52,10 +52,10 @@ class Format(StrEnum):
 
 
 RUNNABLE: Final = tuple(form for form in Format if form.engine is Engine.ONNXRUNTIME)
-"""The formats that the runtime answers with."""
+"""The formats that the runtime can run."""
 
 EXPORTED: Final = tuple(form.file_name for form in Format)
-"""The names of the exported files."""
+"""The file names of all formats."""
 
 FILES: Final = (WEIGHTS, TRAINING, METRICS, CHECKPOINT, MANIFEST, *EXPORTED)
-"""The names of all files of a bundle."""
+"""The names of all files that a bundle can hold."""

@@ -1,4 +1,4 @@
-"""What is still read of version 0.1.0: ``training.json``, so that nobody trains again."""
+"""Support for version 0.1.0: its ``training.json`` is still read, so that nobody has to retrain."""
 
 from typing import Final
 
@@ -12,21 +12,21 @@ from mnist_edge.errors import ModelFormatError
 TRAINING_VERSION: Final = 2
 
 RENAMED: Final = {"average": "ema_decay", "held_out": "calibration_split"}
-"""Of the recipe's fields."""
+"""Fields of the recipe, from old name to new."""
 
 
 def training_record(content: bytes, where: str, remedy: str) -> TrainingRecord:
-    """What a ``training.json`` of 0.1.0 says, in today's names; its version stays.
+    """Read a ``training.json`` of 0.1.0, translating its field names. The record keeps its version.
 
     Raises:
-        ModelFormatError: it is of no use.
+        ModelFormatError: the file is malformed.
     """
     found = decode(content, dict[str, msgspec.Raw], where, remedy)
     try:
         found["preprocessing"] = found.pop("framing")
         recipe = decode(bytes(found["recipe"]), dict[str, msgspec.Raw], where, remedy)
     except KeyError as error:
-        raise ModelFormatError(f"{where}: malformed (it has no {error}): {remedy}") from error
+        raise ModelFormatError(f"{where}: malformed ({error} is missing): {remedy}") from error
     renamed = {RENAMED.get(name, name): value for name, value in recipe.items()}
     found["recipe"] = msgspec.Raw(msgspec.json.encode(renamed))
     found["kind"] = msgspec.Raw(b'"trained"')
@@ -34,7 +34,7 @@ def training_record(content: bytes, where: str, remedy: str) -> TrainingRecord:
 
 
 def contract(of: Contract) -> dict[str, object]:
-    """The form of a contract that 0.1.0 took a model's digest over."""
+    """The form of a contract that 0.1.0 hashed into a model's digest."""
     return {
         "version": 1,
         "input": {"name": INPUT_NAME, "dtype": "uint8", "shape": [BATCH_AXIS, 1, HEIGHT, WIDTH]},

@@ -1,4 +1,4 @@
-"""Reading a bundle: its records and files, none of which is trusted, and what to do where they are of no use."""
+"""Reading a bundle: its records and files, none of them trusted, and what to tell the user if they are unusable."""
 
 import errno
 import os
@@ -15,27 +15,27 @@ from mnist_edge.errors import AlteredModelError, ModelNotFoundError
 
 
 def train_first(folder: Path) -> str:
-    """What to do where nothing was trained yet."""
+    """What to do if nothing has been trained yet."""
     return f"make it:  mnist-edge train --model … --out {folder}"
 
 
 def train_anew(folder: Path) -> str:
-    """What to do where a training, or what it left, is of no use."""
+    """What to do if a training, or its result, is unusable."""
     return f"train again:  mnist-edge train --overwrite --model … --out {folder}"
 
 
 def retrain(folder: Path) -> str:
-    """What to do about the first half of a bundle: missing, unfinished, or of no use."""
+    """What to do if the first half of a bundle is missing, unfinished or unusable."""
     if not (folder / TRAINING).exists():
         if (folder / CHECKPOINT).exists():
-            return f"its training is unfinished: wait for it, or go on:  mnist-edge train --resume --out {folder}"
+            return f"its training is unfinished: wait for it, or resume it:  mnist-edge train --resume --out {folder}"
         if not any((folder / name).exists() for name in (WEIGHTS, *EXPORTED)):
             return train_first(folder)
     return train_anew(folder)
 
 
 def reexport(folder: Path) -> str:
-    """What to do about the second half of a bundle: missing, unfinished, or of no use."""
+    """What to do if the second half of a bundle is missing, unfinished or unusable."""
     if not (folder / MANIFEST).exists():
         if not (folder / TRAINING).exists():
             return retrain(folder)
@@ -46,17 +46,17 @@ def reexport(folder: Path) -> str:
 
 
 def read_file(path: Path, remedy: str) -> bytes:
-    """The content of a bundle's file; `remedy` is what to do where it is missing or no regular file."""
+    """Read a file of a bundle. Raises ModelNotFoundError, with `remedy` in its message, if it cannot be read."""
     try:
         return _read_regular(path)
     except FileNotFoundError as error:
         raise ModelNotFoundError(f"{path}: no such file: {remedy}") from error
     except OSError as error:
-        raise ModelNotFoundError(f"{path}: not a file that can be read ({error.strerror}): {remedy}") from error
+        raise ModelNotFoundError(f"{path}: cannot be read ({error.strerror}): {remedy}") from error
 
 
 def _read_regular(path: Path) -> bytes:
-    # Without O_NONBLOCK a FIFO to which nobody writes would keep us waiting for ever.
+    # Without O_NONBLOCK, opening a FIFO that has no writer would block forever.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -68,7 +68,7 @@ def _read_regular(path: Path) -> bytes:
 
 
 def read_training(folder: Path) -> TrainingRecord:
-    """What `train` recorded, also by version 0.1.0. Raises ModelNotFoundError or ModelFormatError."""
+    """Read what `train` recorded, version 0.1.0 included. Raises ModelNotFoundError or ModelFormatError."""
     remedy, where = retrain(folder), str(folder / TRAINING)
     content = read_file(folder / TRAINING, remedy)
     if version_of(content, where, remedy) == legacy.TRAINING_VERSION:
@@ -77,14 +77,14 @@ def read_training(folder: Path) -> TrainingRecord:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """What `export` recorded. Raises ModelNotFoundError or ModelFormatError."""
+    """Read what `export` recorded. Raises ModelNotFoundError or ModelFormatError."""
     remedy = reexport(folder)
     content = read_file(folder / MANIFEST, remedy)
     return decode_version(content, Manifest, MANIFEST_VERSION, str(folder / MANIFEST), remedy)
 
 
 def require_first_half(folder: Path, manifest: Manifest) -> None:
-    """Raise ModelNotFoundError where a bundle is only what a device needs, as the pretrained ones are."""
+    """Raise ModelNotFoundError if a bundle holds only what a device needs, as the pretrained ones do."""
     if WEIGHTS not in manifest.files:
         raise ModelNotFoundError(
             f"{folder}: has no PyTorch model to compare with: verify the bundle it was made from, or run  "
@@ -93,11 +93,11 @@ def require_first_half(folder: Path, manifest: Manifest) -> None:
 
 
 def read_verified(folder: Path, name: str, manifest: Manifest) -> bytes:
-    """The content of one of a bundle's files, which must be the one that its manifest lists.
+    """Read a file of a bundle and check it against the digest in the manifest.
 
     Raises:
         ModelNotFoundError: the file, or its entry in the manifest, is missing.
-        AlteredModelError: the content's digest is not the listed one.
+        AlteredModelError: the digest differs.
     """
     remedy = reexport(folder)
     entry = manifest.files.get(name)
@@ -114,17 +114,17 @@ def read_verified(folder: Path, name: str, manifest: Manifest) -> bytes:
 
 
 def read_chosen(folder: Path, choose: Callable[[Manifest], str]) -> tuple[Manifest, str, bytes]:
-    """A bundle's manifest and one of its files, also where both are exported anew between the two readings.
+    """Read a bundle's manifest and one of its files, consistently even if an export replaces both in between.
 
     Args:
-        folder: the bundle's.
-        choose: given the manifest, names the file.
+        folder: the bundle.
+        choose: takes the manifest and returns the name of the file to read.
 
     Returns:
-        The manifest, the file's name and its content, which is the one that this manifest lists.
+        The manifest, the file's name, and its content, whose digest is the one in that manifest.
 
     Raises:
-        ModelError: as `read_manifest` and `read_verified` do, and what `choose` raises.
+        ModelError: as `read_manifest`, `read_verified` and `choose` do.
     """
     manifest = read_manifest(folder)
     name = choose(manifest)

@@ -1,4 +1,4 @@
-"""The names of the architectures, and the record of how a model was trained."""
+"""The names of the architectures, and the training recipe."""
 
 from enum import StrEnum
 
@@ -18,7 +18,7 @@ class Architecture(StrEnum):
 
 
 class OptimizerName(StrEnum):
-    """The optimizers on offer, all of them PyTorch's own."""
+    """The available optimizers, all of them PyTorch's own."""
 
     SGD = "sgd"
     ADAM = "adam"
@@ -26,50 +26,48 @@ class OptimizerName(StrEnum):
 
 
 class Schedule(StrEnum):
-    """How the learning rate moves during the training."""
+    """How the learning rate changes during training."""
 
     CONSTANT = "constant"
     ONE_CYCLE = "one-cycle"
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
-    """What may be chosen of a training besides the data and the seed; the rest is the same in all of them."""
+    """Everything configurable about a training, apart from architecture, data, seed and device."""
 
     normalization: Normalization
-    """How pixels are scaled before the first layer; it travels in the model's contract."""
+    """How pixels are scaled before the first layer; copied to the model's contract."""
 
     optimizer: OptimizerName
-    """Which of PyTorch's optimizers steps."""
 
     lr: float
-    """Learning rate; with the one-cycle schedule its peak."""
+    """Learning rate; the peak value if the schedule is one-cycle."""
 
     epochs: int = 5
     """Passes over the training set."""
 
     batch_size: int = 64
-    """Images a step; the last batch of an epoch may be smaller."""
+    """Images per step; the last batch of an epoch may be smaller, or larger by one image."""
 
     schedule: Schedule = Schedule.CONSTANT
-    """How the learning rate moves during the training."""
 
     momentum: float = 0.0
-    """SGD only; Nesterov's where it is not zero."""
+    """For SGD only. Nesterov momentum, unless zero."""
 
     weight_decay: float = 0.0
-    """Added to the gradients (SGD, Adam) or taken off the weights (AdamW), as PyTorch does."""
+    """L2 penalty (SGD, Adam) or decoupled weight decay (AdamW), as in PyTorch."""
 
     label_smoothing: float = 0.0
-    """The share of each target that is spread over all classes."""
+    """The share of each target that is spread evenly over all classes."""
 
     augment: bool = False
-    """Whether a part of every batch is distorted at random (`mnist_edge.training.augment`)."""
+    """Whether part of each batch is distorted at random (`mnist_edge.training.augment`)."""
 
     ema_decay: float = 0.0
-    """Decay a step of the exponential moving average of the weights; zero keeps the last weights themselves."""
+    """Decay per step of the exponential moving average (EMA) of the weights; 0 keeps the last weights."""
 
     calibration_split: int = 0
-    """One training image of so many is set aside to calibrate the exported files; 0 for none."""
+    """One in this many training images is set aside to calibrate the exported files; 0 for none."""
 
     autocast: bool = False
-    """Whether forward and backward run in bfloat16 where the processor has instructions for it."""
+    """Whether forward and backward passes run in bfloat16 on hardware that supports it."""

@@ -1,6 +1,6 @@
-"""What a bundle's JSON files hold: typed, frozen, and validated once where they are read (`mnist_edge.bundle.reading`).
+"""The contents of a bundle's JSON files: typed, frozen, and validated once, on reading (`mnist_edge.bundle.reading`).
 
-The fields are the keys of the files, so that their docstrings are the files' documentation.
+The fields are the keys in the files, so their docstrings document the files.
 """
 
 from typing import Annotated, Final
@@ -16,27 +16,27 @@ TRAINING_VERSION: Final = 3
 MANIFEST_VERSION: Final = 3
 
 Versions = dict[str, str]
-"""Of packages, by name."""
+"""Versions by package name."""
 
 
 class Metrics(Struct, frozen=True):
-    """How well logits answer a labelled set."""
+    """Loss and accuracy on a labelled set."""
 
     loss: float
     """Mean cross-entropy over all images, in nats."""
 
     correct: Count
-    """Images whose largest logit is their class's."""
+    """Images whose largest logit is that of their class."""
 
     total: Count
-    """Images answered."""
+    """Images in the set."""
 
     accuracy: Share
-    """Share of correct answers."""
+    """``correct / total``."""
 
 
 class Epoch(Struct, frozen=True):
-    """What one pass over the training set came to."""
+    """The results of one pass over the training set."""
 
     number: int
     """Counted from 1."""
@@ -45,25 +45,25 @@ class Epoch(Struct, frozen=True):
     """Learning rate of the epoch's last step."""
 
     train_loss: float
-    """Mean loss a training image, as optimised: smoothed targets and distorted images included."""
+    """Mean loss per training image, as optimised: with smoothed targets and distorted images."""
 
     test: Metrics
-    """On the whole test set. For reporting only: nothing is chosen by it."""
+    """On the whole test set. For reporting only: no decision depends on it."""
 
     seconds: float
-    """Training and evaluation."""
+    """Training plus evaluation."""
 
     training_seconds: float
     """Training alone."""
 
 
 class Data(Struct, frozen=True):
-    """What a model was trained on."""
+    """The data set that a model was trained on."""
 
     name: str
 
     source: str
-    """What `mnist_edge.data.datasets.load` takes to find it again."""
+    """What to pass to `mnist_edge.data.datasets.load` to load it again."""
 
     train: Count
     """Training images."""
@@ -72,11 +72,11 @@ class Data(Struct, frozen=True):
     """Test images."""
 
     sha256: dict[str, str]
-    """Of each part's decompressed IDX form."""
+    """The digest of each part, in uncompressed IDX form."""
 
 
 class Machine(Struct, frozen=True):
-    """Where a training ran."""
+    """The machine that a training ran on."""
 
     platform: str
     threads: int
@@ -85,7 +85,7 @@ class Machine(Struct, frozen=True):
 
 
 class TrainingRecord(Struct, frozen=True, kw_only=True, tag_field="kind", tag="trained"):
-    """What ``training.json`` holds."""
+    """The content of ``training.json``."""
 
     version: int = TRAINING_VERSION
     architecture: str
@@ -96,7 +96,7 @@ class TrainingRecord(Struct, frozen=True, kw_only=True, tag_field="kind", tag="t
     seed: int
 
     finished: bool
-    """Whether all of the recipe's epochs are behind it."""
+    """Whether all epochs of the recipe have run."""
 
     data: Data
 
@@ -109,21 +109,21 @@ class TrainingRecord(Struct, frozen=True, kw_only=True, tag_field="kind", tag="t
 
 
 class DataOrigin(Struct, frozen=True):
-    """What a model was trained on, without anything of the machine."""
+    """The data set that a model was trained on, without machine-specific fields."""
 
     name: str
     sha256: dict[str, str]
 
 
 class Provenance(Struct, frozen=True):
-    """Where a model comes from: no dates, no paths, nothing that differs between two exports of the same weights."""
+    """Where a model comes from. No dates, no paths, nothing that differs between two exports of the same weights."""
 
     architecture: str
     parameters: Count
     recipe: Recipe
 
     epochs: int
-    """Those that are finished."""
+    """Finished epochs."""
 
     seed: int
     data: DataOrigin
@@ -133,22 +133,22 @@ class Provenance(Struct, frozen=True):
 
 
 class Parity(Struct, frozen=True):
-    """What the comparison of a file with PyTorch found: of every figure the worst over all batch sizes and variants.
+    """How a file compares with PyTorch: each figure is the worst over all batch sizes and variants.
 
-    At a size at which only some images were compared, the others count as answered as in the largest batches.
+    Most batch sizes are tried on a subset of the images; the others keep their logits from the run on all images.
     """
 
     max_abs_diff: float
     """Largest |Δlogit| on test images."""
 
     max_abs_diff_on_noise: float
-    """Largest |Δlogit| on the probes."""
+    """Largest |Δlogit| on images of noise."""
 
     flips: Count
-    """Test images on which the two name different classes."""
+    """Test images that the two classify differently."""
 
     agreement: Share
-    """Share of test images on which both name the same class."""
+    """Share of test images that the two classify alike."""
 
     non_finite: Count
     """Logits that are NaN or infinite."""
@@ -157,28 +157,28 @@ class Parity(Struct, frozen=True):
     """On the test set."""
 
     accuracy_drop: float
-    """Below PyTorch's; negative where the file does better."""
+    """PyTorch's accuracy minus the file's; negative if the file does better."""
 
     logit_std: float
     """Standard deviation of PyTorch's logits on the test images."""
 
     images: Count
-    """Of the test set."""
+    """Images in the test set."""
 
     batch_sizes: dict[str, int]
-    """How many of them were compared at each batch size; the probes were at all."""
+    """The number of test images compared at each batch size. The images of noise are compared at every size."""
 
     variants: tuple[str, ...]
-    """How the file was run."""
+    """The ways in which the file was run, such as with and without graph optimisation."""
 
 
 class CalibrationFigures(Struct, frozen=True):
-    """What calibration does for a file's probabilities."""
+    """The effect of calibration on a file's probabilities."""
 
     temperature: Positive
 
     images: Count
-    """Of the calibration split."""
+    """Images in the calibration split."""
 
     error: Share
     """Expected calibration error on the test set."""
@@ -188,7 +188,7 @@ class CalibrationFigures(Struct, frozen=True):
 
 
 class File(Struct, frozen=True):
-    """A file of a bundle, and what an exported one was measured to do."""
+    """A file of a bundle and, if it was exported, its measurements."""
 
     sha256: str
     bytes: Count
@@ -200,32 +200,32 @@ class File(Struct, frozen=True):
 
 
 class Latency(Struct, frozen=True):
-    """What an ONNX file costs on the machine of the export, and what else tells about its recommendation."""
+    """Measurements of an ONNX file, on the exporting machine, that decide whether it is recommended."""
 
     microseconds: float
-    """Median time of one image on one thread."""
+    """Median latency of one image on one thread."""
 
     batch_dependence: float
-    """The largest |Δlogit| of an image between being alone and being in a batch."""
+    """Largest |Δlogit| of an image between running alone and running in a batch."""
 
 
 class Recommendation(Struct, frozen=True):
-    """Which of the ONNX files to take."""
+    """Which ONNX file to use."""
 
     file: str
 
     reasons_against: dict[str, str] = msgspec.field(name="not")
-    """For each other one why not."""
+    """For each other file, why it is not recommended."""
 
 
 class PyTorch(Struct, frozen=True):
-    """What the trained model itself was measured to do."""
+    """Measurements of the trained model itself."""
 
     accuracy: Share
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
-    """What ``manifest.json`` holds."""
+    """The content of ``manifest.json``."""
 
     version: int = MANIFEST_VERSION
     contract: Contract
@@ -233,26 +233,26 @@ class Manifest(Struct, frozen=True, kw_only=True):
     pytorch: PyTorch
 
     files: dict[str, File]
-    """By name: the first half of the bundle, where it is there, and the exported files."""
+    """By name: weights and training record, if the bundle has them, and the exported files."""
 
     recommended: Recommendation | UnsetType = UNSET
-    """Where there is a float32 ONNX file to compare with."""
+    """Set only if there is a float32 ONNX file to compare with."""
 
     measured: dict[str, Latency] = {}
-    """The ONNX files', by name."""
+    """For each ONNX file, by name."""
 
     def __post_init__(self) -> None:
-        # A name becomes a path: it must not lead elsewhere.
+        # Names become paths, so they must not lead out of the bundle.
         recommended = self.recommended
         advised = () if recommended is UNSET else (recommended.file, *recommended.reasons_against)
         for name in (*self.files, *self.measured, *advised):
             if name not in (WEIGHTS, TRAINING, *EXPORTED):
-                raise ValueError(f"names {name!r:.80}, which is no file of a bundle")
+                raise ValueError(f"names {name!r:.80}, which is not a bundle file")
         for name in self.exported:
             if UNSET in (self.files[name].format, self.files[name].parity, self.files[name].calibration):
                 raise ValueError(f"lists {name} without format, parity or calibration")
 
     @property
     def exported(self) -> tuple[str, ...]:
-        """The names of the exported files, in the order of the formats."""
+        """The names of the exported files, in the order of `Format`."""
         return tuple(name for name in EXPORTED if name in self.files)

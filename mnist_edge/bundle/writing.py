@@ -1,8 +1,8 @@
-"""Writing into a bundle: one writer at a time, and every change whole or not at all.
+"""Writing into a bundle: one writer at a time, and every change is all or nothing.
 
-A writer holds the folder (`writing`), writes its files beside their names (`Staging`) and then puts them in place by
-`Staging.commit`: first the records leave that vouch for other files, last they come in. So at every instant a reader
-finds the old bundle, the new one, or one without a record, which it calls unfinished.
+A writer locks the folder (`writing`), writes its files under temporary names (`Staging`), then renames them into place
+(`Staging.commit`). The records that vouch for other files are removed first and put in place last. So at every instant
+a reader finds the old bundle, the new one, or one without a record, which it reports as unfinished.
 """
 
 import contextlib
@@ -18,23 +18,23 @@ from mnist_edge.errors import BusyError, ModelNotFoundError, UsageError
 from mnist_edge.extras import require
 
 LOCK: Final = ".lock"
-"""The file in a bundle that its writer locks where a folder itself cannot be locked."""
+"""The file in a bundle that is locked where the folder itself cannot be."""
 
 _LEFTOVER: Final = re.compile(rf"\.({'|'.join(map(re.escape, layout.FILES))})\.[0-9a-f]{{32}}")
 
 
 @contextlib.contextmanager
 def writing(folder: Path, *, make: bool = False) -> Iterator[None]:
-    """Be the one writer of a bundle; what a killed one left beside its names is removed first.
+    """Lock a bundle for writing, and remove the temporary files that a killed writer left in it.
 
-    The system releases the folder when its holder dies.
+    The operating system releases the lock when its holder dies.
 
     Args:
-        folder: the bundle's.
-        make: whether to make the folder where there is none.
+        folder: the bundle.
+        make: whether to create the folder if it does not exist.
 
     Raises:
-        BusyError: another process, another thread or a caller of ours is writing it.
+        BusyError: another process, another thread or a caller further up the stack is writing it.
         ModelNotFoundError: there is no such folder.
     """
     if make:
@@ -47,7 +47,7 @@ def writing(folder: Path, *, make: bool = False) -> Iterator[None]:
 
 
 def require_free(folder: Path) -> None:
-    """Raise BusyError where somebody is writing a bundle, before anything slow is begun that would write it."""
+    """Raise BusyError if a bundle is being written. Call this before slow work that will end in writing it."""
     if folder.is_dir():
         with writing(folder):
             pass
@@ -68,14 +68,14 @@ def _locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # A process that was forked meanwhile shares the lock: it outlives a mere closing, and is not the child's.
+        # A forked child shares the lock: closing alone would not release it, and the child must not release it.
         if os.getpid() == holder:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 
 def _lock_folder(folder: Path) -> int | None:
-    """The descriptor that holds the lock; None where the system, or the file system, cannot lock folders."""
+    """The descriptor that holds the lock; None if the operating system or file system cannot lock folders."""
     try:
         import fcntl
     except ImportError:
@@ -106,13 +106,13 @@ def _locked_by_file(folder: Path) -> Iterator[None]:
 
 
 def _busy(folder: Path) -> BusyError:
-    return BusyError(f"{folder}: another train or export is working on it: wait until it has ended, or stop it")
+    return BusyError(f"{folder}: another train or export is working on it: wait for it to finish, or stop it")
 
 
 class Staging:
-    """Files written beside their names in a folder, then put in place together, or not at all.
+    """Files written under temporary names in a folder, then renamed into place together, or not at all.
 
-    Leaving the context removes what was not committed.
+    Leaving the context deletes whatever was not committed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -124,11 +124,11 @@ class Staging:
 
     def __exit__(self, *exception: object) -> None:
         for scratch in self._staged.values():
-            with contextlib.suppress(OSError):  # the next writer tries again
+            with contextlib.suppress(OSError):  # the next writer removes it
                 scratch.unlink(missing_ok=True)
 
     def add(self, name: str, data: bytes) -> Path:
-        """Write the future content of a file beside it; returns where."""
+        """Write a file's new content under a temporary name in the same folder, and return that path."""
         _make(self._folder)
         scratch = self._folder / f".{name}.{os.urandom(16).hex()}"
         self._staged[name] = scratch
@@ -141,21 +141,21 @@ class Staging:
     def commit(
         self, *, records: Collection[str] = (), remove: Collection[str] = (), afterwards: Collection[str] = ()
     ) -> None:
-        """Give every staged file its name, once and for all. SIGINT and SIGTERM wait until that is through.
+        """Rename every staged file into place. SIGINT and SIGTERM are deferred until this is done.
 
         Args:
-            records: what vouches for the other files. They are removed first, in this order, whether staged or not, and
-                those that are staged come in last, in the opposite order.
+            records: files that vouch for the others. They are removed first, in this order, whether staged or not;
+                those that are staged are put in place last, in reverse order.
             remove: files that the staged ones make obsolete.
-            afterwards: files to be removed when all is in place.
+            afterwards: files to remove once everything is in place.
 
         Raises:
-            UsageError: a folder has one of the names. Nothing has changed.
-            OSError: the system failed. Without their records the files that are in place are not taken for a bundle.
+            UsageError: one of the names belongs to a folder. Nothing has changed.
+            OSError: a system call failed. Files already in place do not count as a bundle without their records.
         """
         for name in {*self._staged, *records, *remove, *afterwards}:
             if (self._folder / name).is_dir():
-                raise UsageError(f"{self._folder / name}: is a folder, a file is to be written there: move it away")
+                raise UsageError(f"{self._folder / name}: is a folder where a file must be written: move it away")
         with signals_held():
             if records:
                 self._remove(records)
@@ -183,11 +183,12 @@ class Staging:
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait to the end of the block; then whoever handles them gets them.
+    """Defer SIGINT and SIGTERM to the end of the block, then pass them to their handlers.
 
-    Only the main thread can do that. In others the block may be left half done, as by a kill.
+    Only the main thread can set handlers. In other threads nothing is deferred, and the block may be cut off halfway,
+    as by a kill.
     """
-    import signal  # only writers need them, and readers start faster without
+    import signal  # only writers need it, and readers start faster without
     import threading
 
     if threading.current_thread() is not threading.main_thread():
@@ -196,7 +197,7 @@ def signals_held() -> Iterator[None]:
     received: list[int] = []
     held = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number, handler in held.items():
-        if handler is not None:  # else somebody set it whom Python does not know, and could not set it again
+        if handler is not None:  # None: not installed from Python, which could not restore it
             signal.signal(number, lambda number, frame: received.append(number))
     try:
         yield
@@ -204,13 +205,13 @@ def signals_held() -> Iterator[None]:
         for number, handler in held.items():
             if handler is not None:
                 signal.signal(number, handler)
-        with contextlib.ExitStack() as deliveries:  # of each, also where the first one raises
+        with contextlib.ExitStack() as deliveries:  # raises each signal, even if an earlier handler raises
             for caught in dict.fromkeys(received):
                 deliveries.callback(signal.raise_signal, caught)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that, whatever happens, its name holds either the old content or all of the new."""
+    """Write a file so that, whatever happens, it holds either the old content or all of the new."""
     with Staging(path.parent) as staging:
         staging.add(path.name, data)
         staging.commit()
@@ -223,14 +224,14 @@ def _make(folder: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Have the system write a folder's names to the disk, as `os.fsync` does with a file's content."""
-    if os.name == "nt":  # it has no such thing
+    """Flush a folder's entries to disk, as `os.fsync` does for a file's content."""
+    if os.name == "nt":  # Windows cannot sync folders
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot either
             raise
     finally:
         os.close(descriptor)

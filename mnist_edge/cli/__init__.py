@@ -1,1 +1,1 @@
-"""The command line: parse, one library call, print. Nothing imports it."""
+"""The command line: each command parses, makes one library call and prints. The library never imports it."""

@@ -1,4 +1,4 @@
-"""How `predict` prints: JSON lines, CSV, lines with tabs, or a table for a person at a terminal."""
+"""What `predict` prints: JSON lines, CSV, tab-separated lines, or on a terminal a table."""
 
 import csv
 import functools
@@ -13,21 +13,23 @@ if TYPE_CHECKING:
     from mnist_edge.runtime.prediction import Prediction
 
 Answer = tuple[str, "Prediction | MnistEdgeError"]
-"""The name of an input, and what was found: a prediction, or why there is none."""
+"""The name of an input, and its prediction or the error that prevented one."""
 
 NONE: Final = "none"
-"""Stands for the label where the model names no class."""
+"""Printed in place of a label when the model abstains."""
 
 COLUMNS: Final = ("image", "label", "probability", "ood_score")
 
 
 def printer(file: str, *, as_json: bool, as_csv: bool) -> Callable[[Sequence[Answer]], None]:
-    """What prints answers on stdout, a chunk of them at a call, in the form that was asked for or that suits stdout.
+    """Return a function that prints answers on stdout, one chunk per call.
+
+    Without `as_json` and `as_csv` it prints a table on a terminal, and tab-separated lines elsewhere.
 
     Args:
-        file: the name of the file that answers.
-        as_json: JSON lines.
-        as_csv: CSV.
+        file: name of the model file that answers.
+        as_json: print JSON lines.
+        as_csv: print CSV. The header is printed at once.
     """
     if as_json:
         return functools.partial(_print_json_lines, file)

@@ -1,4 +1,4 @@
-"""The command line's commands, assembled in the order in which a model goes through them."""
+"""The command-line application: its commands, and how they report failures with ``--json``."""
 
 import contextlib
 import functools
@@ -25,14 +25,15 @@ COMMANDS: Final = (
 )
 
 LINES: Final = (device.predict, device.read)
-"""Commands whose ``--json`` is a line an item."""
+"""Commands whose ``--json`` prints one line per item, not one document."""
 
 app = typer.Typer(
-    help="Train small image classifiers, export them, prove the exported files, run them without torch.",
+    help="Train small image classifiers, export them, prove that the exported files answer as PyTorch does, and run "
+    "them without torch.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help is there in half the time
+    rich_markup_mode=None,  # plain help appears in half the time
 )
 
 
@@ -52,11 +53,11 @@ def _root(
 
 
 def telling_failures(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that with ``--json`` prints a document even when it fails.
+    """Wrap a command so that with ``--json`` it prints a document even when it fails.
 
-    It is ``{"error": "…", "exit_code": N}`` and the facts that a `Failed` brings; an interruption is a failure like
-    others. After the lines that `predict` and `read` have printed it is one more line. What is said on stderr, and the
-    exit code, are `main`'s business.
+    The document is ``{"error": "…", "exit_code": N}``, plus the facts of a `Failed`. An interruption counts as a
+    failure. For `predict` and `read` the document is one more line after those already printed. stderr and the exit
+    code are left to `main`.
     """
 
     @functools.wraps(command)

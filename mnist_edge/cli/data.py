@@ -1,6 +1,6 @@
-"""Data sets as the commands take them: by the name or path that a person gave, with what is worth telling on the way.
+"""Loading data sets for the commands, with notes and download progress on stderr.
 
-Heavy modules are imported inside.
+Heavy modules are imported inside the functions.
 """
 
 import contextlib
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 Data = Annotated[
     str | None,
     typer.Option(
-        help="Data set: a name, an IDX or image folder, a CSV file.  [default: what the model was trained on]"
+        help="Data set: a name such as mnist, a folder of IDX files or images, or a CSV file.  "
+        "[default: the data the model was trained on]"
     ),
 ]
 
 
 def load_data(wanted: str | None) -> "Dataset":
-    """What `mnist_edge.data.datasets.load` gives for what a person named: by --data, or in the environment."""
+    """Load the data set named by --data, else by the environment, else MNIST. Notes an ambiguous name on stderr."""
     from mnist_edge.data import datasets, download
 
     name = wanted or os.environ.get(datasets.ENVIRONMENT_VARIABLE, "")
@@ -38,7 +39,7 @@ def load_data(wanted: str | None) -> "Dataset":
 
 
 def load_recorded(source: str | None) -> "Dataset":
-    """The same for what a record names, where there is nobody to be told about the name."""
+    """Load a data set that a record names: the user did not choose the name, so there is no note about it."""
     from mnist_edge.data import datasets
 
     with _download_progress() as on_bytes:
@@ -46,19 +47,19 @@ def load_recorded(source: str | None) -> "Dataset":
 
 
 def data_of(folder: Path, wanted: str | None) -> "Dataset":
-    """The data of a bundle's training: those that a person named, else those that its record names."""
+    """Load the training data of a bundle: `wanted` if the user named it, else the source in the training record."""
     if wanted is not None:
         return load_data(wanted)
     recorded = reading.read_training(folder).data.source
     try:
         return load_recorded(recorded)
     except DataNotFoundError as error:
-        raise DataNotFoundError(f"{error}; if the training's data have moved, name them with --data") from error
+        raise DataNotFoundError(f"{error}; if the training data have moved, give their new path with --data") from error
 
 
 @contextlib.contextmanager
 def _download_progress() -> Iterator["OnBytes"]:
-    """What to call while a file is fetched: on a terminal a line that moves, elsewhere a line a file."""
+    """Yield a download callback: on a terminal it redraws one line, elsewhere it prints one line per file."""
     moving = sys.stderr.isatty()
     current = ""
 

@@ -1,4 +1,4 @@
-"""The commands of a device: `predict`, `read`, `info`, `selftest`, `doctor`. They need neither torch nor a network."""
+"""The commands for a device: `predict`, `read`, `info`, `selftest`, `doctor`. They need neither torch nor a network."""
 
 import itertools
 import sys
@@ -38,21 +38,21 @@ Model = Annotated[
     str | None,
     typer.Option(help="A bundle, an .onnx file or the name of a pretrained model.  [default: the pretrained cnn]"),
 ]
-MinProbability = Annotated[float, typer.Option(min=0, max=1, help="Answer none where no class is as probable.")]
+MinProbability = Annotated[float, typer.Option(min=0, max=1, help="Abstain if no class is at least this probable.")]
 MaxOod = Annotated[
     float,
-    typer.Option("--max-ood", min=0, max=1, help="Answer none where a picture's out-of-distribution score is higher."),
+    typer.Option("--max-ood", min=0, max=1, help="Abstain if the out-of-distribution score is higher than this."),
 ]
 MaxNovelty = Annotated[float | None, typer.Option("--max-novelty", min=0, max=1, hidden=True)]
 
 PREPROCESSING: Final = {
-    Preprocessing.MNIST: "pictures are cropped to their ink, fitted into 20×20 and centred by their mass",
-    Preprocessing.WHOLE: "pictures are scaled as a whole",
+    Preprocessing.MNIST: "images are cropped to the ink, scaled to fit 20×20 and centred by mass",
+    Preprocessing.WHOLE: "images are scaled whole, without cropping",
 }
 
 
 class Limits(TypedDict):
-    """Beyond which no class is named."""
+    """The limits beyond which the model abstains."""
 
     min_probability: float
     max_ood: float
@@ -62,8 +62,8 @@ def predict(
     images: Annotated[
         list[str],
         typer.Argument(
-            help="Picture files, folders of them, quoted patterns (** for all folders below), IDX or .npy files of "
-            "28×28 images, or - for one picture on stdin."
+            help="Image files, folders (searched recursively), quoted glob patterns (** matches any number of "
+            "folders), IDX or .npy files of 28×28 images, or - to read one image from stdin."
         ),
     ],
     model: Model = None,
@@ -72,12 +72,16 @@ def predict(
     max_ood: MaxOod = 1.0,
     max_novelty: MaxNovelty = None,
     show: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write what the model saw of each picture as a PNG file.")
+        Path | None, typer.Option(metavar="DIR", help="Save each image, as the model sees it, as a PNG file in DIR.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one line of JSON an image.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per image.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
 ) -> None:
-    """Classify images. An image that cannot be read is reported and does not stop the others."""
+    """Classify images.
+
+    Prints a label and its probability for each image; the label is none where the model abstains. An image that cannot
+    be read is reported and does not stop the others.
+    """
     if json and csv:
         raise typer.BadParameter("--json and --csv exclude each other: give one of them")
     with leaving_when_pipe_closes():
@@ -118,10 +122,10 @@ def _answers(
     preview: "Preview | None",
     limits: Limits,
 ) -> "Iterator[Iterator[Answer]]":
-    """A run of answers for every run of inputs of one kind, each to be used up before the next."""
+    """Yield one iterator of answers per run of inputs of the same kind; exhaust each before taking the next."""
     from mnist_edge.cli.inputs import Picture, Stack
 
-    # Pictures that follow one another are answered as one stream.
+    # Consecutive pictures form one stream, which is classified in batches.
     for kind, run in itertools.groupby(items, key=type):
         if kind is Picture:
             named, pictures = itertools.tee(cast("Iterator[Picture]", run))
@@ -178,16 +182,19 @@ def _complain_of_errors(answers: list[Answer]) -> int:
 
 def read(
     images: Annotated[
-        list[str], typer.Argument(help="Pictures of lines of digits, or folders of them; - for one on stdin.")
+        list[str], typer.Argument(help="Image files, folders, quoted glob patterns, or - to read one image from stdin.")
     ],
     model: Model = None,
     form: Form = None,
     min_probability: MinProbability = 0.0,
     max_ood: MaxOod = 1.0,
     max_novelty: MaxNovelty = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one line of JSON a picture.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per image.")] = False,
 ) -> None:
-    """Read the digits of pictures: a meter, a form field, a number on paper. A digit that is not named is a ?."""
+    """Read lines of digits in images.
+
+    For images of a meter, a form field or a number on paper. A digit is printed as ? where the model abstains.
+    """
     with leaving_when_pipe_closes():
         from mnist_edge.cli import inputs
 
@@ -219,7 +226,10 @@ def info(
     ] = DEFAULT_BUNDLE,
     json: Json = False,
 ) -> None:
-    """Show what a bundle or a single file holds: contract, provenance, digests, parity, and which file answers."""
+    """Show what a bundle or .onnx file holds.
+
+    Prints the contract, the provenance, the digest, state and measured parity of each file, and which file answers.
+    """
     from mnist_edge.runtime.describe import describe
 
     note_if_model_shadowed(target)
@@ -242,7 +252,7 @@ def info(
         ),
         ("model", f"SHA-256 {provenance.model_sha256}"),
         ("trained by", _versions(provenance.trained_by)),
-        ("answers", facts.answers or "no file that onnxruntime runs"),
+        ("answers", facts.answers or "no file by default"),
         ("exported by", _versions(provenance.exported_by)),
     ):
         print(f"{name:14} {value}")
@@ -281,7 +291,11 @@ def selftest(
     form: Form = None,
     json: Json = False,
 ) -> None:
-    """Answer a file's golden vectors with this machine's onnxruntime, offline, and compare with PyTorch's answers."""
+    """Check a model on this machine, offline.
+
+    Runs the golden vectors stored in the file through this machine's onnxruntime and compares the logits with those of
+    PyTorch.
+    """
     from mnist_edge.runtime import selftest as check
     from mnist_edge.runtime.model import open_model
 
@@ -298,7 +312,11 @@ def selftest(
 
 
 def doctor(json: Json = False) -> None:
-    """Tell what is installed, what the machine offers, which models and data are found, and what to do about it."""
+    """Diagnose the installation and the machine.
+
+    Reports package versions, processor features, thread and memory limits, onnxruntime, models and data sets, and says
+    how to fix each problem.
+    """
     from mnist_edge.cli.doctor import State, examine
 
     findings = list(examine())

@@ -1,4 +1,4 @@
-"""What the commands print: tables on stdout, the progress of a training on stderr."""
+"""Printing: tables and JSON on stdout, notes and progress on stderr."""
 
 import codecs
 import contextlib
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
     from mnist_edge.runtime.describe import Description
 
 MANY: Final = 100
-"""So many images are answered before a bar could be read."""
+"""Up to this many images there is no progress bar: they are done before it could be read."""
 
 EVERY_BATCHES: Final = 100
-"""Off a terminal the loss is printed once in so many batches."""
+"""Batches per printed loss, where stderr is not a terminal."""
 
 
 def note(message: str) -> None:
-    """A line of progress, on stderr."""
+    """Print a line on stderr."""
     print(message, file=sys.stderr, flush=True)
 
 
 def note_if_shadowed(name: str, *, known: bool) -> None:
-    """Say that a known name was taken as one, where a file or folder of that name could have been meant."""
+    """Tell the user that a known name takes precedence over the file or folder of that name."""
     if known and os.path.lexists(name):
-        note(f"note: {name} is taken as the known name; .{os.sep}{name} is the file or folder here")
+        note(f"note: {name} is taken as a known name; for the file or folder, write .{os.sep}{name}")
 
 
 def note_if_model_shadowed(name: str) -> None:
-    """The same for the names of pretrained models."""
+    """`note_if_shadowed` for the names of pretrained models."""
     from mnist_edge.runtime.model import is_pretrained
 
     note_if_shadowed(name, known=is_pretrained(name))
@@ -48,25 +48,25 @@ def note_if_model_shadowed(name: str) -> None:
 
 @contextlib.contextmanager
 def leaving_when_pipe_closes() -> Iterator[None]:
-    """Stop without a word when whoever reads stdout has seen enough."""
+    """Exit silently when the reader of stdout closes the pipe."""
     try:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        # What is still buffered goes nowhere, or the interpreter would complain of it at its end.
+        # Discard what is still buffered: flushing it at exit would make the interpreter report the broken pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(PIPE_CLOSED) from None
 
 
 @contextlib.contextmanager
 def counting(total: Callable[[], int]) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr for many images, where a person looks at stderr and at nothing else.
+    """Show a progress bar on stderr for many images, if stderr is a terminal and stdout is not.
 
     Args:
-        total: returns how many there will be; called only where a bar can be shown.
+        total: returns the number of images; called only if a bar can be shown.
 
     Returns:
-        What to call with the number of images that have been dealt with since.
+        A callback for the number of images completed since its last call.
     """
     if sys.stdout.isatty() or not sys.stderr.isatty() or (count := total()) <= MANY:
         yield lambda done: None
@@ -75,41 +75,41 @@ def counting(total: Callable[[], int]) -> Iterator[Callable[[int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # Left to itself, rich would send what is printed on stdout to the bar's console.
+    # By default rich redirects stdout to the bar's console.
     with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
         yield functools.partial(progress.advance, progress.add_task("", total=count))
 
 
 def print_json(value: object, indent: int | None = 2) -> None:
-    """One JSON document on stdout; without an indent on one line."""
+    """Print a JSON document on stdout, on one line if `indent` is None."""
     print(_as_json(value, indent), flush=True)
 
 
 def one_line(name: str) -> str:
-    """A file's name as it may stand in a line of text: one with a line's end or a tab in it is spelled out."""
+    """A file name for a line of text: an escaped literal if it holds a tab, line break or the like."""
     return name if name.isprintable() else ascii(name)
 
 
 def json_line(value: object) -> str:
-    """A value as JSON on one line, its end included."""
+    """A value as one line of JSON, newline included."""
     return f"{_as_json(value)}\n"
 
 
 def _as_json(value: object, indent: int | None = None) -> str:
-    # What another encoding lacks would be written as stdout's error handler spells it, which is not JSON.
+    # stdout's error handler would escape characters that its encoding lacks, and the result would not be JSON.
     ascii_only = codecs.lookup(sys.stdout.encoding).name != "utf-8"
     return json.dumps(value, indent=indent, ensure_ascii=ascii_only, allow_nan=False)
 
 
 class Table:
-    """Aligned columns on stdout, the first flush left, that appear some rows at a time: columns only ever grow."""
+    """A table on stdout, printed a few rows at a time, the first column flush left. Columns grow and never shrink."""
 
     def __init__(self, header: Sequence[str]) -> None:
         self._header = header
         self._widths: list[int] = []
 
     def print(self, rows: Sequence[Sequence[str]]) -> None:
-        """Print more rows, before the first of them the header."""
+        """Print more rows, with the header before the first."""
         lines = rows if self._widths or not rows else [self._header, *rows]
         widths = [max(map(len, column)) for column in zip(self._header, *rows, strict=True)]
         self._widths = [*map(max, widths, self._widths or widths)] if rows else self._widths
@@ -119,12 +119,12 @@ class Table:
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A whole table on stdout."""
+    """Print a whole table on stdout."""
     Table(header).print([*rows])
 
 
 def print_outcomes(outcomes: Iterable["Outcome"]) -> None:
-    """The table of what a comparison of every file found."""
+    """Print how each exported file compares with PyTorch."""
     print_table(
         ("file", "size", "max |Δlogit|", "flips", "accuracy", "result"),
         [
@@ -142,7 +142,7 @@ def print_outcomes(outcomes: Iterable["Outcome"]) -> None:
 
 
 def print_recommendation(facts: "Manifest | Description") -> None:
-    """Which of the ONNX files to take, and of each other one why not; nothing where none is recommended."""
+    """Print which ONNX file is recommended, and why not the others. Prints nothing if none is."""
     if not facts.recommended:
         return
     file = facts.recommended.file
@@ -153,7 +153,7 @@ def print_recommendation(facts: "Manifest | Description") -> None:
 
 
 def print_findings(findings: Iterable["Finding"]) -> None:
-    """A paragraph a topic; below a finding that is not well, what to do about it."""
+    """Print one paragraph per topic, with the remedy below each problem."""
     marks = {"ok": " ", "remark": "!", "broken": "✗"}
     topic = None
     for finding in findings:
@@ -166,7 +166,7 @@ def print_findings(findings: Iterable["Finding"]) -> None:
 
 
 class TrainingProgress:
-    """The progress of a training, on stderr: a bar on a terminal, plain lines elsewhere."""
+    """Training progress on stderr: a bar on a terminal, plain lines elsewhere."""
 
     def __init__(self, epochs: int) -> None:
         self._epochs = epochs
@@ -190,7 +190,7 @@ class TrainingProgress:
             self._bar.stop()
 
     def batch(self, epoch: int, seen: int, total: int, loss: float) -> None:
-        """After every batch: the epoch, the images seen in it, the images of an epoch, the batch's loss."""
+        """Report a batch: its epoch, the images seen in this epoch, the images per epoch, the loss."""
         if self._bar:
             description = f"Train Epoch: {epoch}/{self._epochs}"
             done, whole = (epoch - 1) * total + seen, self._epochs * total
@@ -201,7 +201,7 @@ class TrainingProgress:
         self._batches = 0 if seen == total else self._batches + 1
 
     def epoch(self, epoch: "Epoch") -> None:
-        """After every epoch."""
+        """Report a finished epoch."""
         test = epoch.test
         line = (
             f"Test set: Average loss: {test.loss:.4f}, Accuracy: {test.correct}/{test.total} "
@@ -214,7 +214,7 @@ class TrainingProgress:
 
 
 class StepProgress:
-    """The progress of an export or a verification, on stderr: a live line on a terminal, a line a step elsewhere."""
+    """Progress of `export` and `verify` on stderr: a live line on a terminal, one line per step elsewhere."""
 
     def __init__(self) -> None:
         self._live: Any = None
@@ -224,7 +224,7 @@ class StepProgress:
             from rich.progress import Progress, TextColumn
 
             console = Console(stderr=True)
-            if console.is_interactive:  # what cannot move its cursor gets the lines
+            if console.is_interactive:  # a terminal that cannot move its cursor gets plain lines
                 column = TextColumn("{task.description}, {task.elapsed:.0f} s", markup=False)
                 self._live = Progress(column, console=console, transient=True, redirect_stdout=False)
 
@@ -238,12 +238,12 @@ class StepProgress:
             self._live.stop()
 
     def step(self, step: "Step") -> None:
-        """Before and after every step."""
+        """Report a step, once before and once after it."""
         self._show(f"{step.file}: {step.name}", step.seconds)
 
     @contextlib.contextmanager
     def preparing(self, what: str) -> Iterator[None]:
-        """Around what must be loaded before there are steps."""
+        """Report what is loaded before the first step."""
         self._show(f"loading {what}", None)
         start = time.perf_counter()
         yield
@@ -261,11 +261,11 @@ class StepProgress:
 
 @contextlib.contextmanager
 def tensorboard(folder: Path | None, finished: int) -> Iterator[Callable[["Epoch"], None]]:
-    """What to call after every epoch, so that TensorBoard shows its figures; without a folder it does nothing.
+    """Yield a callback that logs an epoch for TensorBoard, or does nothing if `folder` is None.
 
     Args:
-        folder: for the event files; what an interrupted training wrote there beyond `finished` is dropped.
-        finished: epochs that the training has behind it.
+        folder: for the event files; epochs after `finished` that an interrupted training logged there are purged.
+        finished: number of epochs already finished.
     """
     if folder is None:
         yield lambda epoch: None

@@ -1,6 +1,6 @@
-"""What is installed, what the machine offers, which models and data are found, and what to do about problems.
+"""The checks of `mnist-edge doctor`: what is installed, what the machine offers, which models and data are found.
 
-A probe that fails becomes a finding like any other; `examine` itself never raises.
+A probe that fails becomes a finding; `examine` itself never raises.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ CPU_FEATURES: Final = {
     "bf16": "bf16",
     "sve": "sve",
 }
-"""The processor features that onnxruntime's kernels make use of, as Linux spells them, and as they are shown."""
+"""Processor features that onnxruntime's kernels use: Linux's name for each, and how it is shown."""
 
 _TELEMETRY: Final = "ORT_DISABLE_TELEMETRY"
 
@@ -64,8 +64,8 @@ Findings = Iterator[Finding]
 
 
 def examine(folder: Path = ARTIFACTS) -> Findings:
-    """Every finding, topic after topic; `folder` is where bundles are looked for."""
-    telemetry = os.environ.get(_TELEMETRY)  # before anything imports onnxruntime
+    """Yield all findings, topic by topic; bundles are looked for in `folder`."""
+    telemetry = os.environ.get(_TELEMETRY)  # read before `mnist_edge.runtime.session` sets it
     for topic, probe in (
         ("versions", _versions),
         ("processor", _processor),
@@ -77,12 +77,12 @@ def examine(folder: Path = ARTIFACTS) -> Findings:
     ):
         try:
             yield from probe()
-        except Exception as error:  # noqa: BLE001  # whatever is wrong with this machine is what is being looked for
+        except Exception as error:  # noqa: BLE001  # any failure is a finding
             yield _broken(topic, "probe", error)
 
 
 def _broken(topic: str, name: str, error: Exception, remedy: str | None = None) -> Finding:
-    # Our own messages say after the colon what to do.
+    # Our own messages already say what to do.
     text = " ".join(str(error).split()) if isinstance(error, MnistEdgeError) else f"failed ({error!r})"
     return Finding(topic, name, text, State.BROKEN, remedy)
 
@@ -106,12 +106,12 @@ def _versions() -> Findings:
         else:
             yield Finding("versions", package, installed)
     for extra, packages in missing.items():
-        remedy = f"{extras.to_install(extra)}  where models are trained and exported; not needed on a device"
+        remedy = f"{extras.to_install(extra)}  to train and export models; not needed on a device"
         yield Finding("versions", ", ".join(packages), "not installed", State.REMARK, remedy)
 
 
 def _requirements() -> Iterator[tuple[str, str, str | None]]:
-    # "torch>=2.9; extra == 'train'": what users may lack. A developer's tools are no concern of theirs.
+    # Parses entries such as "torch>=2.9; extra == 'train'". Users do not need the developers' tools (extra "dev").
     pattern = re.compile(r"([\w.-]+)>=([\d.]+)(?:.*extra == ['\"](\w+)['\"])?")
     found = [match.groups() for text in metadata.requires(PACKAGE) or () if (match := pattern.match(text))]
     return ((package, minimum, extra) for package, minimum, extra in found if extra != "dev")
@@ -137,10 +137,10 @@ def _processor() -> Findings:
     flags = machine.processor_flags()
     known = ", ".join(shown for flag, shown in CPU_FEATURES.items() if flag in flags)
     if "flags" in fields and "avx2" not in flags:
-        remedy = "int8 models are slow on this processor, measure before you choose one"
+        remedy = "int8 models are slow on this processor: measure before you choose one"
         yield Finding("processor", "features", f"{known or 'none'}: no AVX2", State.REMARK, remedy)
     else:
-        yield Finding("processor", "features", known or "none that onnxruntime makes use of")
+        yield Finding("processor", "features", known or "none that onnxruntime uses")
 
 
 def _threads() -> Findings:
@@ -156,16 +156,16 @@ def _threads() -> Findings:
     try:
         yield Finding("threads", "used", str(default_threads()))
     except MnistEdgeError as error:
-        yield _broken("threads", "used", error, f"unset {THREADS_VARIABLE}, or set it to a whole number")
+        yield _broken("threads", "used", error, f"unset {THREADS_VARIABLE}, or set it to a number within this range")
 
 
 def _memory() -> Findings:
     from mnist_edge.runtime.limits import memory_limit
 
-    with contextlib.suppress(AttributeError, ValueError, OSError):  # no such question on Windows
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # Windows has no os.sysconf
         yield Finding("memory", "of the host", _gigabytes(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))
     limits = {"cgroup": memory_limit()}
-    with contextlib.suppress(ImportError):  # not on Windows
+    with contextlib.suppress(ImportError):  # Windows has no such module
         import resource
 
         soft, _ = resource.getrlimit(resource.RLIMIT_AS)
@@ -191,7 +191,7 @@ def _onnxruntime(telemetry: str | None) -> Findings:
         yield Finding("onnxruntime", "telemetry", f"off ({_TELEMETRY}=1, set {by})")
     else:
         remedy = f"unset {_TELEMETRY}, or set it to 1"
-        value = f"left as the environment says: {_TELEMETRY}={seen}"
+        value = f"not switched off: {_TELEMETRY}={seen} in the environment"
         yield Finding("onnxruntime", "telemetry", value, State.REMARK, remedy)
 
 
@@ -205,8 +205,8 @@ def _models(folder: Path) -> Findings:
         yield _model(path, "bundle", reading.reexport(path))
     ready = [path for path in pretrained + own if (path / layout.MANIFEST).is_file()]
     if not ready:
-        remedy = "copy an exported .onnx file or bundle here, or make one with  mnist-edge train,  mnist-edge export"
-        yield Finding("models", "exported", f"none in the package nor in {folder}", State.REMARK, remedy)
+        remedy = "copy an exported bundle there, or make one with  mnist-edge train  and  mnist-edge export"
+        yield Finding("models", "exported", f"none in the package or in {folder}", State.REMARK, remedy)
     else:
         yield _self_test(ready[0])
 
@@ -232,8 +232,8 @@ def _model(path: Path, kind: str, remedy: str) -> Finding:
     value = f"{path}: " + "; ".join(f"{', '.join(files)} {state}" for state, files in states.items())
     if "altered" in states:
         return Finding("models", name, value, State.BROKEN, remedy)
-    if "missing" in states:  # a device may well get no more than it needs
-        return Finding("models", name, value, State.REMARK, f"where the missing files are needed, {remedy}")
+    if "missing" in states:  # may be deliberate: a device needs only one of the files
+        return Finding("models", name, value, State.REMARK, f"if the missing files are needed, {remedy}")
     return Finding("models", name, f"{path}: {len(facts.files)} files intact")
 
 
@@ -264,7 +264,7 @@ def _data() -> Findings:
     for name, path in found.items():
         yield Finding("data", name, str(path))
     if not found:
-        yield Finding("data", "data sets", "none found; only training and evaluation need them")
+        yield Finding("data", "data sets", "none found; only train, export, verify and evaluate need them")
 
 
 def _named_sets(folder_of: Callable[[str], Path], names: tuple[str, ...]) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""The command that evaluates any form of a model: `evaluate`. Without torch where the form is an ``.onnx`` file."""
+"""The command `evaluate`. It needs no torch if the model is an ``.onnx`` file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 
 def evaluate(
     target: Annotated[
-        str, typer.Argument(help="A bundle, its model.pth, an exported file, or the name of a pretrained model.")
+        str, typer.Argument(help="A bundle, its model.pth, an exported file or the name of a pretrained model.")
     ] = DEFAULT_BUNDLE,
     form: Form = None,
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Evaluate any form of a model on a test set: loss, accuracy, calibration, confusion, figures of every class.
+    """Evaluate a model on a test set.
 
-    Of a bundle it is the file that predict takes, or before the export model.pth.
+    Prints loss, accuracy, calibration error, the --min-probability that reaches a target accuracy, precision and recall
+    per class, and the confusion matrix. In a bundle it evaluates the file that predict uses, or model.pth before the
+    export.
     """
     from mnist_edge.export import forms
 
@@ -45,7 +47,7 @@ def evaluate(
     )
     print(f"calibration error {100 * result.calibration_error:.2f} % at temperature {result.temperature:g}\n")
     print_table(
-        ("to be right in", "answer", "and withhold what is less probable than"),
+        ("target accuracy", "images answered", "--min-probability"),
         [
             (f"{100 * row.accuracy:.1f} %", f"{100 * row.share:.2f} %", f"{row.min_probability:.4f}")
             for row in result.coverage
@@ -59,7 +61,7 @@ def evaluate(
             for label, row in result.per_class.items()
         ],
     )
-    print("\nconfusion: a row for each true class, a column for each answer")
+    print("\nconfusion matrix: one row per true class, one column per predicted class")
     rows = zip(result.labels, result.confusion, strict=True)
     print_table(("", *result.labels), [(label, *map(str, counts)) for label, counts in rows])
 
@@ -77,12 +79,12 @@ def _test_data_of(file: Path, wanted: str | None) -> "Dataset":
         recorded = open_model(file).provenance.data
         name = recorded.name
         if name not in download.NAMES:
-            raise UsageError(f"{file}: was trained on {name}, which is not known here: name its data with --data")
+            raise UsageError(f"{file}: was trained on {name}, which is not a known data set: give its path with --data")
         dataset = load_data(None) if name == datasets.DEFAULT else load_recorded(name)
     else:
         return load_data(None)
     if dataset.digests != recorded.sha256:
         raise DataFormatError(
-            f"{dataset.source}: not the data that {file} was trained on: name the data to evaluate it on with --data"
+            f"{dataset.source}: not the data that {file} was trained on: give the data to evaluate on with --data"
         )
     return dataset

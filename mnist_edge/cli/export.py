@@ -1,15 +1,14 @@
 """The commands that make exported files and prove them: `export`, `verify`.
 
-Heavy modules are imported inside them, so that ``--help`` is quick and a device needs no torch.
+Heavy modules are imported inside the functions, so that ``--help`` is quick and a device needs no torch.
 
-The JSON documents of `export` and `verify` are of one shape, and so are those of their failures::
+With ``--json``, both commands print a document of this form, also when they fail::
 
     {"bundle": "…", "files": {"model.onnx": {"format": "onnx", "bytes": …, "parity": {…}, "calibration": {…}}, …}}
 
-``parity`` is null where the comparison did not come to an end, ``calibration`` where there is none; the entry of a file
-that failed has its own ``error``. On top of that `export` prints the rest of the manifest that it wrote, and a failure
-says ``error`` and ``exit_code``, as that of every command does; before the first file is compared there are no
-``files``.
+``parity`` is null if the comparison did not finish, ``calibration`` if there is none. The entry of a file that failed
+has its own ``error``. After a success `export` adds the rest of the manifest that it wrote. A failure adds ``error``
+and ``exit_code``, as for every command; if it occurs before any file is compared, ``bundle`` and ``files`` are absent.
 """
 
 from pathlib import Path
@@ -35,18 +34,19 @@ if TYPE_CHECKING:
     from mnist_edge.data.datasets import Dataset
     from mnist_edge.export.proof import Outcome
 
-Bundle = Annotated[Path, typer.Argument(help="A bundle: the folder that train made.")]
+Bundle = Annotated[Path, typer.Argument(help="Bundle: the folder that train wrote.")]
 
 
 def export(
     target: Bundle = Path(DEFAULT_BUNDLE),
-    formats: Annotated[str, typer.Option(help="Which files to make, separated by commas.")] = ",".join(Format),
+    formats: Annotated[str, typer.Option(help="Formats to export, separated by commas.")] = ",".join(Format),
     data: Data = None,
     json: Json = False,
 ) -> None:
-    """Convert a trained model, prove that every file answers as it does, and write the manifest.
+    """Export a trained model and prove every file.
 
-    A file that misses its tolerance is not written.
+    Every file must answer as PyTorch does on the test set, within the tolerance of its format. If one fails, nothing is
+    written. The manifest records what was measured and which file is recommended.
     """
     chosen = _formats(formats)
     require_free(target)
@@ -54,12 +54,12 @@ def export(
 
     def report(outcome: "Outcome") -> None:
         outcomes.append(outcome)
-        note(f"{outcome.format.file_name}: {'failed' if outcome.error else 'as PyTorch'}")
+        note(f"{outcome.format.file_name}: {'failed' if outcome.error else 'matches PyTorch'}")
 
     training = reading.read_training(target)
     if not training.finished:
         resumable = (target / layout.CHECKPOINT).exists()
-        goes_on = f"; mnist-edge train --resume --out {target}  goes on" if resumable else ""
+        goes_on = f"; resume with  mnist-edge train --resume --out {target}" if resumable else ""
         note(f"trained for {len(training.epochs)} of {training.recipe.epochs} epochs{goes_on}")
     try:
         with StepProgress() as progress:
@@ -71,7 +71,10 @@ def export(
         if len(passed) < len(outcomes) and not json:
             print_outcomes(outcomes)
         if 0 < len(passed) < len(outcomes):
-            note(f"nothing is written; for what passed:  mnist-edge export {target} --formats {','.join(passed)}")
+            note(
+                f"nothing is written; to export what passed, run  mnist-edge export {target} "
+                f"--formats {','.join(passed)}"
+            )
         if not outcomes:
             raise
         complain(error)
@@ -99,7 +102,7 @@ def _facts(folder: Path, outcomes: "Iterable[Outcome]") -> dict[str, object]:
 
 
 def _prepared(progress: StepProgress, folder: Path, wanted: str | None) -> "tuple[ModuleType, Dataset]":
-    """What export and verify need before there are steps: `mnist_edge.export.pipeline`, and the training's data."""
+    """Load what `export` and `verify` need first: `mnist_edge.export.pipeline` and the training data."""
     with progress.preparing("PyTorch"):
         for package in ("torch", "onnx", "onnxscript"):
             require(package, extra="train")
@@ -117,7 +120,10 @@ def _formats(text: str) -> list[Format]:
 
 
 def verify(target: Bundle = Path(DEFAULT_BUNDLE), data: Data = None, json: Json = False) -> None:
-    """Prove a bundle again: digests, contract, weights, golden vectors, and parity on the whole test set."""
+    """Prove an exported bundle again.
+
+    Checks the digests, contract, weights and golden vectors, and parity with PyTorch on the whole test set.
+    """
     manifest = reading.read_manifest(target)
     reading.require_first_half(target, manifest)
     with StepProgress() as progress:

@@ -9,23 +9,23 @@ from mnist_edge.errors import DataError, InputError, MnistEdgeError, ModelError,
 FAILED: Final = 1
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143
-"""What a shell reports of a tool that SIGTERM ended (128 + SIGTERM)."""
+"""What a shell reports for a process ended by SIGTERM (128 + SIGTERM)."""
 PIPE_CLOSED: Final = 141
-"""What a shell reports of a tool whose reader has gone (128 + SIGPIPE)."""
+"""What a shell reports for a process ended by SIGPIPE (128 + SIGPIPE)."""
 
 _EXIT_CODES: Final = {UsageError: 2, DataError: 3, InputError: 3, ModelError: 4}
 
-_NO_MEMORY: Final = "not enough memory: close other programs, or give smaller images or a smaller --batch-size"
-_NO_THREAD: Final = "the system starts no more threads: close other programs, or raise its limit (ulimit -u)"
+_NO_MEMORY: Final = "not enough memory: close other programs, or use smaller images or a smaller --batch-size"
+_NO_THREAD: Final = "the system cannot start more threads: close other programs, or raise its limit (ulimit -u)"
 
 
-class Failed(Exception):  # noqa: N818  # not an error of its own: it carries what a command says of others
-    """A failure of which the command has told on stderr what there is to tell.
+class Failed(Exception):  # noqa: N818  # carries errors that are already reported
+    """A failure that the command has already reported, so that `main` prints nothing.
 
     Args:
         error: what went wrong, for ``--json``.
         code: the process's exit code.
-        facts: what the command has found all the same, for ``--json``.
+        facts: what the command found nevertheless, for ``--json``.
     """
 
     def __init__(self, error: str, code: int, facts: Mapping[str, object] | None = None) -> None:
@@ -40,12 +40,12 @@ def exit_code(error: MnistEdgeError) -> int:
 
 
 def gravest(errors: Iterable[MnistEdgeError]) -> int:
-    """The exit code of several failures: a bad model's before bad data's before a missed gate's; 0 of none."""
+    """The highest exit code among several failures, so that a bad model outranks bad data; 0 if there are none."""
     return max(map(exit_code, errors), default=0)
 
 
 def explain(error: BaseException) -> tuple[str, int] | None:
-    """What an expected failure is called, and its exit code; None of a fault of ours, whose traceback is wanted."""
+    """The message and exit code of an expected failure; None for a bug, whose traceback should be shown."""
     words, code = str(error), FAILED
     match error:
         case Failed():
@@ -62,7 +62,7 @@ def explain(error: BaseException) -> tuple[str, int] | None:
             words = _NO_MEMORY
         case RuntimeError() if "can't start new thread" in words:
             words = _NO_THREAD
-        case OSError():  # no space, no permission: the system's own words say it
+        case OSError():  # no space, no permission: the system's message is enough
             pass
         case _:
             return None
@@ -70,5 +70,5 @@ def explain(error: BaseException) -> tuple[str, int] | None:
 
 
 def complain(error: Exception | str) -> None:
-    """One line on stderr."""
+    """Print an error as one line on stderr."""
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

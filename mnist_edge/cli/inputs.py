@@ -1,7 +1,7 @@
-"""What a person names to be classified: picture files, folders, patterns, stdin, and files that hold many images.
+"""The inputs of `predict` and `read`: picture files, folders, patterns, stdin, and files that hold many images.
 
-Names become items one after another, in their order; nothing is decoded here. Pictures are framed by whoever takes
-them; the images of IDX and NumPy files are 28×28 pixels already and go to the model as they are.
+Names are expanded lazily and in order; no picture is decoded here. Pictures are preprocessed later. The images in IDX
+and NumPy files are 28×28 pixels already and go to the model unchanged.
 """
 
 import glob
@@ -24,7 +24,7 @@ from mnist_edge.errors import DataFormatError, ImageFormatError, ImageTypeError,
 from mnist_edge.runtime.classifier import CHUNK
 
 STDIN: Final = "-"
-"""The name of a picture that is read from stdin."""
+"""The name that stands for a picture on stdin."""
 
 _SUFFIXES: Final = tuple(images.SUFFIXES)
 _NPY: Final = b"\x93NUMPY"
@@ -42,7 +42,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Stack:
-    """A file of 28×28 images; they are called ``file[0]``, ``file[1]`` and so on."""
+    """A file of 28×28 images, named ``file[0]``, ``file[1]`` and so on."""
 
     name: str
     count: int
@@ -52,7 +52,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Unusable:
-    """A name with nothing behind it that could be classified."""
+    """A name that gives nothing to classify."""
 
     name: str
     error: MnistEdgeError
@@ -63,15 +63,16 @@ Item = Picture | Stack | Unusable
 
 
 def expand(names: Iterable[str]) -> Iterator[Item]:
-    """The items behind names: files, folders (searched for pictures), glob patterns, or `STDIN`.
+    """Expand names into items.
 
     Args:
-        names: a name that exists is never taken for a pattern; in a pattern, ``**`` goes through folders.
+        names: files, folders (searched for pictures), glob patterns, or `STDIN`. A name that exists is never taken as a
+            pattern; in a pattern, ``**`` matches any number of folders.
     """
     read = False
     for name in names:
         if name == STDIN and read:
-            yield Unusable(name, UsageError(f"{STDIN}: stdin holds one picture: name it once"))
+            yield Unusable(name, UsageError(f"{STDIN}: stdin holds only one picture: give it once"))
         elif name == STDIN:
             read = True
             yield Picture(name, sys.stdin.buffer)
@@ -82,18 +83,18 @@ def expand(names: Iterable[str]) -> Iterator[Item]:
 
 
 def single(item: Item) -> str | BinaryIO:
-    """The picture that an item is; raises its error, or InputError where it holds many images of one digit each."""
+    """The picture of an item. Raises the item's own error, or ImageFormatError if the item is a `Stack`."""
     match item:
         case Picture():
             return item.source
         case Unusable():
             raise item.error
         case Stack():
-            raise ImageFormatError(f"{item.name}: holds images of one digit each: use predict")
+            raise ImageFormatError(f"{item.name}: holds images of single digits: use predict")
 
 
 def explained(name: str, error: MnistEdgeError | OSError) -> MnistEdgeError:
-    """The error itself, or that of the system in words of ours."""
+    """The error itself, or a system error as an ImageFormatError."""
     if isinstance(error, MnistEdgeError):
         return error
     return ImageFormatError(f"{name}: cannot be read ({error.strerror}): check the path and its permissions")
@@ -101,7 +102,7 @@ def explained(name: str, error: MnistEdgeError | OSError) -> MnistEdgeError:
 
 def _matching(pattern: str) -> Iterator[Item]:
     paths = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute patterns
-    if "**" in pattern:  # the pattern goes through the folders itself
+    if "**" in pattern:  # the pattern already matches what is in the folders
         paths = [path for path in paths if not Path(path).is_dir()]
     for path in paths:
         yield from _named(path)
@@ -113,14 +114,14 @@ def _named(name: str) -> Iterator[Item]:
     try:
         mode = Path(name).stat().st_mode
     except (OSError, ValueError):
-        yield Picture(name, name)  # whoever opens it says what is wrong
+        yield Picture(name, name)  # reported when it is opened
         return
     try:
         if stat.S_ISDIR(mode):
             yield from _in_folder(name)
         elif stat.S_ISREG(mode) and not name.lower().endswith(_SUFFIXES):
             yield _by_content(name)
-        else:  # pipes too: they can be read only once
+        else:  # pipes too: they can be read only once, so not by content
             yield Picture(name, name)
     except (MnistEdgeError, OSError) as error:
         yield Unusable(name, explained(name, error))
@@ -136,7 +137,7 @@ def _in_folder(folder: str) -> Iterator[Item]:
         yield Unusable(failure.filename, explained(failure.filename, failure))
     if empty and not failures:
         yield Unusable(
-            folder, ImageFormatError(f"{folder}: a folder without pictures: name a picture, or a folder of them")
+            folder, ImageFormatError(f"{folder}: a folder without pictures: give a picture, or a folder of pictures")
         )
 
 
@@ -156,7 +157,7 @@ def _idx(name: str) -> Stack:
         shape = idx.read_shape(path, dimensions=3)
     except DataFormatError:
         if _holds_labels(path):
-            raise DataFormatError(f"{name}: an IDX file of labels: name the file of images") from None
+            raise DataFormatError(f"{name}: an IDX file of labels: give the file of images") from None
         raise
     _require_images(name, shape)
     return Stack(name, shape[0], lambda: idx.read_in_chunks(path, dimensions=3, chunk=CHUNK))
@@ -173,7 +174,7 @@ def _holds_labels(path: Path) -> bool:
 def _npy(name: str) -> Stack:
     try:
         array = np.lib.format.open_memmap(name, mode="r")  # never unpickles
-    except Exception as error:  # what NumPy raises on damaged files is not documented
+    except Exception as error:  # NumPy does not document what it raises on damaged files
         reason = " ".join(str(error).split()).rstrip(".")
         raise ImageFormatError(f"{name}: not a usable .npy file ({reason}): write it with numpy.save") from error
     if array.dtype != np.uint8:
@@ -190,4 +191,4 @@ def _require_images(name: str, shape: tuple[int, ...]) -> None:
         expected = f"(N, {HEIGHT}, {WIDTH})"
         raise ImageFormatError(f"{name}: holds an array of shape {shape}, expected {expected}: save other sizes as PNG")
     if shape[0] == 0:
-        raise ImageFormatError(f"{name}: holds no images: name another file")
+        raise ImageFormatError(f"{name}: holds no images: give another file")

@@ -1,4 +1,4 @@
-"""Where the program begins."""
+"""The entry point of the program."""
 
 import io
 import os
@@ -10,16 +10,16 @@ from mnist_edge.cli.failures import TERMINATED, Failed, complain, explain
 
 
 def main() -> None:
-    """Run the command line; an expected failure is one line on stderr and an exit code."""
+    """Run the command line. An expected failure becomes one line on stderr and an exit code."""
     for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started us
+        if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: PTH123, SIM115  # for the process's life
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal or pipe may not know every letter of a file's name
+        if isinstance(stream, io.TextIOWrapper):  # its encoding may lack characters of a file name
             stream.reconfigure(errors="backslashreplace")
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # a picture that Pillow warns of is refused by us
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # whoever ignores it has a reason
-        # Unwinds as Ctrl-C does, so that what is half written is removed.
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # unusable pictures raise errors of our own
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # the parent may ignore it on purpose
+        # Unwind as Ctrl-C does, so that half-written files are removed.
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
     try:
         from mnist_edge.cli.app import app

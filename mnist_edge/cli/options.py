@@ -14,6 +14,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 Form = Annotated[
     str | None,
     typer.Option(
-        "--format", help="Which file of a bundle answers: onnx, int8-static, int8-dynamic.  [default: the recommended]"
+        "--format", help="File of the bundle to use: onnx, int8-static or int8-dynamic.  [default: the recommended one]"
     ),
 ]

@@ -1,4 +1,4 @@
-"""`Preview`: pictures of what the model saw, in a folder, for a person to look at."""
+"""`Preview`: saves what the model sees of each input as a PNG file."""
 
 import os
 from pathlib import Path
@@ -11,29 +11,29 @@ from mnist_edge.cli.inputs import STDIN
 from mnist_edge.errors import UsageError
 
 LONGEST: Final = 200
-"""Bytes of an input's name that are kept: file systems end at 255."""
+"""At most this many bytes of an input's name are kept: file systems allow 255."""
 
 _ORIGIN: Final = ("Software", "mnist-edge")
-"""Every picture says in this entry that it may be overwritten by the next run."""
+"""Text entry that marks a PNG file as ours, so that the next run may overwrite it."""
 
 
 class Preview:
-    """A folder of 28×28 PNG files, each named after the input that it shows.
+    """A folder of 28×28 PNG files, each named after its input.
 
-    A name that another input has taken, or a file of other origin, gets a number: ``7-2.png``.
+    If another input or a file that is not ours has the name, a number is appended: ``7-2.png``.
     """
 
     def __init__(self, folder: Path) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
-            raise UsageError(f"{folder}: is not a folder: name one for the pictures, new or not") from error
+            raise UsageError(f"{folder}: is not a folder: give --show a new or existing folder") from error
         self._folder = folder
         self._used: dict[str, int] = {}
         self._taken: set[str] = set()
 
     def add(self, name: str, image: NDArray[np.uint8]) -> Path:
-        """Write one image, uint8 [28, 28], under a name made from its input's; returns where."""
+        """Write an image, uint8 [28, 28], under a name derived from its input's; returns the path."""
         from PIL import Image, PngImagePlugin
 
         origin = PngImagePlugin.PngInfo()
@@ -43,7 +43,7 @@ class Preview:
         return path
 
     def _free_path(self, stem: str) -> Path:
-        key = stem.casefold()  # some file systems make no difference
+        key = stem.casefold()  # some file systems ignore case
         while True:
             self._used[key] = number = self._used.get(key, 0) + 1
             path = self._folder / f"{stem if number == 1 else f'{stem}-{number}'}.png"
@@ -65,5 +65,5 @@ def _is_ours(path: Path) -> bool:
     try:
         with Image.open(path) as image:
             return image.info.get(key) == value
-    except Exception:  # noqa: BLE001  # what Pillow raises on files of others is not documented
+    except Exception:  # noqa: BLE001  # Pillow does not document what it raises on foreign files
         return False

@@ -1,6 +1,6 @@
-"""The command that trains.
+"""The command `train`.
 
-Heavy modules are imported inside it, so that ``--help`` is quick.
+Heavy modules are imported inside the functions, so that ``--help`` is quick.
 """
 
 import contextlib
@@ -34,55 +34,60 @@ if TYPE_CHECKING:
 
 def train(
     model: Annotated[
-        Architecture | None, typer.Option(help="Architecture, and with it the recipe.  [default: cnn]")
+        Architecture | None, typer.Option(help="Architecture, which also selects the recipe.  [default: cnn]")
     ] = None,
     data: Annotated[
         str | None,
         typer.Option(
-            help="Data set: a name, an IDX or image folder, a CSV file.  [default: $MNIST_EDGE_DATA or mnist]"
+            help="Data set: a name such as mnist, a folder of IDX files or images, or a CSV file.  "
+            "[default: $MNIST_EDGE_DATA or mnist]"
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Bundle to write.  [default: artifacts/<model>]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the bundle.  [default: artifacts/<model>]")] = None,
     fast: Annotated[
-        bool, typer.Option("--fast", help="The short recipe: about a minute for cnn, for a little less accuracy.")
+        bool, typer.Option("--fast", help="Use the short recipe: about a minute for cnn, slightly less accurate.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the interrupted training in the bundle, with its recipe.")
+        bool, typer.Option("--resume", help="Continue the interrupted training in the bundle, with its recipe.")
     ] = False,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace the bundle that is there, once the first epoch is finished."),
+        typer.Option("--overwrite", help="Replace an existing bundle once the first epoch is finished."),
     ] = False,
-    log_dir: Annotated[Path | None, typer.Option(help="Write every epoch's figures there for TensorBoard.")] = None,
+    log_dir: Annotated[Path | None, typer.Option(help="Folder for a TensorBoard log of every epoch.")] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, max=2**63 - 1, help="Decides weights, order and distortions.  [default: 0]")
+        int | None,
+        typer.Option(
+            min=0, max=2**63 - 1, help="Seed for initial weights, image order and augmentation.  [default: 0]"
+        ),
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="Where PyTorch computes: cpu, cuda, mps.  [default: cpu; with --resume where it began]"),
+        typer.Option(help="PyTorch device: cpu, cuda or mps.  [default: cpu; with --resume, the original one]"),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate; its peak with one-cycle.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate; with one-cycle, its peak.")] = None,
     optimizer: Annotated[OptimizerName | None, typer.Option(help="PyTorch optimizer.")] = None,
-    schedule: Annotated[Schedule | None, typer.Option(help="How the learning rate moves.")] = None,
-    momentum: Annotated[float | None, typer.Option(help="SGD's, Nesterov.")] = None,
+    schedule: Annotated[Schedule | None, typer.Option(help="Learning rate schedule.")] = None,
+    momentum: Annotated[float | None, typer.Option(help="Nesterov momentum, for SGD only.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Weight decay.")] = None,
     label_smoothing: Annotated[float | None, typer.Option(help="Share of each target spread over all classes.")] = None,
-    augment: Annotated[bool | None, typer.Option(help="Distort the training images at random.")] = None,
+    augment: Annotated[bool | None, typer.Option(help="Distort some training images at random.")] = None,
     ema_decay: Annotated[
         float | None, typer.Option(help="Decay of the weights' exponential moving average (EMA); 0 for none.")
     ] = None,
     calibration_split: Annotated[
         int | None,
-        typer.Option(help="Set one training image of so many aside to calibrate; 0 for none."),
+        typer.Option(help="Hold out one in this many training images for calibration; 0 for none."),
     ] = None,
-    autocast: Annotated[bool | None, typer.Option(help="Compute in bfloat16 where the processor can.")] = None,
+    autocast: Annotated[bool | None, typer.Option(help="Compute in bfloat16 if the processor supports it.")] = None,
     json: Json = False,
 ) -> None:
-    """Train a model and write the first half of its bundle, renewed after every epoch.
+    """Train a model.
 
-    Options that are not given come from the architecture's own recipe.
+    Writes the weights and the training record to the bundle after every epoch; export completes the bundle. Recipe
+    options that are not given keep the values of the architecture's recipe.
     """
     given = {
         name: value
@@ -129,13 +134,13 @@ def train(
 def _refuse_beside_resume(names: list[str]) -> None:
     if names:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
-        raise UsageError(f"--resume goes on with the recipe that the training began with: leave out {options}")
+        raise UsageError(f"--resume continues the training with its original settings: leave out {options}")
 
 
 def _is_finished(folder: Path) -> bool:
     if (folder / layout.CHECKPOINT).exists() or not (folder / layout.TRAINING).exists():
         return False
-    return reading.read_training(folder).finished  # one that diverged is not, and cannot go on either
+    return reading.read_training(folder).finished  # a diverged training is not finished, and cannot be resumed
 
 
 @contextlib.contextmanager
@@ -147,7 +152,7 @@ def _resumed(
 
     paused = checkpoint.load_paused(folder)
     if model not in (None, paused.architecture):
-        raise UsageError(f"{folder}: the training to resume is of {paused.architecture}: leave out --model")
+        raise UsageError(f"{folder}: holds an interrupted training of {paused.architecture}: leave out --model")
     dataset = load_data(data) if data else load_recorded(paused.source)
     with resume(dataset, paused, folder, device=device) as training:
         yield training, dataset
@@ -178,11 +183,11 @@ def _begun(
 
 def _recipe(model: Architecture, given: dict[str, Any], *, fast: bool) -> Recipe:
     if fast and model not in FAST:
-        raise UsageError(f"{model} has no short recipe, {' and '.join(FAST)} have: leave out --fast")
+        raise UsageError(f"{model} has no short recipe, only {', '.join(FAST)} have one: leave out --fast")
     recipe = FAST[model] if fast else RECIPES[model]
     changes = dict(given)
     if changes.get("momentum") and changes.get("optimizer", recipe.optimizer) is not OptimizerName.SGD:
-        raise UsageError("--momentum is SGD's alone: leave it out, or add  --optimizer sgd")
+        raise UsageError("--momentum works only with SGD: leave it out, or add  --optimizer sgd")
     if changes.get("optimizer", recipe.optimizer) is not recipe.optimizer and "lr" not in changes:
         # The recipe's rate was chosen for the recipe's optimizer.
         changes["lr"] = DEFAULT_LR[changes["optimizer"]]
@@ -192,18 +197,18 @@ def _recipe(model: Architecture, given: dict[str, Any], *, fast: bool) -> Recipe
 def _announce(training: "Training", data: "Dataset") -> None:
     recipe = training.recipe
     fitted, split = data.train.hold_out(recipe.calibration_split)
-    set_aside = f" (and {len(split):,} to calibrate)" if len(split) else ""
+    set_aside = f", {len(split):,} calibration" if len(split) else ""
     if recipe.calibration_split and not len(split):
         note(
-            f"too few images to set one of {recipe.calibration_split} aside: the model will not be calibrated and will "
-            "have no out-of-distribution score"
+            f"too few images to hold out one in {recipe.calibration_split} for calibration: the probabilities will not "
+            "be calibrated and there will be no out-of-distribution score"
         )
     note(
         f"{training.architecture} on {data.name}: {len(fitted):,} training{set_aside} and {len(data.test):,} test "
-        f"images, {len(data.labels)} classes, {recipe.epochs} epochs of batches of {recipe.batch_size}"
+        f"images, {len(data.labels)} classes, {recipe.epochs} epochs, batch size {recipe.batch_size}"
     )
     if training.epochs:
-        note(f"going on after epoch {len(training.epochs)}")
+        note(f"resuming after epoch {len(training.epochs)}")
 
 
 def _finish(training: "Training", data: "Dataset", folder: Path, log_dir: Path | None) -> None:
@@ -221,10 +226,10 @@ def _finish(training: "Training", data: "Dataset", folder: Path, log_dir: Path |
 
         try:
             finish(training, data, folder, on_batch=progress.batch, on_epoch=on_epoch)
-        except (KeyboardInterrupt, SystemExit) as stop:  # SystemExit: by SIGTERM
+        except (KeyboardInterrupt, SystemExit) as stop:  # SIGTERM raises SystemExit
             done = len(training.epochs)
             holds = f"{folder} holds the model of epoch {done}" if done else "no epoch was finished"
-            told = f"interrupted: {holds}; go on with  mnist-edge train --resume --out {folder}"
+            told = f"interrupted: {holds}; resume with  mnist-edge train --resume --out {folder}"
             note(told)
             raise Failed(told, TERMINATED if isinstance(stop, SystemExit) else INTERRUPTED) from None
     if is_near_chance(training.epochs[-1].test, data.test.labels):
@@ -239,5 +244,5 @@ def _report(folder: Path, json: bool) -> None:
         print_json({"bundle": str(folder), **plain(record)})
         return
     test = record.epochs[-1].test
-    print(f"{folder}: {100 * test.accuracy:.2f} % of {test.total:,} test images right")
+    print(f"{folder}: {100 * test.accuracy:.2f} % of {test.total:,} test images correct")
     note(f"next:  mnist-edge export {folder}")

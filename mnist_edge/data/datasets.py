@@ -1,9 +1,9 @@
-"""Labelled 28×28 images, wherever they are kept, as arrays in memory.
+"""Load labelled 28×28 images, by name or path, as arrays in memory.
 
-`load` takes a name, a path or nothing. Nothing means ``$MNIST_EDGE_DATA`` where it is set, else ``mnist``. A name is
-looked for in ``artifacts/datasets`` of the checkout, then in the user's cache; what is in neither is downloaded into
-the cache (`mnist_edge.data.download`). Canonical MNIST is recognised by the digests of its decompressed files,
-whatever it came from. Works without torch.
+`load` takes a name or a path; the default is ``$MNIST_EDGE_DATA`` if set, else ``mnist``. A name is looked up in
+``artifacts/datasets`` of the checkout, then in the user's cache. If it is in neither, the data set is downloaded into
+the cache (`mnist_edge.data.download`). Canonical MNIST is recognised by the SHA-256 of its decompressed files, wherever
+they came from. Works without torch.
 """
 
 import os
@@ -26,27 +26,28 @@ DEFAULT: Final = "mnist"
 ENVIRONMENT_VARIABLE: Final = "MNIST_EDGE_DATA"
 
 CHECKOUT_DATASETS: Final = Path(__file__).resolve().parents[2] / "artifacts" / "datasets"
-"""Exists only where the package is run from its repository."""
+"""Exists only when the package runs from its repository."""
 
 MAX_CLASSES: Final = 256
-"""Class indices are kept as unsigned bytes, as in MNIST's own files."""
+"""Class indices are stored as unsigned bytes, as in MNIST's own files."""
 
 FRAMED_SHARE: Final = 0.9
-"""A set of which fewer images are framed as MNIST's was not made by that method; of MNIST itself 99.99 % are."""
+"""A data set counts as preprocessed like MNIST if at least this share of its images is; in MNIST itself 99.99 % are."""
 
 MIN_SPLIT: Final = 500
-"""A temperature found on fewer images says little, and a small training set needs all of them."""
+"""Minimum size of the calibration split: fewer images give no reliable temperature, and a small training set needs
+all of its images."""
 
 RUNS: Final = 5
-"""In how many runs the images of a class are set aside; with more, more writers would have images on both sides."""
+"""Maximum number of contiguous runs set aside per class; more runs would put more writers' images on both sides."""
 
 TEST_SHARE: Final = 7
-"""One image of so many becomes the test set where a source has none: MNIST's own proportion."""
+"""One image in this many goes to the test set if a source has none: MNIST's own proportion."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images and the classes they belong to."""
+    """Images and their classes."""
 
     images: NDArray[np.uint8]
     """[n, 28, 28], 0 = background, 255 = full ink."""
@@ -58,10 +59,16 @@ class Split:
         return len(self.labels)
 
     def hold_out(self, every: int) -> tuple["Split", "Split"]:
-        """The images to train on, and the calibration split: about one of so many, none of fewer than `MIN_SPLIT`.
+        """Hold out about one image in `every` for calibration, in contiguous runs: few writers are then in both parts.
 
-        On images of writers whom the training knows, one in twelve at even distances, `cnn` makes half as many errors
-        as on these.
+        Holding out every twelfth image instead puts the same writers in both, and `cnn` then makes half as many errors
+        on the calibration split.
+
+        Args:
+            every: 0 to hold out nothing.
+
+        Returns:
+            The images to train on, and the calibration split, which is empty if it would be smaller than `MIN_SPLIT`.
         """
         enough = every and len(self) // every >= MIN_SPLIT
         aside = _set_aside(self.labels, every) if enough else np.zeros(len(self), dtype=bool)
@@ -73,10 +80,10 @@ class Dataset:
     """A training and a test split over the same classes."""
 
     name: str
-    """What was asked for: a name, or the last part of a path."""
+    """The name that was asked for, or the last component of the path."""
 
     source: str
-    """What `load` takes to find the same data again: the name, or the absolute path."""
+    """What to pass to `load` to get the same data again: the name, or the absolute path."""
 
     labels: tuple[str, ...]
     """The name of each class."""
@@ -86,12 +93,12 @@ class Dataset:
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
-        """How the training images were framed, found by looking at them."""
+        """How the training images were preprocessed, detected from their pixels."""
         return Preprocessing.MNIST if is_preprocessed(self.train.images).mean() >= FRAMED_SHARE else Preprocessing.WHOLE
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """SHA-256 of each part's uncompressed IDX form: for canonical MNIST those of its files."""
+        """SHA-256 of each part in uncompressed IDX form; for canonical MNIST, the digests of its decompressed files."""
         return {
             "train-images": idx.digest(self.train.images),
             "train-labels": idx.digest(self.train.labels),
@@ -105,13 +112,14 @@ def load(source: str | os.PathLike[str] | None = None, *, on_bytes: OnBytes = la
 
     Args:
         source: one of `mnist_edge.data.download.NAMES`, or the path of an IDX folder (MNIST's four files, plain or
-            gzipped, optionally ``labels.txt``), of an image folder (``<label>/*.png``, optionally below ``train`` and
-            ``test``), of a CSV file in Kaggle's form or of a folder with ``train.csv``.
+            gzipped, optionally with ``labels.txt``), an image folder (``<label>/*.png``, optionally under ``train`` and
+            ``test``), a Kaggle CSV file, or a folder with ``train.csv``.
         on_bytes: called while a file is downloaded.
 
     Raises:
-        DataNotFoundError: nothing there, and nothing to download it from.
-        DataFormatError: it is malformed, or is not the data of that name.
+        DataNotFoundError: there is no data set at the path, it cannot be read, or it cannot be downloaded.
+        DataFormatError: the data are malformed, or ``mnist`` is not canonical MNIST.
+        MissingExtraError: torchvision is needed for the download and not installed.
     """
     wanted = os.fspath(source) if source is not None else os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT
     try:
@@ -119,7 +127,7 @@ def load(source: str | os.PathLike[str] | None = None, *, on_bytes: OnBytes = la
     except OSError as error:
         if isinstance(error, DataError):
             raise
-        raise DataNotFoundError(f"{wanted}: cannot be read ({error.strerror}): check the path") from error
+        raise DataNotFoundError(f"{wanted}: cannot be read ({error.strerror or error}): check the path") from error
 
 
 def _load(wanted: str, on_bytes: OnBytes) -> Dataset:
@@ -150,8 +158,8 @@ def _require_canonical(dataset: Dataset, folder: Path) -> None:
     for part, digest in dataset.digests.items():
         if digest != (canonical := download.MNIST_DIGESTS[part]):
             raise DataFormatError(
-                f"{folder}: the {part} have SHA-256 {digest[:12]}… instead of {canonical[:12]}…: "
-                "not the canonical MNIST; delete the folder, and it is fetched anew"
+                f"{folder}: the {part} have SHA-256 {digest[:12]}… instead of {canonical[:12]}…, "
+                "not the canonical MNIST: delete the folder to download it again"
             )
 
 
@@ -180,7 +188,7 @@ def _check(raw: RawSplit, names: tuple[str, ...] | None) -> None:
     if len(raw.images) != len(raw.labels):
         raise DataFormatError(
             f"{raw.where}: {len(raw.labels):,} labels for {len(raw.images):,} images: one of the two is cut short, "
-            "or they are not of the same set"
+            "or they belong to different data sets"
         )
     if len(raw.labels) == 0:
         raise DataFormatError(f"{raw.where}: the data set is empty")
@@ -202,17 +210,17 @@ def _split_off_test(raw: RawSplit, names: tuple[str, ...] | None) -> tuple[RawSp
     if counts.min() < 2:
         value = values[counts.argmin()]
         label = names[value] if names else value
-        raise DataFormatError(f"{raw.where}: label {label} has a single image: two are needed to train and to test")
+        raise DataFormatError(f"{raw.where}: label {label} has a single image: add another to test on")
     aside = _set_aside(raw.labels, TEST_SHARE)
     train, test = (RawSplit(raw.images[mask], raw.labels[mask], raw.where) for mask in (~aside, aside))
     return train, test
 
 
 def _set_aside(labels: NDArray[np.integer], every: int) -> NDArray[np.bool_]:
-    """Which images make one of so many: of each class at least one that has two, in `RUNS` runs or fewer.
+    """Select about one image in `every` of each class, in at most `RUNS` contiguous runs: bool [n].
 
-    Data sets list what belongs together one after the other; MNIST's training images follow its writers. Runs keep it
-    together.
+    At least one image is selected of each class with two or more. Related images are often neighbours in a data set
+    (MNIST's training images are ordered by writer), and runs keep them on the same side.
     """
     aside = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):

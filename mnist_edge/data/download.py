@@ -1,7 +1,7 @@
-"""The data sets that are known by name, fetched once and kept as IDX folders in the user's cache.
+"""Download the data sets known by name, once, and keep them as IDX folders in the user's cache.
 
-What is offered as MNIST's four files comes from the mirrors that torchvision names, by the standard library. QMNIST
-and EMNIST come in forms of their own, and torchvision reads them.
+Those published as MNIST's four files are fetched with the standard library, from the mirrors that torchvision uses.
+QMNIST and EMNIST have formats of their own, so torchvision downloads and reads them.
 """
 
 import gzip
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from torchvision.datasets import MNIST
 
 NAMES: Final = ("mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-digits")
-"""What `datasets.load` takes as a name."""
+"""The names that `datasets.load` accepts."""
 
 MIRRORS: Final[dict[str, tuple[str, ...]]] = {
     "mnist": ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/"),
     "fashion-mnist": ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
     "kmnist": ("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
 }
-"""Where the four gzipped files of a set lie, as torchvision has it; tried one after the other."""
+"""Base URLs of each data set's four gzipped files, as in torchvision, tried in order."""
 
 MNIST_DIGESTS: Final[Mapping[str, str]] = {
     "train-images": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -56,7 +56,7 @@ MD5: Final[dict[str, tuple[str, ...]]] = {
         "7320c461ea6c1c855c0b718fb2a4b134",
     ),
 }
-"""Of the gzipped files, as torchvision has it, in the order of `IDX_FILES`."""
+"""MD5 of the gzipped files, as in torchvision, in the order of `IDX_FILES`."""
 
 CLASSES: Final = {
     "fashion-mnist": (
@@ -64,34 +64,34 @@ CLASSES: Final = {
     ),
     "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
 }  # fmt: skip
-"""Their names where they are not the digits."""
+"""Class names of the data sets whose classes are not the digits."""
 
 TIMEOUT: Final = 30.0
-"""Seconds in which a server must answer, and must have sent `LEAST` bytes more."""
+"""Seconds within which a server must answer, and then send each further `LEAST` bytes."""
 
 LEAST: Final = 30_000
 
 MOST: Final = 100_000_000
-"""Bytes, compressed or not: twice as many as the largest of the files has."""
+"""Maximum size of a file in bytes, compressed or not: about twice the largest."""
 
 _BLOCK: Final = 1 << 16
 
 OnBytes = Callable[[str, int, int | None], None]
-"""Called while a file is fetched with its address, the bytes that are there, and how many it has, if that is known."""
+"""Called while a file is downloaded, with its URL, the bytes received so far, and the total if known."""
 
 
 def cache_folder(name: str) -> Path:
-    """Where the data set of that name is kept once it was fetched: below the platform's folder for caches."""
+    """The folder, under the platform's cache directory, that holds the named data set once it is downloaded."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("mnist-edge", appauthor=False)) / "datasets" / name
 
 
 def ensure(name: str, on_bytes: OnBytes = lambda url, done, total: None) -> Path:
-    """The cached IDX folder of a named data set, fetched first where it is not there yet.
+    """The cached IDX folder of a named data set, downloaded first if it is not there yet.
 
     Raises:
-        DataNotFoundError: it is not in the cache and cannot be fetched, or not be kept.
+        DataNotFoundError: it is not in the cache, and cannot be downloaded or written to the cache.
         MissingExtraError: torchvision is needed for it and not installed.
     """
     folder = cache_folder(name)
@@ -109,14 +109,14 @@ def ensure(name: str, on_bytes: OnBytes = lambda url, done, total: None) -> Path
             try:
                 complete.rename(folder)
             except OSError:
-                if not folder.is_dir():  # else another process was faster, and its copy is as good
+                if not folder.is_dir():  # otherwise another process was faster, and its copy is as good
                     raise
     except OSError as error:
         if isinstance(error, DataError):
             raise
         raise DataNotFoundError(
-            f"{name}: cannot be kept in {folder.parent} ({error.strerror or error}): make room there, or give --data "
-            "with a folder that holds the four IDX files"
+            f"{name}: cannot be saved in {folder.parent} ({error.strerror or error}): check its free space and "
+            "permissions, or give --data with a folder that holds the four IDX files"
         ) from error
     return folder
 
@@ -140,25 +140,25 @@ def _from_a_mirror(name: str, file: str, expected: str, on_bytes: OnBytes) -> by
             content = _get(mirror + file, on_bytes)
             found = _md5(content) if name in MD5 else sha256(_decompressed(content))
         except (OSError, HTTPException, EOFError, zlib.error) as error:
-            what = str(error.reason if type(error) is URLError else error)  # without the brackets that it puts around
+            what = str(error.reason if type(error) is URLError else error)  # str(URLError) adds <angle brackets>
             reasons.append(f"{mirror}{file}: {' '.join(what.split())[:200] or type(error).__name__}")
         else:
             if found == expected:
                 return content
-            reasons.append(f"{mirror}{file}: another content, {found[:12]}… instead of {expected[:12]}…")
+            reasons.append(f"{mirror}{file}: wrong content, {found[:12]}… instead of {expected[:12]}…")
     raise _not_to_be_had(name, "; ".join(reasons))
 
 
 def _get(url: str, on_bytes: OnBytes) -> bytes:
-    """The content at an address; raises OSError, or HTTPException, where it does not come whole, and in time."""
+    """The content of a URL. Raises OSError or HTTPException if it is incomplete, too large or too slow."""
     from urllib.request import Request, urlopen
 
-    request = Request(url, headers={"User-Agent": "mnist-edge"})  # noqa: S310  # ours, http or https
+    request = Request(url, headers={"User-Agent": "mnist-edge"})  # noqa: S310  # one of `MIRRORS`, http or https
     with urlopen(request, timeout=TIMEOUT) as response:  # noqa: S310
         length = response.headers.get("Content-Length", "")
         total = int(length) if length.isdecimal() else None
         content = bytearray()
-        # A server that sends a byte now and then would never time out.
+        # The socket's timeout alone never ends a download that sends a byte now and then.
         deadline, due = time.monotonic() + TIMEOUT, LEAST
         while block := response.read1(_BLOCK):
             content += block
@@ -188,7 +188,7 @@ def _md5(content: bytes) -> str:
 
 def _not_to_be_had(name: str, reason: str) -> DataNotFoundError:
     return DataNotFoundError(
-        f"{name}: not in the cache and not to be downloaded ({reason}): connect to the network once, or give --data "
+        f"{name}: not in the cache and cannot be downloaded ({reason}): connect to the network once, or give --data "
         "with a folder that holds the four IDX files"
     )
 
@@ -201,10 +201,10 @@ def _fetch_by_torchvision(name: str, root: Path, folder: Path) -> None:
     for split, (images_file, labels_file) in IDX_FILES.items():
         try:
             data = _open(datasets, name, root=root, train=split == "train", download=True)
-        except (RuntimeError, OSError, HTTPException, BadZipFile) as error:  # no mirror, or a broken answer
-            raise _not_to_be_had(name, str(error).splitlines()[0].rstrip(":")) from error
+        except (RuntimeError, OSError, HTTPException, BadZipFile) as error:  # unreachable, or damaged content
+            raise _not_to_be_had(name, str(error).partition("\n")[0].rstrip(":") or type(error).__name__) from error
         images, labels = data.data.numpy(), data.targets.numpy()
-        if labels.ndim == 2:  # QMNIST: the class comes first, then writer and origin
+        if labels.ndim == 2:  # QMNIST: the first column is the class
             labels = labels[:, 0]
         if name == "emnist-digits":  # EMNIST stores its images column by column
             images = images.transpose(0, 2, 1)

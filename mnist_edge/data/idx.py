@@ -29,26 +29,27 @@ def encode(array: NDArray[np.uint8]) -> bytes:
 
 
 def digest(array: NDArray[np.uint8]) -> str:
-    """SHA-256, in hex, of the array's uncompressed IDX form: the same whatever form the data came in."""
+    """SHA-256, in hex, of the array's uncompressed IDX form: it does not depend on how the data were stored."""
     sha256 = hashlib.sha256(_header(array))
     sha256.update(np.ascontiguousarray(array).data)
     return sha256.hexdigest()
 
 
 def read(path: Path, *, dimensions: int) -> NDArray[np.uint8]:
-    """Read an IDX file of unsigned bytes, plain or gzipped, whatever its name ends in.
+    """Read an IDX file of unsigned bytes; gzip is detected from the content, not from the name.
 
-    The header is held against the file's size before memory is asked for the values.
+    The header is checked against the file's size before memory is allocated for the values.
 
     Args:
         path: the file.
-        dimensions: how many the array must have: 1 for labels, 3 for images.
+        dimensions: expected number of dimensions: 1 for labels, 3 for images.
 
     Returns:
         A read-only array, uint8, of `dimensions` dimensions.
 
     Raises:
-        DataFormatError: wrong magic, another type or rank, truncated, trailing bytes, or damaged compression.
+        DataFormatError: wrong magic number, type or number of dimensions, missing or trailing bytes, or damaged gzip
+            data.
     """
     with _opened(path) as (stream, size):
         shape = _shape(stream, path, dimensions, size)
@@ -58,13 +59,13 @@ def read(path: Path, *, dimensions: int) -> NDArray[np.uint8]:
 
 
 def read_shape(path: Path, *, dimensions: int) -> tuple[int, ...]:
-    """The dimensions alone, held against the file's size. Raises as `read` does."""
+    """Read the shape only, and check it against the file's size. Raises as `read` does."""
     with _opened(path) as (stream, size):
         return _shape(stream, path, dimensions, size)
 
 
 def read_in_chunks(path: Path, *, dimensions: int, chunk: int) -> Iterator[NDArray[np.uint8]]:
-    """What `read` returns, so many rows at a time; what is wrong behind the header shows when it is reached."""
+    """Yield what `read` returns, `chunk` rows at a time; errors after the header are raised when they are reached."""
     with _opened(path) as (stream, size):
         rows, *row = _shape(stream, path, dimensions, size)
         for start in range(0, rows, chunk):
@@ -75,7 +76,7 @@ def read_in_chunks(path: Path, *, dimensions: int, chunk: int) -> Iterator[NDArr
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
-    # The uncompressed stream, and how many bytes it should hold.
+    # Yields the uncompressed stream and its expected size in bytes.
     with path.open("rb") as file:
         compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
     try:
@@ -94,7 +95,8 @@ def _header(array: NDArray[np.uint8]) -> bytes:
 
 
 def _uncompressed_size(path: Path) -> int:
-    # A gzip member ends in its uncompressed length modulo 2^32 (RFC 1952): it tells a lying header at once.
+    # A gzip member ends with its uncompressed length modulo 2^32 (RFC 1952), so a wrong IDX header is noticed before
+    # anything is decompressed.
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 4))
         return int.from_bytes(file.read(4), "little")
@@ -115,7 +117,7 @@ def _shape(stream: BinaryIO, path: Path, dimensions: int, size: int) -> tuple[in
     declared = 4 + len(header) + math.prod(shape)
     if declared != size:
         raise DataFormatError(
-            f"{path}: its header declares {declared:,} bytes for shape {shape}, the file is of {size:,}: fetch it again"
+            f"{path}: its header declares {declared:,} bytes for shape {shape}, the file has {size:,}: fetch it again"
         )
     return shape
 
@@ -128,6 +130,6 @@ def _values(stream: BinaryIO, path: Path, count: int) -> NDArray[np.uint8]:
 
 
 def _require_end(stream: BinaryIO, path: Path) -> None:
-    # Reading on also shows a damaged checksum.
+    # Reading past the end also makes gzip verify its checksum.
     if stream.read(1):
         raise DataFormatError(f"{path}: holds more values than its header declares: fetch the file again")

@@ -1,6 +1,6 @@
-"""Readers of the forms in which people keep a labelled set of 28×28 images: IDX files, image folders, Kaggle's CSV.
+"""Readers for labelled 28×28 images: IDX files, image folders and Kaggle's CSV.
 
-Each returns its splits as they stand in the files; `mnist_edge.data.datasets` checks and joins them.
+Each returns the splits as the files hold them; `mnist_edge.data.datasets` checks and assembles them.
 """
 
 import csv
@@ -18,7 +18,7 @@ from mnist_edge.data import idx
 from mnist_edge.errors import DataFormatError, DataNotFoundError, ImageFormatError
 
 LABELS_FILE: Final = "labels.txt"
-"""Beside IDX files: the name of class k on line k, where the classes are not the digits."""
+"""Next to IDX files whose classes are not the digits: one class name per line, starting with class 0."""
 
 IDX_FILES: Final = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -28,10 +28,10 @@ IDX_FILES: Final = {
 
 
 _PIXEL_COLUMNS: Final = [[f"pixel{k}" for k in range(first, first + PIXELS)] for first in (0, 1)]
-"""Kaggle counts from 0 in one data set and from 1 in the next."""
+"""Some of Kaggle's data sets number the pixels from 0, others from 1."""
 
 SPLIT_FOLDERS: Final = {"train": ("train", "training"), "test": ("test", "testing", "val", "valid", "validation")}
-"""What the parts of an image folder may be called, in the order of preference."""
+"""Accepted names for the subfolders of an image folder, in order of preference."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class RawSplit:
     """[n, height, width]"""
 
     labels: NDArray[np.int64]
-    """[n], the values in the file, not yet numbered from 0."""
+    """[n], the values in the file, not yet class indices."""
 
     where: str
-    """The path to name when something is wrong."""
+    """The path to name in error messages."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,17 @@ class RawData:
 
     train: RawSplit
     test: RawSplit | None
-    """None where the source has no test split of its own."""
+    """None if the source has no labelled test split."""
 
     names: tuple[str, ...] | None
-    """Label value k means ``names[k]``; None where the values are their own names."""
+    """Label value k means ``names[k]``; None if the values themselves are the names."""
 
 
 def read(path: Path) -> RawData:
-    """Read the data at a path in whichever of the forms it is.
+    """Read the data set at a path, detecting its format.
 
     Raises:
-        DataNotFoundError: nothing there that looks like a data set.
+        DataNotFoundError: the folder holds no data set, or lacks one of a pair of IDX files.
         OSError: it cannot be read.
         DataFormatError: a file is malformed.
     """
@@ -79,7 +79,7 @@ def read(path: Path) -> RawData:
     if any(child.is_dir() and not child.name.startswith(".") for child in path.iterdir()):
         return _read_image_folder(path)
     raise DataNotFoundError(
-        f"{path}: holds no data set: expected {IDX_FILES['train'][0]} and so on, train.csv, or a folder a label"
+        f"{path}: holds no data set: expected {IDX_FILES['train'][0]} and so on, train.csv, or one folder per label"
     )
 
 
@@ -95,7 +95,7 @@ def _read_idx_folder(folder: Path) -> RawData:
     splits: dict[str, RawSplit] = {}
     for split, names in IDX_FILES.items():
         if split == "test" and not any(_idx_file(folder, name) for name in names):
-            continue  # a part of the training images becomes the test set
+            continue  # `datasets` splits off part of the training images instead
         paths = [_idx_file(folder, name) for name in names]
         for name, path in zip(names, paths, strict=True):
             if path is None:
@@ -117,9 +117,9 @@ def _read_names(path: Path) -> tuple[str, ...]:
     try:
         names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
     except UnicodeDecodeError as error:
-        raise DataFormatError(f"{path}: is not UTF-8 text: write one label name a line") from error
+        raise DataFormatError(f"{path}: is not UTF-8 text: write one label name per line") from error
     if "" in names or len(set(names)) < len(names) or not names:
-        raise DataFormatError(f"{path}: label names must be neither empty nor repeated: write one a line")
+        raise DataFormatError(f"{path}: label names must be neither empty nor repeated: write one per line")
     return names
 
 
@@ -127,7 +127,7 @@ def _read_test_csv(path: Path) -> RawSplit | None:
     if not path.is_file():
         return None
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        if next(csv.reader(file), []) in _PIXEL_COLUMNS:  # Kaggle keeps the labels of its test images to itself
+        if next(csv.reader(file), []) in _PIXEL_COLUMNS:  # Kaggle does not publish its test labels
             return None
     return _read_csv(path)
 
@@ -138,7 +138,7 @@ def _read_csv(path: Path) -> RawSplit:
             header = next(csv.reader(file), [])
             if header[:1] != ["label"] or header[1:] not in _PIXEL_COLUMNS:
                 raise DataFormatError(
-                    f"{path}: its first line is not label,pixel0,…,pixel{PIXELS - 1}: not Kaggle's form of MNIST"
+                    f"{path}: its first line is not label,pixel0,…,pixel{PIXELS - 1}: not a CSV file in Kaggle's format"
                 )
             first_line = file.readline()
             if not first_line.strip():
@@ -206,7 +206,7 @@ def _read_images(folder: Path, names: tuple[str, ...]) -> RawSplit:
             labels.append(label)
     if not pictures:
         raise DataFormatError(f"{folder}: its label folders hold no images: expected {folder / '<label>' / '*.png'}")
-    # A set of 28×28 pictures was framed by someone, in a way of its own. Among others each is framed as they are.
+    # If all images are 28×28, they stay as they are; if only some are, those are preprocessed like the rest.
     if len(small) < len(pictures):
         for index in small:
             pictures[index] = images.preprocess(pictures[index])

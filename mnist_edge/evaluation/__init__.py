@@ -1,1 +1,1 @@
-"""Figures of logits against labels. Takes arrays, not files."""
+"""Metrics of logits against labels. Takes arrays, not files."""

@@ -1,4 +1,4 @@
-"""How a model answers a labelled set, in all figures that `evaluate` reports."""
+"""All metrics that `evaluate` reports for a model on a labelled set."""
 
 from typing import Final
 
@@ -11,41 +11,41 @@ from mnist_edge.evaluation import metrics
 from mnist_edge.evaluation.metrics import ClassFigures
 
 ACCURACIES: Final = (0.995, 0.998, 0.999)
-"""For which the coverage is reported."""
+"""The target accuracies for which coverage is reported."""
 
 
 class Coverage(Struct, frozen=True):
-    """How many images can be answered with an accuracy when the least probable answers are withheld."""
+    """How many images can be answered at a target accuracy by abstaining on the least confident predictions."""
 
     accuracy: float
-    """The least share of right ones among the answers."""
+    """The target: the lowest acceptable accuracy of the answers given."""
 
     share: float
-    """Of all images, 0…1, that are answered."""
+    """The share of all images that is answered, 0…1."""
 
     min_probability: float
-    """Below which answers are withheld."""
+    """The model abstains below this probability."""
 
 
 class Evaluation(Metrics, frozen=True, kw_only=True):
-    """How a model does on a labelled set."""
+    """The metrics of a model on a labelled set."""
 
     labels: tuple[str, ...]
 
     confusion: list[list[int]]
-    """[classes, classes], rows the truth, columns the answer."""
+    """[classes, classes]: rows are true classes, columns are predicted ones."""
 
     per_class: dict[str, ClassFigures]
     """By label."""
 
     temperature: float
-    """The file's own; 1 where it is not calibrated."""
+    """The file's own; 1 if it is not calibrated."""
 
     calibration_error: float
     """Expected calibration error at that temperature, 0…1."""
 
     coverage: tuple[Coverage, ...]
-    """For each of `ACCURACIES`, what can be answered that surely."""
+    """One entry for each of `ACCURACIES`."""
 
 
 def evaluate(
@@ -55,14 +55,14 @@ def evaluate(
     labels: tuple[str, ...],
     temperature: float,
 ) -> Evaluation:
-    """Compare a model's answers with the truth.
+    """Compute all metrics of a model's predictions.
 
     Args:
         logits: [n, classes], n > 0.
-        probabilities: [n, classes], the softmax of the logits at that temperature.
-        truth: [n], class indices.
-        labels: the name of each class.
-        temperature: the model's own.
+        probabilities: [n, classes], the softmax of the logits at `temperature`.
+        truth: [n], the true class indices.
+        labels: the class names.
+        temperature: the model's own, 1 if it is not calibrated.
     """
     confusion = metrics.confusion_matrix(logits, truth)
     return Evaluation(

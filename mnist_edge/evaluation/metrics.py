@@ -1,4 +1,4 @@
-"""Figures of logits against labels, in numpy, the same for every form of a model."""
+"""Metrics of logits against labels, in numpy, so that every form of a model is measured alike."""
 
 from typing import Final
 
@@ -28,9 +28,9 @@ def measure(logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> Metrics:
 
 
 def calibration_error(probabilities: NDArray[np.float64], labels: NDArray[np.uint8]) -> float:
-    """Expected calibration error: how far the answers' probabilities are from their accuracy, 0…1.
+    """Expected calibration error, 0…1: the mean gap between confidence and accuracy.
 
-    Equal-width bins over the largest probability, weighted by the images in them (Guo et al. 2017).
+    Uses equal-width bins over the largest probability, weighted by their number of images (Guo et al. 2017).
 
     Args:
         probabilities: [n, classes].
@@ -43,40 +43,47 @@ def calibration_error(probabilities: NDArray[np.float64], labels: NDArray[np.uin
 
 
 def coverage_at(accuracy: float, probabilities: NDArray[np.float64], labels: NDArray[np.uint8]) -> tuple[float, float]:
-    """The largest share of images that can be answered with an accuracy, the least probable answers left out first.
+    """The largest share of images that can be answered at an accuracy by abstaining on the least confident ones.
+
+    Args:
+        accuracy: the target, 0…1.
+        probabilities: [n, classes].
+        labels: [n], class indices.
 
     Returns:
-        The share, 0…1, and the least probability among the answers; 0 and 1 where not even the surest are right.
+        The share, 0…1, and the lowest probability among the answers; 0 and 1 if no share reaches the accuracy.
     """
     confidence = probabilities.max(axis=1)
     order = np.argsort(-confidence, kind="stable")
     right = (probabilities.argmax(axis=1) == labels)[order]
-    reached = np.flatnonzero(np.cumsum(right) / np.arange(1, len(right) + 1) >= accuracy)
+    # A threshold cannot part images of equal confidence.
+    is_last = np.diff(confidence[order], append=-1) < 0
+    reached = np.flatnonzero(is_last & (np.cumsum(right) / np.arange(1, len(right) + 1) >= accuracy))
     if len(reached) == 0:
         return 0.0, 1.0
     return (int(reached[-1]) + 1) / len(right), float(confidence[order[reached[-1]]])
 
 
 def confusion_matrix(logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """[classes, classes]: how many images of class i (row) were taken for class j (column)."""
+    """[classes, classes]: how many images of class i (row) were predicted as class j (column)."""
     classes = logits.shape[1]
     pairs = labels.astype(np.int64) * classes + logits.argmax(axis=1)
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
 class ClassFigures(Struct, frozen=True):
-    """How well the images of one class are answered; 0 where a figure is undefined."""
+    """Precision, recall and F1 of one class; 0 where undefined."""
 
     precision: float
     recall: float
     f1: float
 
     support: int
-    """Images of the class."""
+    """The number of images of the class."""
 
 
 def per_class(confusion: NDArray[np.int64]) -> list[ClassFigures]:
-    """The figures of each class."""
+    """The metrics of each class, from a confusion matrix, [classes, classes]."""
     hits = confusion.diagonal()
     support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
     precision = hits / np.maximum(predicted, 1)

@@ -1,1 +1,4 @@
-"""From a trained model to exported files, and the proof that they answer as it does: the room that sees both sides."""
+"""Export a trained model, and prove that every exported file answers as the model does.
+
+Apart from the command line, only this package imports both `training` and `runtime`.
+"""

@@ -1,4 +1,4 @@
-"""What an exported file's logits mean: found on images that the training did not see, measured on the test set."""
+"""Calibrate an exported file: fit on the calibration split, measure on the test set."""
 
 import math
 from typing import Final
@@ -17,26 +17,27 @@ from mnist_edge.runtime.classifier import CHUNK
 from mnist_edge.runtime.prediction import energy, softmax
 
 DIGITS: Final = 4
-"""Of what is stored: finer than a few thousand images can tell, coarser than another machine's rounding."""
+"""Significant digits of a stored temperature and decimals of a stored energy. This is finer than a few thousand images
+can resolve, and coarser than the rounding differences between machines."""
 
 OOD_SCORES: Final = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
-"""Where the distribution of the energy is recorded, as far as the images can tell: closely where pictures begin to look
-strange. The finest score that they can tell comes last."""
+"""Out-of-distribution scores at which the energy is recorded, denser where images begin to look strange. `ood_scale`
+drops those that the split is too small to resolve and ends with the largest score that it can resolve."""
 
 ALLOWED_DRIFT: Final = 0.01
-"""How far `verify` may find a temperature from the recorded one, as a share of it."""
+"""Relative tolerance when a recorded calibration is computed again."""
 
 
 def fit(run: Run, split: Split) -> Calibration | None:
-    """Find a file's temperature and the distribution of its energy.
+    """Fit a file's temperature and the distribution of its energy.
 
     Args:
-        run: the file.
-        split: the images that the training did not see.
+        run: runs the file.
+        split: the calibration split.
 
     Returns:
-        None where the split is empty, where no temperature makes sense of the logits, or where logits are not finite:
-        the comparison with PyTorch says so better.
+        None if the split is empty, if `temperature` finds none, or if logits are not finite, which the comparison with
+        PyTorch reports more clearly.
     """
     if len(split) == 0:
         return None
@@ -53,10 +54,10 @@ def fit(run: Run, split: Split) -> Calibration | None:
 
 
 def ood_scale(energies: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The out-of-distribution scores that so many images can tell, and the energy at each.
+    """The out-of-distribution scores that the given energies can resolve, and the energy at each.
 
-    Of n images the k-th in the order of energy has the score k / (n + 1): another image of their kind exceeds it with
-    the rest of the probability, for it is as likely to fall before, between or behind any of them.
+    The k-th smallest of n energies has the score k / (n + 1). Another image of the same kind is equally likely to fall
+    into any of the n + 1 gaps, so it exceeds that energy with probability 1 - k / (n + 1).
     """
     finest = len(energies) / (len(energies) + 1)
     scores = (*(score for score in OOD_SCORES if score < finest), finest)
@@ -65,19 +66,20 @@ def ood_scale(energies: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[f
 
 
 def temperature(logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> float | None:
-    """The temperature with the least mean cross-entropy, against targets that n images can vouch for.
+    """The temperature that minimises the mean cross-entropy against smoothed targets.
 
-    However many of n images are answered rightly, the next one may be wrong. So of each target a share of
-    0.5 / (n + 1) is spread over the other classes: half an error in all. Otherwise logits without an error would be as
-    good as certain, at a temperature of zero. Platt 1999 ("Probabilistic Outputs for Support Vector Machines", section
-    2.2) smooths targets so by Laplace's rule, a whole error; half a one, Jeffreys' rule (Brown, Cai and DasGupta 2001,
-    "Interval Estimation for a Binomial Proportion"), leaves more to the errors that there are. With 16 among 4,992
-    images it moves the temperature of `cnn` by 0.9 %, where another draw of images would move it by 4 %.
+    Even if all n images are classified correctly, the next one may not be. So each target gives a share of
+    0.5 / (n + 1) to the other classes, half an error in total. Otherwise logits without any error would get a
+    temperature of zero, which claims certainty. Platt 1999 ("Probabilistic Outputs for Support Vector Machines",
+    section 2.2) smooths targets in the same way with a whole error, Laplace's rule. Half an error, Jeffreys' rule
+    (Brown, Cai and DasGupta 2001, "Interval Estimation for a Binomial Proportion"), leaves more weight to the observed
+    errors. For `cnn`, with 16 errors among 4,992 images, smoothing moves the temperature by 0.9 %; another draw of
+    images would move it by 4 %.
 
-    In the inverse temperature the loss is convex, so that its slope rises through one zero, wherever that may lie.
+    The loss is convex in the inverse temperature, so its slope has a single zero, which is found by bisection.
 
     Returns:
-        None where no temperature is better than equal probabilities for all: the logits do not favour the right class.
+        None if no temperature beats equal probabilities for all classes: the logits do not favour the right class.
     """
     exact = logits.astype(np.float64)
     exact -= exact.max(axis=1, keepdims=True)
@@ -86,7 +88,7 @@ def temperature(logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> float
     targets[np.arange(len(labels)), labels] = 1 - unknown
 
     def slope(temperature: float) -> float:
-        """Of the loss, in the inverse temperature."""
+        """The derivative of the loss with respect to the inverse temperature."""
         return float(((softmax(exact, temperature) - targets) * exact).sum(axis=1).mean())
 
     if slope(math.inf) >= 0:
@@ -103,7 +105,7 @@ def temperature(logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> float
 
 
 def figures(logits: NDArray[np.float32], calibration: Calibration, labels: NDArray[np.uint8]) -> CalibrationFigures:
-    """Compare calibrated and plain probabilities with the labels of the test set, whose logits are given."""
+    """The calibration error with and without the temperature, from the logits and labels of the test set."""
     return CalibrationFigures(
         temperature=calibration.temperature,
         images=calibration.images,
@@ -113,7 +115,7 @@ def figures(logits: NDArray[np.float32], calibration: Calibration, labels: NDArr
 
 
 def check(recorded: Calibration | None, found: Calibration | None, name: str) -> None:
-    """Raise ModelFormatError where a file's recorded calibration is not what its logits give."""
+    """Raise ModelFormatError if the calibration stored in a file does not match its logits."""
     if recorded is None or found is None:
         agree = recorded is found
     else:
@@ -126,11 +128,11 @@ def check(recorded: Calibration | None, found: Calibration | None, name: str) ->
             and all(abs(a - b) <= ALLOWED_DRIFT * scale for a, b in zip(recorded.energies, found.energies, strict=True))
         )
     if not agree:
-        raise ModelFormatError(f"{name}: its calibration is not what its logits give: export it again")
+        raise ModelFormatError(f"{name}: its calibration does not match its logits: export it again")
 
 
 def check_recorded(recorded: CalibrationFigures | None, found: CalibrationFigures | None, name: str) -> None:
-    """Raise ModelFormatError where a manifest tells other figures of a file's calibration than are measured."""
+    """Raise ModelFormatError if a file's calibration figures in the manifest differ from the measured ones."""
     if recorded is None or found is None:
         agree = recorded is found
     else:

@@ -1,4 +1,4 @@
-"""What formats are made with: golden vectors to carry along, images to find scales by, and the float32 graph."""
+"""The inputs of an export: golden vectors, images for quantization and calibration, and the float32 graph."""
 
 import copy
 from dataclasses import dataclass
@@ -19,39 +19,38 @@ from mnist_edge.training.checkpoint import Trained
 from mnist_edge.training.models import normalize
 
 GOLDEN_IMAGES: Final = 10
-"""Test images among the golden vectors where there are so many; a blank and a full one come on top."""
+"""Minimum number of test images in the golden vectors, if there are that many. A blank and a full image are added."""
 
 TRAINING_IMAGES: Final = 60_000
-"""As many as MNIST has, from all over the training set. Of one seed of `cnn-nano` a fifth of them had smaller largest
-activations than some test images, whose logits moved by up to 0.41 standard deviations for it; with all it is 0.12."""
-
+"""Minimum number of training images that set the quantization scales, evenly spaced; smaller training sets are used
+whole. It is all of MNIST's: with a fifth of them, one seed of `cnn-nano` clipped the activations of some test images,
+which moved their logits by up to 0.41 standard deviations. With all of them it is 0.12."""
 
 NOISE: Final = 64
-"""Images of noise. One of seven briefly trained `cnn` had activations on noise so far beyond those on digits that,
-with scales set by digits alone, the logits of noise moved by 0.56 standard deviations, those of the others by 0.02 to
-0.11. With noise among them it was 0.02 to 0.03 in the three that were tried, this one included."""
+"""Number of noise images in `Examples.extremes`. One of seven briefly trained `cnn` had activations on noise far beyond
+those on digits. With scales set by digits alone, its logits on noise moved by 0.56 standard deviations, those of the
+other six by 0.02 to 0.11. With noise included it was 0.02 to 0.03 for the three models tried, that one among them."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """What the formats of one export are made with."""
+    """The inputs of one export, shared by all formats."""
 
     golden: Golden
 
     training: NDArray[np.uint8]
-    """Raw images that the model was trained on: [n, 1, 28, 28]."""
+    """Raw training images that set the quantization scales: [n, 1, 28, 28]."""
 
     extremes: NDArray[np.uint8]
-    """A full image, for no picture lights more, and noise, which lights what digits never do: [n, 1, 28, 28]."""
+    """A full image, the brightest possible, and noise, which lights pixels that digits never light: [n, 1, 28, 28]."""
 
     calibration: Split
-    """The calibration split; empty where the recipe keeps none."""
+    """Empty if there is no calibration split."""
 
     trained: Trained
-    """The model that is exported."""
 
     def graph(self) -> ModelProto:
-        """The model as a float32 ONNX graph, for the caller to change; torch's slow exporter runs only once."""
+        """A copy of the float32 ONNX graph, which the caller may change. torch's slow exporter runs only once."""
         copied = ModelProto()
         copied.CopyFrom(self._graph)
         return copied
@@ -62,11 +61,11 @@ class Examples:
 
 
 def choose(trained: Trained, data: Dataset) -> Examples:
-    """The same for the same weights and data."""
+    """Choose the inputs of an export, always the same for the same weights and data."""
     fitted, calibration = data.train.hold_out(trained.training.recipe.calibration_split)
     every = max(1, len(fitted) // TRAINING_IMAGES)
     full = np.full((1, HEIGHT, WIDTH), WHITE, np.uint8)
-    # Other noise than the files are compared on (`parity.Reference`).
+    # Not the seed of `parity.Reference`: files are compared on noise that did not set their scales.
     noise = np.random.default_rng(seed=1).integers(0, WHITE + 1, (NOISE, HEIGHT, WIDTH), dtype=np.uint8)
     return Examples(
         golden=golden_vectors(trained, data.test),
@@ -78,9 +77,9 @@ def choose(trained: Trained, data: Dataset) -> Examples:
 
 
 def golden_vectors(trained: Trained, test: Split) -> Golden:
-    """The first test images of every class, a blank and a full one, with PyTorch's answers.
+    """The first test images of every class, a blank image and a full one, with PyTorch's logits.
 
-    The answers are computed in float64 and then rounded, so that they do not depend on the machine of the export.
+    The logits are computed in float64 and then rounded, so that they do not depend on the exporting machine.
     """
     classes = len(trained.contract.labels)
     each = -(-GOLDEN_IMAGES // classes)

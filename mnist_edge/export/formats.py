@@ -1,4 +1,4 @@
-"""How each format is made and checked: one module each, and a line in the table here."""
+"""The exporters: one module per format, listed in `EXPORTERS`."""
 
 from collections.abc import Mapping
 from typing import Final, Protocol
@@ -11,20 +11,20 @@ from mnist_edge.training.checkpoint import Trained
 
 
 class Exporter(Protocol):
-    """What the module of a format provides."""
+    """What a format's module provides."""
 
     @property
     def TOLERANCE(self) -> Tolerance:  # noqa: N802  # a constant of the module
-        """How far its files may be from PyTorch."""
+        """How far a file may deviate from PyTorch."""
 
     def convert(self, examples: Examples) -> bytes:
-        """The file's content, calibrated where it can tell of it."""
+        """The file's content, including its calibration if the format has metadata."""
 
     def variants(self, data: bytes, name: str) -> Mapping[str, Run]:
-        """The ways in which the file is run and compared, first the one in which its users run it."""
+        """The ways to run the file, all of them compared. The first is the one its users run."""
 
     def check_weights(self, data: bytes, name: str, trained: Trained) -> None:
-        """Raise ParityError where the file's weights are not the trained ones."""
+        """Raise ParityError if the file's weights are not the trained ones."""
 
 
 EXPORTERS: Final[dict[Format, Exporter]] = {

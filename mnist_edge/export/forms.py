@@ -1,4 +1,4 @@
-"""The answers of any form of a model: PyTorch's own, or an exported file. An ``.onnx`` file needs no torch."""
+"""Evaluate any form of a model: the PyTorch model or an exported file. An ``.onnx`` file needs no torch."""
 
 import os
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from mnist_edge.runtime.prediction import softmax
 
 @dataclass(frozen=True)
 class Answers:
-    """What a form of a model answers."""
+    """The logits of one form of a model, and what is needed to interpret them."""
 
     labels: tuple[str, ...]
 
@@ -28,17 +28,17 @@ class Answers:
     """[n, classes]"""
 
     temperature: float
-    """The form's own; 1 where it is not calibrated."""
+    """1 if this form is not calibrated."""
 
 
 def file_of(target: str | os.PathLike[str], format: str | None = None) -> Path:  # noqa: A002  # as in `Classifier`
-    """The file that stands for a bundle or a pretrained model: the one that answers, before the export ``model.pth``.
+    """The file to evaluate in a bundle or pretrained model: the one that answers, or ``model.pth`` before the export.
 
-    A file is its own.
+    The path of a file is returned unchanged.
 
     Raises:
-        ModelError: there is no such bundle, file or pretrained model.
-        UsageError: there is no such format.
+        ModelError: there is no such bundle, file or pretrained model, or the bundle lacks the format.
+        UsageError: onnxruntime runs no such format.
     """
     found = locate(target)
     wanted = None if format is None else checked_format(format)
@@ -54,20 +54,20 @@ def evaluate(file: Path, labels: tuple[str, ...], test: Split) -> Evaluation:
 
     Args:
         file: a bundle's ``model.pth`` (the PyTorch model), its ``model.torchscript``, or any ``.onnx`` file.
-        labels: the names of the classes of `test`, which must be the model's.
-        test: what to evaluate it on.
+        labels: the class names of `test`, which must be the model's.
+        test: the images to evaluate it on.
 
     Raises:
         DataFormatError: the labels are not the model's.
-        ModelError: no usable model there.
-        MissingExtraError: that form of it needs torch, which is not installed.
+        ModelError: the file is missing or is not a usable model.
+        MissingExtraError: the file needs torch, which is not installed.
     """
     if file.suffix != ".onnx":
         require("torch", extra="train")
     found = (_by_onnxruntime if file.suffix == ".onnx" else _by_torch)(file, test.images)
     if found.labels != labels:
         raise DataFormatError(
-            f"the data's labels {labels} are not the model's {found.labels}: give its own data with --data"
+            f"the data's labels {labels} are not the model's {found.labels}: give the model's own data with --data"
         )
     probabilities = softmax(found.logits, found.temperature)
     return evaluation.evaluate(found.logits, probabilities, test.labels, labels, found.temperature)
@@ -98,5 +98,7 @@ def _by_torch(file: Path, images: NDArray[np.uint8]) -> Answers:
     elif file.name == layout.WEIGHTS:
         run = parity.run_module(RawPixels(trained.model, trained.contract.normalization).eval())
     else:
-        raise ModelFormatError(f"{file}: give a bundle, its {layout.WEIGHTS}, or an exported file")
+        raise ModelFormatError(
+            f"{file}: not a model that can be evaluated: give a bundle, its {layout.WEIGHTS} or an exported file"
+        )
     return Answers(trained.contract.labels, parity.in_batches(run, images[:, None], EVALUATION_BATCH), temperature)

@@ -11,7 +11,7 @@ from mnist_edge.training.models import normalize
 
 
 class RawPixels(nn.Module):
-    """The trained model behind its own preprocessing, operation by operation as in training."""
+    """The trained model preceded by its preprocessing, operation by operation as in training."""
 
     def __init__(self, model: nn.Module, normalization: Normalization) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class RawPixels(nn.Module):
 
 
 class Folded(nn.Module):
-    """A model whose first layer takes raw pixels, because the preprocessing has become part of its weights."""
+    """A model whose first layer takes raw pixels: the preprocessing is folded into its weights."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -38,12 +38,12 @@ class Folded(nn.Module):
 
 
 def fold(model: nn.Module, normalization: Normalization) -> nn.Module:
-    """The leanest module that computes what `RawPixels` does, equal but for rounding.
+    """A module equal to `RawPixels` up to rounding, with batch normalisation and preprocessing folded into weights.
 
-    Batch normalisation goes into the convolution before it in an `nn.Sequential`, through a max pool between the two,
-    and the preprocessing into the first layer, both computed in float64. Where a convolution pads with zeros and the
-    background is not zero after normalisation, folding would change the border: there the preprocessing stays an
-    operation of its own.
+    In an `nn.Sequential`, batch normalisation is folded into the convolution before it, also across a max pool if all
+    scales are positive. The preprocessing is folded into the first layer. Both are computed in float64. If the first
+    layer is a convolution and the mean is not zero, the preprocessing stays an operation of its own: folding it would
+    change the border, where the convolution pads with zeros.
     """
     folded = copy.deepcopy(model).double().eval()
     _fold_batch_norm(folded)
@@ -60,12 +60,12 @@ def fold(model: nn.Module, normalization: Normalization) -> nn.Module:
 
 
 def example(count: int = 2) -> Tensor:
-    """Raw pixels to trace with, uint8 [count, 1, 28, 28]; two or more, or the batch axis is taken for a constant."""
+    """Raw pixels to trace with, uint8 [count, 1, 28, 28]. With a single one, the batch axis would become a constant."""
     return torch.zeros(count, 1, HEIGHT, WIDTH, dtype=torch.uint8)
 
 
 def _first_layer(model: nn.Module) -> nn.Linear | nn.Conv2d:
-    # The first to be called, which need not be the first to be registered.
+    # The first one called, which need not be the first one registered.
     called: list[nn.Linear | nn.Conv2d] = []
     hooks = [
         layer.register_forward_hook(lambda layer, inputs, output: called.append(layer))
@@ -87,7 +87,7 @@ def _fold_batch_norm(module: nn.Module) -> None:
     for index, layer in enumerate(module):
         if not isinstance(layer, nn.BatchNorm2d):
             continue
-        # The maximum of scaled values is the scaled maximum where no scale is negative.
+        # Scaling commutes with the maximum if no scale is negative.
         pooled = isinstance(module[index - 1], nn.MaxPool2d) and bool((layer.weight > 0).all())
         before = index - 2 if pooled else index - 1
         convolution = module[before]

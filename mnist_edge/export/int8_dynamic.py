@@ -1,20 +1,20 @@
-"""ONNX with int8 weights, and activations quantized on the fly where that pays and harms no neighbour.
+"""ONNX with int8 weights; linear layers also quantize their activations, at run time.
 
-onnxruntime's own ``quantize_dynamic`` was measured and left aside (``scripts/compare_int8.py``; onnxruntime 1.32,
-AVX-512 with VNNI, one thread):
+onnxruntime's own ``quantize_dynamic`` was measured and rejected (``scripts/compare_int8.py``; onnxruntime 1.32, AVX-512
+with VNNI, one thread):
 
-* It scales activations by the whole batch's range, so that an image's logits depend on the images beside it: by 0.12 on
-  `simple-nn`, 0.05 on `cnn`. A device that batches would answer otherwise than one that does not.
-* It turns Conv into ConvInteger, which has no fast kernel: 492 µs an image against 92 in float32.
+* It scales activations by the range of the whole batch, so an image's logits depend on the rest of its batch: by 0.12
+  for `simple-nn`, 0.05 for `cnn`. A device that batches would answer differently from one that does not.
+* It turns Conv into ConvInteger, which has no fast kernel: 492 µs per image, against 92 in float32.
 
 Instead:
 
-* Linear layers become ``MatMulNBits`` with 8 bits, symmetric blocks of 64 and ``accuracy_level`` 4, which quantizes
-  each row of activations by its own blocks: no dependence on the batch (0.0 measured), 0.28 of the size, and for
-  `simple-nn` 21 µs an image against 37.
-* Convolutions keep float32 activations; their weights are stored as int8 with a scale for each output channel, behind a
-  Cast and a Mul that onnxruntime folds into float32 constants when it loads the file: a third of the size, float32's
-  speed. (DequantizeLinear is not folded at load; with it an image took 195 µs.)
+* Linear layers become ``MatMulNBits`` with 8 bits, symmetric blocks of 64 and ``accuracy_level`` 4, which quantizes the
+  activations row by row, block by block. Logits do not depend on the batch (0.0 measured), the size is 0.28 of
+  float32's, and `simple-nn` takes 21 µs per image instead of 37.
+* Convolutions keep float32 activations. Their weights are stored as int8 with one scale per output channel. A Cast and
+  a Mul turn them back into floats, and onnxruntime folds both into float32 constants at load: a third of the size, at
+  the speed of float32. (DequantizeLinear is not folded at load; with it an image took 195 µs.)
 """
 
 from typing import Any, Final
@@ -37,16 +37,16 @@ TOLERANCE: Final = parity.INT8
 __all__ = ["TOLERANCE", "check_weights", "convert", "variants"]
 
 BLOCK: Final = 64
-"""Weights that share a scale in a linear layer; 128 made logits depend on the batch in onnxruntime 1.32."""
+"""Weights per scale in a linear layer. With 128, logits depended on the batch in onnxruntime 1.32."""
 
 INT8_ACTIVATIONS: Final = 4
-"""MatMulNBits' accuracy_level: activations in int8."""
+"""The ``accuracy_level`` at which MatMulNBits computes with int8 activations."""
 
 LIMIT: Final = 127
 """Quantized weights lie within -127…127, so that zero is exact and the range symmetric."""
 
 ZERO_POINT: Final = 128
-"""What MatMulNBits takes off its unsigned weights."""
+"""MatMulNBits' default zero point for its unsigned 8-bit weights."""
 
 _QUANTIZED, _SCALE = "_int8", "_scale"
 
@@ -57,7 +57,7 @@ def convert(examples: Examples) -> bytes:
 
 
 def quantize(model: ModelProto) -> ModelProto:
-    """The graph with the weights of its Gemm and Conv nodes in int8; the given one is changed."""
+    """Quantize the weights of all Gemm and Conv nodes to int8. Changes `model` and returns it."""
     weights = initializers(model)
     nodes: list[NodeProto] = []
     constants: dict[str, NDArray[Any]] = dict(weights)
@@ -78,10 +78,10 @@ def quantize(model: ModelProto) -> ModelProto:
 
 
 def check_weights(data: bytes, name: str, trained: Trained) -> None:
-    """Every stored weight must be the trained one, rounded to the finest step there is; biases the very ones.
+    """Check that every weight is the trained one, rounded to the finest steps its range allows, and every bias equal.
 
     Raises:
-        ParityError: one is not.
+        ParityError: a weight or bias is not.
     """
     stored = initializers(onnx.load_from_string(data))
     for key, exact in weights(trained).items():
@@ -111,7 +111,7 @@ def _step(stored: dict[str, NDArray[Any]], key: str, shape: tuple[int, ...]) -> 
 
 
 def _peak(weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The largest magnitude among the weights that share a scale, for each weight or in a shape that broadcasts."""
+    """The largest magnitude among the weights that share a scale, in a shape that broadcasts to the weights'."""
     magnitude = np.abs(weight)
     if weight.ndim != 2:
         return np.asarray(magnitude.max(axis=tuple(range(1, weight.ndim)), keepdims=True))
@@ -154,7 +154,7 @@ def _convolution(node: NodeProto, constants: dict[str, NDArray[Any]]) -> list[No
 
 
 def _quantize_blocks(weight: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    # MatMulNBits wants [outputs, blocks, BLOCK], inputs padded to whole blocks, and scales as [outputs, blocks].
+    # MatMulNBits takes weights as [outputs, blocks, BLOCK], padded to whole blocks, and scales as [outputs, blocks].
     outputs, inputs = weight.shape
     blocks = -(-inputs // BLOCK)
     padded = np.pad(weight, ((0, 0), (0, blocks * BLOCK - inputs))).reshape(outputs, blocks, BLOCK)

@@ -1,23 +1,23 @@
-"""ONNX in int8 throughout: weights and activations quantized once and for all, with scales from training images.
+"""ONNX in int8 throughout: weights and activations, with fixed scales found on training images.
 
-The graph is in ONNX's own quantized form, QuantizeLinear and DequantizeLinear around float32 operators, which
-onnxruntime fuses into integer ones. Every choice was measured (``scripts/compare_int8.py``):
+The graph is in ONNX's QDQ form: QuantizeLinear and DequantizeLinear around float32 operators, which onnxruntime fuses
+into integer operators. Every choice was measured (``scripts/compare_int8.py``):
 
-* The raw pixels are the first layer's quantized input as they are, at scale 1: nothing is lost and nothing computed.
-* Activations are unsigned bytes with zero point 0, so that the ReLU before them is the scale's lower end and pools work
-  on bytes. The scale's upper end is the largest activation on any training image, a full one or noise.
-* Weights have a scale for each output channel and seven bits, -63…63. Processors without VNNI add two products of an
-  unsigned and a signed byte in 16 bits and saturate; 2 · 255 · 63 is below 2¹⁵, so that every processor gets the same
-  sums. Adaptive rounding (`rounding`) makes up for the eighth bit.
-* A convolution's bias stays as it was trained; onnxruntime (since 1.22 at the latest) rounds it to the sums' own step.
-  The last layer's is stored so, for there it does not.
+* The raw pixels are the quantized input of the first layer, at scale 1: nothing is lost and nothing computed.
+* Activations are uint8 with zero point 0. The lower end of that range does the work of the ReLU, and pools run on
+  bytes. The upper end is the largest activation on any training image, a full image or noise.
+* Weights have one scale per output channel and seven bits, -63…63. Processors without VNNI add two products of an
+  unsigned and a signed byte in 16 bits and saturate. 2 · 255 · 63 is below 2¹⁵, so every processor gets the same sums.
+  Adaptive rounding (`rounding`) makes up for the eighth bit.
+* A convolution keeps its float32 bias, which onnxruntime (since 1.22 at the latest) rounds to the step of the sums. For
+  the last layer it does not, so linear layers store their bias rounded.
 * The last layer returns float32 from 32-bit sums. (onnxruntime's own ``quantize_static`` rounds the logits themselves
   to 256 levels.)
 
 Integer sums do not depend on their order, so an image's logits are the same in any batch.
 
-Bytes and largest values are all that a layer hands on to the search for the next one's scale and weights: the file is
-the same for any number of threads.
+Each chunk of images is computed on one thread, and results are combined in a fixed order: the file is the same for any
+number of threads.
 """
 
 from collections.abc import Callable, Sequence
@@ -51,7 +51,7 @@ WEIGHT_LIMIT: Final = 63
 """Quantized weights lie within -63…63."""
 
 ROUNDED_BY: Final = 1000
-"""About so many of the images decide how weights are rounded; all of them find the largest activations."""
+"""Adaptive rounding uses about this many of the images, evenly spaced. The scales are found on all of them."""
 
 
 def convert(examples: Examples) -> bytes:
@@ -62,15 +62,15 @@ def convert(examples: Examples) -> bytes:
 
 
 def quantize(model: ModelProto, images: NDArray[np.uint8], extremes: NDArray[np.uint8]) -> ModelProto:
-    """A float32 graph, a chain of operators, with every Conv and Gemm in int8.
+    """Quantize every Conv and Gemm of a float32 graph, which must be a chain of operators.
 
     Args:
         model: from `mnist_edge.export.onnx_graph.build`.
-        images: whose activations set the scales and decide how weights are rounded, uint8 [n, 1, 28, 28].
-        extremes: whose activations set the scales besides, uint8 [n, 1, 28, 28].
+        images: used to find the scales and to round the weights, uint8 [n, 1, 28, 28].
+        extremes: used for the scales only, uint8 [n, 1, 28, 28].
 
     Raises:
-        ModelFormatError: it has an operator that cannot be quantized.
+        ModelFormatError: the graph has an operator that cannot be quantized.
     """
     nodes = list(model.graph.node)
     few = images[:: max(1, len(images) // ROUNDED_BY)]
@@ -92,19 +92,22 @@ def quantize(model: ModelProto, images: NDArray[np.uint8], extremes: NDArray[np.
                     scale = np.float32(largest[activation] / ACTIVATION_LIMIT)
                     value = graph.quantize(value, scale)
             case "Relu":
-                pass  # it is the lower end of the scale by which its input is quantized
+                pass  # quantizing its input to uint8 has clipped it at zero
             case "MaxPool" | "Reshape":
                 value = graph.quantize(graph.copy(node, value, constants), scale)
             case "Sigmoid":
                 scale = np.float32(largest[node.output[0]] / ACTIVATION_LIMIT)
                 value = graph.quantize(graph.copy(node, value, constants), scale)
             case kind:
-                raise ModelFormatError(f"int8-static knows no {kind}: leave the format out with --formats")
+                raise ModelFormatError(f"int8-static does not support {kind}: leave the format out with --formats")
     return graph.finish()
 
 
 def check_weights(data: bytes, name: str, trained: Trained) -> None:
-    """Every stored weight must be the trained one, or next to it in the finest steps there are. Raises ParityError."""
+    """Check that every weight is within one step of the trained one, with the finest steps its range allows.
+
+    Biases must be equal, or rounded to the step of the sums. Raises ParityError.
+    """
     stored = initializers(onnx.load_from_string(data))
     for index, (key, exact) in enumerate(weights(trained).items()):
         is_right = _is_weight if exact.ndim > 1 else _is_bias
@@ -126,7 +129,7 @@ def _is_bias(stored: dict[str, NDArray[Any]], layer: int, exact: NDArray[np.floa
     value = stored[f"b{layer}"]
     if value.dtype == np.float32:
         return np.array_equal(value, exact)
-    # It has the step of the sums: a weight's times an activation's.
+    # The step of the sums: weight scale times activation scale.
     step = stored[f"t{layer}"].astype(np.float64)
     activations = [scale for name, scale in stored.items() if name.startswith("a")]
     of_sums = any(np.allclose(step, stored[f"s{layer}"] * scale, rtol=1e-6, atol=0) for scale in activations)
@@ -134,11 +137,11 @@ def _is_bias(stored: dict[str, NDArray[Any]], layer: int, exact: NDArray[np.floa
 
 
 class _Graph:
-    """A quantized graph that grows by one operator after the other; values are named by number, to keep files small.
+    """A quantized graph, built operator by operator. Values are named by number, to keep files small.
 
     Args:
-        model: the float32 graph, whose input, output and opset it takes over.
-        images: uint8 [n, 1, 28, 28], to be carried through the graph as it grows.
+        model: the float32 graph, which provides input, output and opset.
+        images: run through the graph as it grows, uint8 [n, 1, 28, 28].
     """
 
     def __init__(self, model: ModelProto, images: NDArray[np.uint8]) -> None:
@@ -146,13 +149,13 @@ class _Graph:
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, NDArray[Any]] = {}
         self._carried = images
-        """What the images have become at the last quantized value."""
+        """The last quantized value, computed for all images: uint8 [n, …]."""
 
         self._last = INPUT_NAME, 0
-        """That value's name, and the number of the nodes before it."""
+        """That value's name, and the number of nodes before it."""
 
     def finish(self) -> ModelProto:
-        """The whole as a model."""
+        """The finished graph as a model."""
         self.nodes[-1].output[0] = self._model.graph.output[0].name
         return self._as_model(self.nodes, self._model.graph.input, self._model.graph.output)
 
@@ -165,7 +168,7 @@ class _Graph:
         return helper.make_model(graph, opset_imports=self._model.opset_import, ir_version=self._model.ir_version)
 
     def _carry_on(self, value: str) -> None:
-        """Take the images on to a quantized value; onnxruntime fuses a part as it will fuse the whole."""
+        """Run the images on to the quantized `value`. onnxruntime fuses this part as it will fuse the whole."""
         name, start = self._last
         ends = ([helper.make_tensor_value_info(end, TensorProto.UINT8, None)] for end in (name, value))
         session = Session(self._as_model(self.nodes[start:], *ends).SerializeToString())
@@ -174,18 +177,18 @@ class _Graph:
         self._last = value, len(self.nodes)
 
     def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Append an operator; returns the name of its value."""
+        """Append an operator and return the name of its output."""
         name = f"v{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
         return name
 
     def constant(self, name: str, value: Any, dtype: type[np.generic]) -> str:
-        """Keep a constant; returns its name."""
+        """Store a constant and return its name."""
         self.constants[name] = np.asarray(value, dtype)
         return name
 
     def copy(self, node: NodeProto, value: str, constants: dict[str, NDArray[Any]]) -> str:
-        """Append a given operator as it is, on another value."""
+        """Append a copy of `node` that takes `value` as its input."""
         for name in node.input[1:]:
             self.constants[name] = constants[name]
         copied = self.add(node.op_type, value, *node.input[1:])
@@ -193,13 +196,13 @@ class _Graph:
         return copied
 
     def quantize(self, value: str, scale: np.float32) -> str:
-        """Append the rounding of a value to unsigned bytes and back."""
+        """Append a QuantizeLinear to uint8 and a DequantizeLinear."""
         quantized = self.add("QuantizeLinear", value, *self._parameters(scale))
         self._carry_on(quantized)
         return self.dequantize(quantized, scale)
 
     def dequantize(self, value: str, scale: np.float32) -> str:
-        """Append what makes floats of unsigned bytes."""
+        """Append a DequantizeLinear from uint8."""
         return self.add("DequantizeLinear", value, *self._parameters(scale))
 
     def _parameters(self, scale: np.float32) -> tuple[str, str]:
@@ -219,16 +222,17 @@ class _Graph:
         number: int,
         float_inputs: NDArray[np.float32],
     ) -> str:
-        """Append a given Conv or Gemm with its weights in int8, and a Gemm's bias in int32.
+        """Append a Conv or Gemm with int8 weights; a Gemm's bias becomes int32.
 
-        The weights are rounded by what the layer is given for the images, and what it is float_inputs to be given.
+        The weights are rounded to minimise the output error on the images, given the layer's quantized inputs and
+        `float_inputs`, its inputs in the float32 graph.
         """
         peaks = np.abs(weight).reshape(len(weight), -1).max(axis=1)
         step = np.where(peaks > 0, peaks / WEIGHT_LIMIT, 1).astype(np.float32)
         in_steps = weight / _by_channel(step.astype(np.float64), weight.ndim)
         rounded = rounding.up_or_down(node, in_steps, WEIGHT_LIMIT, self._carried, float_inputs / scale)
         stored = [self.constant(f"w{number}", rounded, np.int8), self.constant(f"s{number}", step, np.float32)]
-        if node.op_type == "Gemm":  # which onnxruntime fuses with a zero point only
+        if node.op_type == "Gemm":  # onnxruntime fuses it only with an explicit zero point
             stored.append(self.constant(f"z{number}", np.zeros(len(step)), np.int8))
             bias_step = step * scale
             rounded_bias = self.constant(f"b{number}", np.round(bias / bias_step.astype(np.float64)), np.int32)
@@ -243,7 +247,7 @@ class _Graph:
 
 
 def _essential(node: NodeProto) -> list[AttributeProto]:
-    """A node's attributes, but for those that say what holds without them: they would be a tenth of a small file."""
+    """A node's attributes without those that equal their defaults, which would be a tenth of a small file."""
     schema = onnx.defs.get_schema(node.op_type, OPSET).attributes
     neutral = {"strides": 1, "dilations": 1, "pads": 0}
 
@@ -252,7 +256,7 @@ def _essential(node: NodeProto) -> list[AttributeProto]:
         if attribute.name in neutral:
             return any(number != neutral[attribute.name] for number in value)
         default = schema[attribute.name].default_value
-        is_implied = node.op_type == "Conv" and attribute.name == "kernel_shape"  # by the weights
+        is_implied = node.op_type == "Conv" and attribute.name == "kernel_shape"  # by the shape of the weights
         return not is_implied and (not default.name or value != helper.get_attribute_value(default))
 
     return [attribute for attribute in node.attribute if says_something(attribute)]
@@ -263,7 +267,7 @@ def _by_channel(scale: NDArray[Any], dimensions: int) -> NDArray[Any]:
 
 
 def _activation_after(nodes: Sequence[NodeProto]) -> str | None:
-    """The value of the ReLU that follows, with nothing but pools between; None where another operator follows."""
+    """The output of the ReLU that follows, directly or after max pools; None if another operator follows."""
     for node in nodes:
         if node.op_type == "Relu":
             return str(node.output[0])
@@ -273,14 +277,14 @@ def _activation_after(nodes: Sequence[NodeProto]) -> str | None:
 
 
 def _largest_activations(model: ModelProto, images: NDArray[np.uint8]) -> dict[str, float]:
-    """The largest value that each Relu and Sigmoid returns for any of the images; one that never fires has 1."""
+    """The largest output of each Relu and Sigmoid over all images, by the output's name; 1 where it is always zero."""
     names = [node.output[0] for node in model.graph.node if node.op_type in ("Relu", "Sigmoid")]
     chunks = _watch(model, names, images, lambda array: float(array.max()))
     return {name: max(values) or 1.0 for name, *values in zip(names, *chunks, strict=True)}
 
 
 def _layer_inputs(model: ModelProto, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-    """What each Conv and Gemm is given for the images, by the value's name."""
+    """The inputs of every Conv and Gemm for the images, by the value's name."""
     names = [node.input[0] for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
     chunks = _watch(model, names, images, lambda array: array)
     return {name: np.concatenate(arrays) for name, *arrays in zip(names, *chunks, strict=True)}
@@ -289,8 +293,8 @@ def _layer_inputs(model: ModelProto, images: NDArray[np.uint8]) -> dict[str, NDA
 def _watch(
     model: ModelProto, names: list[str], images: NDArray[np.uint8], keep: Callable[[NDArray[np.float32]], Any]
 ) -> list[list[Any]]:
-    """For every `CHUNK` of the images what is to be kept of a model's values of these names."""
-    if not names:  # of which onnxruntime would return all
+    """Run the images in chunks of `CHUNK`, and apply `keep` to every named value: one list per chunk."""
+    if not names:  # onnxruntime would return all outputs
         return []
     watched = ModelProto()
     watched.CopyFrom(model)

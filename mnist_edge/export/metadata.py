@@ -1,4 +1,4 @@
-"""What an exported ``.onnx`` file says of itself, so that one copied file is a whole deployment."""
+"""The metadata of an exported ``.onnx`` file, which make that one file a complete deployment."""
 
 from typing import Any, Final
 
@@ -32,7 +32,8 @@ from mnist_edge.runtime.session import Session
 from mnist_edge.training.checkpoint import Trained
 
 GOLDEN_MARGIN: Final = 2.0
-"""Golden vectors allow so many times the deviation seen at export, within `GOLDEN_SLACK`: others round elsewhere."""
+"""An int8 file's golden vectors allow this multiple of the deviation at export, up to `GOLDEN_SLACK`, since other
+machines may round differently."""
 
 
 def provenance(trained: Trained) -> Provenance:
@@ -52,10 +53,10 @@ def provenance(trained: Trained) -> Provenance:
 
 
 def complete(model: onnx.ModelProto, form: Format, examples: Examples) -> bytes:
-    """A bare graph as the file that is deployed: run once for what its metadata tell of its logits, then stamped.
+    """Turn a bare graph into a deployable file: run it to calibrate it, then add the metadata.
 
-    The graph is changed. Golden vectors of a quantized one allow for its rounding. Raises ModelFormatError where it
-    does not take and return what its contract says.
+    `model` is changed. The golden vectors of a quantized model allow for its rounding error. Raises ModelFormatError if
+    its inputs and outputs do not match the contract.
     """
     session = Session(model.SerializeToString())
     check_signature(session, examples.trained.contract, form.file_name)
@@ -74,7 +75,7 @@ def complete(model: onnx.ModelProto, form: Format, examples: Examples) -> bytes:
 def stamp(
     model: onnx.ModelProto, form: Format, trained: Trained, golden: Golden, calibration: Calibration | None
 ) -> bytes:
-    """The file's bytes: the graph, its contract and format, provenance, golden vectors and its own checksum."""
+    """The file's bytes: the graph with contract, format, provenance, golden vectors and its own checksum."""
     del model.metadata_props[:]
     onnx.helper.set_model_props(
         model,

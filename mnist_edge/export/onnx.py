@@ -1,4 +1,4 @@
-"""ONNX in float32: one file, self-describing, the same bytes for the same weights."""
+"""ONNX in float32: one self-describing file, with the same bytes for the same weights."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -27,7 +27,7 @@ def convert(examples: Examples) -> bytes:
 
 
 def variants(data: bytes, name: str) -> Mapping[str, Run]:
-    """The file's content, ready to run as the runtime does and without graph optimisation. Raises ModelError."""
+    """Two ways to run the file: as the runtime does, and without graph optimisation. Raises ModelError."""
 
     def run(optimize: bool) -> Run:
         session = load(data, name, optimize=optimize).session
@@ -37,9 +37,9 @@ def variants(data: bytes, name: str) -> Mapping[str, Run]:
 
 
 def check_weights(data: bytes, name: str, trained: Trained) -> None:
-    """Every weight in the file must be the trained one after folding, bit for bit. Raises ParityError.
+    """Check that every weight is the trained one after folding, bit for bit. Raises ParityError.
 
-    Some weights hardly move the logits of any image; a changed one is found here all the same.
+    This also finds a changed weight that hardly moves any image's logits.
     """
     stored = initializers(onnx.load_from_string(data))
     for key, exact in weights(trained).items():

@@ -1,4 +1,4 @@
-"""The bare float32 graph of a trained model, which all ONNX formats are made of, and the weights in it."""
+"""The bare float32 graph from which all ONNX formats are made, and its weights."""
 
 import numpy as np
 import torch
@@ -10,13 +10,13 @@ from mnist_edge.training.checkpoint import Trained
 
 
 def weights(trained: Trained) -> dict[str, np.ndarray]:
-    """The trained weights after folding, by the names that they have in an exported graph."""
+    """The trained weights after folding, by their names in the exported graph."""
     state_dict = fold(trained.model, trained.contract.normalization).state_dict()
     return {key: tensor.numpy() for key, tensor in state_dict.items() if tensor.is_floating_point()}
 
 
 def build(trained: Trained) -> ModelProto:
-    """The bare graph, without metadata, its initializers named as the folded module's weights are."""
+    """Export the bare graph, without metadata. Initializers are named like the folded module's weights."""
     program = torch.onnx.export(
         fold(trained.model, trained.contract.normalization),
         (example(),),
@@ -40,8 +40,8 @@ def initializers(model: ModelProto) -> dict[str, np.ndarray]:
 
 
 def _strip(model: ModelProto) -> None:
-    # The exporter leaves source paths and stack traces on nodes and values, and shapes of intermediate values that the
-    # quantizers of onnxruntime trip over.
+    # torch's exporter leaves source paths and stack traces on nodes and values, and shapes of intermediate values that
+    # onnxruntime's quantizers trip over.
     model.graph.name = "mnist-edge"
     del model.graph.value_info[:]
     for item in (

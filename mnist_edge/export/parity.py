@@ -1,10 +1,11 @@
-"""The proof: an exported file against the PyTorch model it was made from, on every test image.
+"""Compare an exported file with the PyTorch model it was made from, on every test image.
 
-The reference is the trained model itself, in float32 and evaluation mode, behind the preprocessing of its training. The
-ONNX graphs are made of a folded copy and run by another engine; TorchScript is a trace of the model. Every candidate
-answers the whole test set in batches as large as the runtime's own, and those images that are most easily turned at
-other sizes too; where its engine rewrites graphs, with and without that. Names, shapes and types come first, then
-values; everything is measured first, then compared with the tolerance.
+The reference is the trained model itself, in float32 and evaluation mode, with the preprocessing of its training. ONNX
+graphs are made from a folded copy and run by another engine; TorchScript is a trace of the model.
+
+Every candidate runs on the whole test set in batches of the runtime's own size, and at other batch sizes on a part that
+includes the closest decisions. If its engine optimises graphs, it runs both with and without. Names, shapes and types
+are checked first, then values. All figures are measured before any is compared with its tolerance.
 """
 
 import math
@@ -26,18 +27,17 @@ from mnist_edge.runtime.classifier import CHUNK
 from mnist_edge.training.checkpoint import Trained
 
 BATCH_SIZES: Final = (1, 2, 7, 64, 300)
-"""One image alone, the smallest true batch, one that divides nothing, one that fills vector units, and one that is
-larger than what the runtime gives onnxruntime at once. The whole test set comes in batches of `CHUNK`."""
+"""A single image, the smallest real batch, an odd prime, one that fills vector units, and one larger than the runtime
+passes to onnxruntime at once. The whole test set is run in batches of `CHUNK`."""
 
 CHOSEN: Final = 512
-"""Test images that are compared at every one of `BATCH_SIZES`: one half the closest decisions, the other half from all
-over the test set."""
+"""Test images compared at each of `BATCH_SIZES`: half of them the closest decisions, half spread over the test set."""
 
 PROBES: Final = 64
-"""Images of noise that are compared besides the test set: MNIST never lights some pixels, noise lights all."""
+"""Noise images compared in addition to the test set: MNIST never lights some pixels, noise lights all."""
 
 GOLDEN_SLACK: Final = 0.05
-"""The most that an int8 file's golden vectors may allow, as a share of the largest golden logit."""
+"""Largest tolerance of an int8 file's golden vectors, as a share of the largest golden logit."""
 
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Raw pixels, uint8 [n, 1, 28, 28], to logits, float32 [n, classes]."""
@@ -45,25 +45,25 @@ Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a file may be from PyTorch."""
+    """How far a file may deviate from PyTorch."""
 
     max_abs_diff: float
-    """Largest |Δlogit| by rounding alone, whatever the logits' size."""
+    """Largest |Δlogit| from floating-point rounding, whatever the size of the logits."""
 
     min_agreement: float
-    """Share of test images on which both name the same class."""
+    """Smallest share of test images on which both predict the same class."""
 
     max_accuracy_drop: float
-    """In shares of one: 0.002 is 0.2 points."""
+    """As a fraction: 0.002 is 0.2 points."""
 
     in_std: float = 0.0
-    """What |Δlogit| may be beyond that, in standard deviations of PyTorch's logits on the test images."""
+    """Added to `max_abs_diff` for quantization, in standard deviations of PyTorch's logits on the test images."""
 
     in_std_on_noise: float = 0.0
-    """The same on the probes, which drive activations beyond what the scales were set by."""
+    """The same for the probes, which can drive activations beyond the range of the scales."""
 
     def largest(self, std: float) -> tuple[float, float]:
-        """The largest |Δlogit| on test images and on noise, where PyTorch's logits have that standard deviation."""
+        """The |Δlogit| allowed on test images and on noise, given the standard deviation of PyTorch's logits."""
         return self.max_abs_diff + self.in_std * std, self.max_abs_diff + self.in_std_on_noise * std
 
 
@@ -75,7 +75,7 @@ INT8: Final = Tolerance(
 
 
 class Reference:
-    """The PyTorch model's answers on a test set and on noise, in batches of `CHUNK` and at each of `BATCH_SIZES`."""
+    """The PyTorch model's logits on a test set and on noise, in batches of `CHUNK` and of each of `BATCH_SIZES`."""
 
     def __init__(self, trained: Trained, test: Split) -> None:
         noise = np.random.default_rng(seed=0).integers(0, WHITE + 1, (PROBES, HEIGHT, WIDTH), dtype=np.uint8)
@@ -88,11 +88,11 @@ class Reference:
         run = run_module(RawPixels(trained.model, trained.contract.normalization).eval())
         whole = in_batches(run, self.images, CHUNK, threaded=True)
         self.logits = {CHUNK: whole}
-        """By batch size, float32 [n + PROBES, classes]: PyTorch's own rounding depends on it."""
+        """By batch size, on which PyTorch's rounding depends: float32 [n + PROBES, classes]."""
 
         probes = np.arange(len(test), len(self.images))
         self.compared = {CHUNK: np.arange(len(self.images))}
-        """By batch size, the indices of the images that are answered at it."""
+        """By batch size, the indices of the images compared at it."""
 
         for size in BATCH_SIZES:
             self.compared[size] = chosen = np.concatenate([_choose(whole[: len(test)]), probes])
@@ -109,7 +109,7 @@ class Reference:
 
 
 def run_module(module: torch.nn.Module) -> Run:
-    """A torch module, TorchScript's included, as a function on arrays."""
+    """Wrap a torch module or a TorchScript module as a function on arrays."""
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
@@ -128,18 +128,18 @@ def is_quantized(
     *,
     within: float = 0.5,
 ) -> bool:
-    """Whether stored weights are the trained ones, rounded to steps that are as fine as their range allows.
+    """Whether stored weights are the trained ones, rounded to the finest steps their range allows.
 
     Args:
-        value: the stored weights, as they act.
-        step: what they are multiples of, of a shape that broadcasts to theirs.
+        value: the stored weights, dequantized.
+        step: their step, in a shape that broadcasts to theirs.
         exact: the trained weights.
-        peak: the largest magnitude among the trained weights that share a step; broadcasts, too.
-        limit: the most steps that a weight may be away from zero.
-        within: the most steps that it may be away from the trained one: a half where it is the nearest, one where it
-            is that above or that below.
+        peak: the largest magnitude among the trained weights that share a step, in a shape that broadcasts too.
+        limit: the largest magnitude of a stored weight, in steps.
+        within: the largest distance from the trained weight, in steps: 0.5 for rounding to nearest, 1 for adaptive
+            rounding.
     """
-    # float32 rounds the quotients. Where all weights are zero the step does not matter.
+    # The factor allows for the rounding of steps to float32. Where all weights are zero the step does not matter.
     is_fine = (step <= 1.0001 * peak / limit) | (peak == 0)
     return bool(is_fine.all()) and is_rounded(value, step, exact, within=within)
 
@@ -151,12 +151,12 @@ def is_rounded(
     *,
     within: float = 0.5,
 ) -> bool:
-    """Whether stored weights are the trained ones, rounded to steps; arguments as `is_quantized` takes them."""
+    """Whether stored weights are the trained ones, rounded to steps. Takes the arguments of `is_quantized`."""
     return bool((np.abs(value - exact) <= 1.0001 * within * step).all())
 
 
 def _choose(logits: NDArray[np.float32]) -> NDArray[np.intp]:
-    """The indices of the test images that are compared at every batch size, the closest decisions among them."""
+    """The indices of the test images to compare at every batch size (see `CHOSEN`)."""
     if len(logits) <= CHOSEN:
         return np.arange(len(logits))
     second, first = np.partition(logits, -2, axis=1)[:, -2:].T
@@ -166,31 +166,31 @@ def _choose(logits: NDArray[np.float32]) -> NDArray[np.intp]:
 
 
 def in_batches(run: Run, images: NDArray[np.uint8], size: int, *, threaded: bool = False) -> NDArray[np.float32]:
-    """The logits of all images, computed in batches of a size.
+    """Compute the logits of all images in batches.
 
     Args:
-        run: what computes them.
+        run: computes the logits of a batch.
         images: uint8 [n, 1, 28, 28].
-        size: images a call.
-        threaded: whether several Python threads call at once; not where `run` starts threads of its own.
+        size: images per batch.
+        threaded: whether to run batches in several Python threads. Not useful if `run` starts threads of its own.
     """
     batches = [images[start : start + size] for start in range(0, len(images), size)]
     return np.concatenate(in_threads(run, batches) if threaded else [run(batch) for batch in batches])
 
 
 def compare(reference: Reference, variants: Mapping[str, Run], name: str) -> tuple[Parity, NDArray[np.float32]]:
-    """Run a candidate, in each of its variants at every batch size, and hold it against the reference.
+    """Run every variant of a candidate at every batch size and compare it with the reference.
 
     Args:
         reference: PyTorch's answers.
         variants: the ways to run the candidate.
-        name: what it is called in messages.
+        name: the candidate's name in messages.
 
     Returns:
         The figures, and the first variant's logits on the whole test set, float32 [n, classes].
 
     Raises:
-        ParityError: its logits have another type or shape than the reference's.
+        ParityError: the dtype or shape of its logits differs from the reference's.
     """
     count = len(reference.labels)
     diffs, noise_diffs, flips, non_finite, accuracies = [], [], [], [], []
@@ -216,7 +216,7 @@ def compare(reference: Reference, variants: Mapping[str, Run], name: str) -> tup
             non_finite.append((~np.isfinite(actual)).sum())
             accuracies.append(reference.share_correct(actual))
     parity = Parity(
-        # np.max keeps NaN, which Python's max may lose.
+        # np.max propagates NaN; Python's max may lose it.
         max_abs_diff=float(np.max(diffs)),
         max_abs_diff_on_noise=float(np.max(noise_diffs)),
         flips=int(max(flips)),
@@ -233,9 +233,9 @@ def compare(reference: Reference, variants: Mapping[str, Run], name: str) -> tup
 
 
 def require_within(parity: Parity, tolerance: Tolerance, name: str) -> None:
-    """Raise ParityError with every figure of the file of that name that is out of tolerance, or return."""
+    """Raise ParityError if any figure is out of tolerance; the message lists all that are."""
     limit, noise_limit = tolerance.largest(parity.logit_std)
-    # Of a small test set one image may be more than the share.
+    # In a small test set a single image may exceed the allowed share.
     least = 1 if tolerance.min_agreement < 1 else 0
     allowed_flips = max(least, math.floor((1 - tolerance.min_agreement) * parity.images + 1e-9))
     drop, allowed_drop = 100 * parity.accuracy_drop, 100 * tolerance.max_accuracy_drop
@@ -250,7 +250,7 @@ def require_within(parity: Parity, tolerance: Tolerance, name: str) -> None:
             parity.flips <= allowed_flips
         ),
         f"accuracy {drop:.2f} points below PyTorch's, allowed {allowed_drop:g}": (
-            # accuracies are counts over images: half an image is more than rounding
+            # accuracies are multiples of 1 / images: half of that absorbs rounding errors
             parity.accuracy_drop <= max(tolerance.max_accuracy_drop, least / parity.images) + 0.5 / parity.images
         ),
     }

@@ -35,26 +35,26 @@ def export(
 ) -> Manifest:
     """Convert a bundle's model, prove every file, and only then put the files and the manifest in place.
 
-    Each candidate is written beside its name, read back and compared; all get their names, together with the manifest,
-    when all have passed. After a failure the folder holds what it held before.
+    Each file is written under a temporary name, read back and compared. Once all have passed, they and the manifest are
+    renamed into place. After a failure the folder is as it was before.
 
     Args:
         folder: a bundle that `train` made.
         data: the data it was trained on.
-        formats: which files to make; those of earlier exports of the same weights stay.
-        report: called for every file that was made and compared, or failed to be.
-        progress: called as the work goes on.
+        formats: which files to make; files that earlier exports made from the same weights are kept.
+        report: called with the outcome of every file, passed or failed.
+        progress: called at the start and end of every step.
 
     Returns:
         The manifest.
 
     Raises:
-        BusyError: somebody else is writing the bundle.
-        ModelError: the bundle's first half is missing, damaged or altered, or changed meanwhile.
+        BusyError: another training or export is writing the bundle.
+        ModelError: the bundle's first half is missing, damaged or altered, or changed during the export.
         DataFormatError: `data` is not what the model was trained on.
-        ModelFormatError: onnxruntime or TorchScript cannot load a file, or its metadata are not the training's.
-        ParityError: a file missed its tolerance. Where several files failed, the error tells all of it, and is a
-            ModelError if one of theirs is.
+        ModelFormatError: onnxruntime or TorchScript cannot load a file, or its metadata do not match the training.
+        ParityError: a file is out of tolerance. If several files fail, one error reports them all; it is a ModelError
+            if any of theirs is.
     """
     with writing(folder):
         return _export(folder, data, formats, report, progress)
@@ -88,7 +88,7 @@ def _export(folder: Path, data: Dataset, formats: Sequence[Format], report: Repo
             raise _combined(failures)
         if _first_half(folder) != first_half:
             raise AlteredModelError(
-                f"{folder}: its model changed during the export: wait for the training and export again"
+                f"{folder}: its model changed during the export: wait for the training to finish and export again"
             )
         for form, (file, content) in _earlier(folder, trained, formats).items():
             files[form], contents[form] = file, content
@@ -101,7 +101,7 @@ def _export(folder: Path, data: Dataset, formats: Sequence[Format], report: Repo
         with context.step(layout.MANIFEST, "latencies"):
             manifest = _with_recommendation(manifest, contents, data)
         staging.add(layout.MANIFEST, encode_indented(manifest))
-        # What no manifest vouches for, as after an export that was killed, would fail the next verification.
+        # Files that the manifest does not list, left by a killed export for example, would fail the next verification.
         unlisted = [name for name in layout.EXPORTED if name not in manifest.files]
         staging.commit(records=(layout.MANIFEST,), remove=unlisted)
     return manifest
@@ -119,11 +119,11 @@ def verify(
     Args:
         folder: a bundle that `export` completed.
         data: the data it was trained on.
-        report: called for every file that was compared.
-        progress: called as the work goes on.
+        report: called with the outcome of every file.
+        progress: called at the start and end of every step.
 
     Returns:
-        An outcome for every exported file; a file that failed has its error there, and the others are still compared.
+        One outcome per exported file. If a file fails, its outcome holds the error and the others are still checked.
 
     Raises:
         ModelError: the manifest or the first half of the bundle is missing, damaged or altered.
@@ -163,7 +163,7 @@ def _prove_again(form: Format, folder: Path, manifest: Manifest, context: Parity
     try:
         file = manifest.files.get(form.file_name)
         if file is None:
-            raise ModelFormatError(f"{path}: no export vouches for it: export it again, or delete it")
+            raise ModelFormatError(f"{path}: not listed in the manifest: export it again, or delete it")
         outcome = prove(form, reading.read_verified(folder, form.file_name, manifest), str(path), context)
         if outcome.error is None and outcome.parity is not None:
             assert file.parity is not UNSET
@@ -178,7 +178,7 @@ def _prove_again(form: Format, folder: Path, manifest: Manifest, context: Parity
 
 
 def _allowed(form: Format, measured: Parity, test: Split) -> dict[str, float]:
-    """By how much the figures of a manifest may differ from those that are measured again."""
+    """How far the figures in a manifest may differ from those measured again."""
     share = _leeway(EXPORTERS[form].TOLERANCE, test)
     return {
         "bytes": 0.0,
@@ -190,12 +190,12 @@ def _allowed(form: Format, measured: Parity, test: Split) -> dict[str, float]:
 
 
 def _leeway(tolerance: Tolerance, test: Split) -> float:
-    """Share of the test images: another processor rounds otherwise, which may turn a close answer."""
+    """Share of test images whose answer may differ: another processor's rounding can flip a close decision."""
     return max(tolerance.max_accuracy_drop, 1.5 / len(test))
 
 
 def _combined(errors: Sequence[MnistEdgeError]) -> MnistEdgeError:
-    """One error for all, of the gravest kind among them: a bad model is more than a figure out of tolerance."""
+    """One error for all: a ModelError if any of them is, since a bad model is worse than a figure out of tolerance."""
     if len(errors) == 1:
         return errors[0]
     gravest = next((error for error in errors if isinstance(error, ModelError)), errors[0])
@@ -203,7 +203,7 @@ def _combined(errors: Sequence[MnistEdgeError]) -> MnistEdgeError:
 
 
 def _with_recommendation(manifest: Manifest, contents: Mapping[Format, bytes], data: Dataset) -> Manifest:
-    """The manifest with what it says of the ONNX files side by side, where there is a float32 file to compare with."""
+    """The manifest with latencies and a recommendation, if there is a float32 ONNX file to compare with."""
     if Format.ONNX not in contents:
         return manifest
     files = {form: content for form, content in contents.items() if form in RUNNABLE}
@@ -232,7 +232,7 @@ def _require_same_data(trained: Trained, data: Dataset) -> None:
     if data.labels != trained.contract.labels:
         raise DataFormatError(
             f"{data.name}: its labels {_brief(data.labels)} are not the model's {_brief(trained.contract.labels)}: "
-            "give the data that the model was trained on with --data"
+            "give the model's own data with --data"
         )
     if recorded != data.digests:
         differing = ", ".join(part for part, digest in data.digests.items() if recorded.get(part) != digest)
@@ -255,7 +255,7 @@ def _file(content: bytes) -> File:
 
 
 def _earlier(folder: Path, trained: Trained, renewed: Sequence[Format]) -> dict[Format, tuple[File, bytes]]:
-    """Other files of an earlier export, which stay listed while they are intact and of the same weights."""
+    """Files of an earlier export in other formats, kept if they are intact and made from the same weights."""
     try:
         manifest = reading.read_manifest(folder)
     except MnistEdgeError:

@@ -24,40 +24,40 @@ from mnist_edge.training.checkpoint import Trained
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file."""
+    """The result of checking one file."""
 
     format: Format
     bytes: int
     parity: Parity | None
-    """None where the comparison did not come to an end."""
+    """None if the comparison did not finish."""
 
     calibration: CalibrationFigures | None
-    """None without a calibration split, or where the comparison failed."""
+    """None without a calibration split, or if a check failed."""
 
     error: MnistEdgeError | None
-    """None where the file passed."""
+    """None if the file passed."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A part of the work that takes a while."""
+    """A part of an export or verification that takes a while."""
 
     file: str
-    """Name of the file that is worked on."""
+    """Name of the file being worked on."""
 
     name: str
     """What is done, in a word or two."""
 
     seconds: float | None = None
-    """How long it took; None when it begins."""
+    """How long it took; None at its start."""
 
 
 Progress = Callable[[Step], None]
-"""Called with every step twice: before it begins, and when it is done. One that fails has no end."""
+"""Called at the start and at the end of every step. A step that fails has no end."""
 
 
 class ParityContext:
-    """What every file of a bundle is compared with: PyTorch's answers, and what files are made with."""
+    """What all files of a bundle share: PyTorch's answers to compare with, and the inputs of the export."""
 
     def __init__(self, trained: Trained, data: Dataset, progress: Progress) -> None:
         self.trained = trained
@@ -69,7 +69,7 @@ class ParityContext:
 
     @contextlib.contextmanager
     def step(self, file: str, name: str) -> Iterator[None]:
-        """Tell of a step before and after it."""
+        """Report the start and the end of a step."""
         self._progress(Step(file, name))
         start = time.perf_counter()
         yield
@@ -77,7 +77,7 @@ class ParityContext:
 
 
 def prove(form: Format, content: bytes, name: str, context: ParityContext) -> Outcome:
-    """Compare a file with PyTorch by its content, read as whoever deploys it would; `name` is for messages."""
+    """Check a file's content, loaded as in deployment; `name` is for messages. A failure is returned, not raised."""
     exporter = EXPORTERS[form]
     found: Parity | None = None
     figures: CalibrationFigures | None = None
@@ -89,7 +89,7 @@ def prove(form: Format, content: bytes, name: str, context: ParityContext) -> Ou
             parity.require_within(found, exporter.TOLERANCE, name)
             exporter.check_weights(content, name, context.trained)
         with context.step(form.file_name, "calibration"):
-            # What was stored is found again, by the very file.
+            # Computed again by the file itself, to compare with what it stores.
             fitted = calibration.fit(_as_used(variants), context.examples.calibration)
             if form.engine is Engine.ONNXRUNTIME:
                 model = load(content, name)
@@ -108,9 +108,9 @@ def _as_used(variants: Mapping[str, Run]) -> Run:
 
 def _check_metadata(model: Model, form: Format, trained: Trained, golden: Golden) -> None:
     if model.format is not form:
-        raise ModelFormatError(f"{model.name}: it says that it is {model.format}, not {form}: export it again")
+        raise ModelFormatError(f"{model.name}: its metadata say {model.format}, not {form}: export it again")
     if structs.replace(model.contract, calibration=None) != trained.contract:
-        raise ModelFormatError(f"{model.name}: its contract is not the one of the training: export it again")
+        raise ModelFormatError(f"{model.name}: its contract is not the training's: export it again")
     require_same_origin(model.provenance, trained, model.name)
     stored = model.golden
     same_images = np.array_equal(stored.images, golden.images)
@@ -119,14 +119,14 @@ def _check_metadata(model: Model, form: Format, trained: Trained, golden: Golden
     limit = parity.FLOAT32.max_abs_diff + parity.GOLDEN_SLACK * float(np.abs(golden.logits).max())
     if not stored.tolerance <= limit:
         raise ParityError(
-            f"{model.name}: its golden vectors allow {stored.tolerance:.2g}, the most is {limit:.2g}: export it again"
+            f"{model.name}: its golden vectors allow {stored.tolerance:.2g}, more than {limit:.2g}: export it again"
         )
     selftest.run(model)
 
 
 def require_same_origin(provenance: Provenance, trained: Trained, name: str) -> None:
-    """Raise ModelFormatError where a file or manifest, of that name, tells another origin than the training's."""
-    # Who exported may differ: a bundle is verified with newer versions than it was made with.
+    """Raise ModelFormatError if the provenance in a file or manifest is not the training's; `name` is for messages."""
+    # `exported_by` may differ: a bundle may be verified with newer versions than it was exported with.
     expected = structs.replace(metadata.provenance(trained), exported_by=provenance.exported_by)
     told = structs.asdict(provenance)
     differing = [key for key, value in structs.asdict(expected).items() if told[key] != value]

@@ -1,8 +1,8 @@
-"""Which of a bundle's ONNX files to take, and plainly why not the others.
+"""Which of a bundle's ONNX files to use, and why not the others.
 
-`int8-static` is recommended where it is good enough for the model, smaller, and not much slower on the machine of the
-export: on one with fast int8 instructions it is quicker than float32, on others about as quick. Its sums are integers,
-so every processor gives its answers. `int8-dynamic` is never recommended.
+`int8-static` is recommended if it is accurate enough, smaller than float32, and not much slower on the exporting
+machine. With fast int8 instructions it is faster than float32, without them about as fast. Its sums are integers, so
+every processor gives the same answers. `int8-dynamic` is never recommended.
 """
 
 import functools
@@ -21,29 +21,29 @@ from mnist_edge.runtime.session import Session
 
 ROUNDS: Final = 5
 CALLS: Final = 100
-"""Single images a round. The files take turns, so that a busy moment does not fall on one of them alone."""
+"""Single images per round. The files take turns, so that a busy moment does not slow down one of them alone."""
 
 NEIGHBOURS: Final = 256
-"""Images whose logits are compared between being alone and being in a batch."""
+"""Images whose logits are compared, one by one against all in one batch."""
 
 SLOWER: Final = 1.5
-"""The most that an int8 file may take, in times of float32's latency: the machine of the export is not the device."""
+"""Largest latency of an int8 file, as a multiple of float32's. Above 1, as the exporting machine is not the device."""
 
 MAX_DROP: Final = 0.0005
-"""Accuracy that may be given up, in shares of one."""
+"""Largest accuracy drop, as a fraction."""
 
 MIN_AGREEMENT: Final = 0.998
-"""Share of the test images on which the answer must be PyTorch's."""
+"""Smallest share of test images on which the answer must be PyTorch's."""
 
 MAX_BATCH_DEPENDENCE: Final = 1e-4
-"""Of an image's logits, on the images beside it; float32's own rounding stays below."""
+"""Largest change of an image's logits with the rest of its batch. Float32's rounding error stays below it."""
 
 NEVER_BY_ITSELF: Final = "how it computes depends on the processor: measure it on the device, then choose it by name"
-"""Why `int8-dynamic` is not recommended even where its figures are good."""
+"""Why `int8-dynamic` is not recommended even if its figures are good."""
 
 
 class Measured(Latency, frozen=True, kw_only=True):
-    """What decides about one file."""
+    """The figures that decide whether a file is recommended."""
 
     bytes: int
 
@@ -51,17 +51,17 @@ class Measured(Latency, frozen=True, kw_only=True):
     """On the test set."""
 
     agreement: float
-    """Share of test images answered as PyTorch does, and with it the float32 file."""
+    """Share of test images answered as PyTorch, and thus the float32 file, answers them."""
 
 
 def measure(
     files: Mapping[Format, bytes], parities: Mapping[Format, Parity], images: NDArray[np.uint8]
 ) -> dict[Format, Measured]:
-    """Time ONNX files on one thread, and see whether their logits depend on the batch.
+    """Measure the latency of ONNX files on one thread, and how far their logits depend on the batch.
 
     Args:
         files: their contents.
-        parities: what their comparison with PyTorch found.
+        parities: the figures of their comparison with PyTorch.
         images: raw pixels, uint8 [n, 1, 28, 28].
     """
     sessions = {form: Session(content) for form, content in files.items()}
@@ -91,14 +91,14 @@ def _batch_dependence(session: Session, images: NDArray[np.uint8]) -> float:
 
 
 def objections(measured: Measured, float32: Measured) -> str | None:
-    """Why a quantized file is not recommended in the float32 file's place; None where nothing speaks against it."""
+    """Why a quantized file is not recommended instead of the float32 file; None if nothing speaks against it."""
     drop = float32.accuracy - measured.accuracy
     time, float_time = measured.microseconds, float32.microseconds
     found = {
         f"slower than float32: {time:.0f} against {float_time:.0f} µs an image": (time > SLOWER * float_time),
         f"accuracy drop of {100 * drop:.2f} points": drop > MAX_DROP + 1e-9,
-        f"answers {100 * (1 - measured.agreement):.2f} % of the images otherwise": measured.agreement < MIN_AGREEMENT,
-        f"an image's logits move by {measured.batch_dependence:.2g} with the images beside it": (
+        f"answers {100 * (1 - measured.agreement):.2f} % of the images differently": measured.agreement < MIN_AGREEMENT,
+        f"an image's logits move by {measured.batch_dependence:.2g} with the rest of its batch": (
             measured.batch_dependence > MAX_BATCH_DEPENDENCE
         ),
         "not smaller than float32": measured.bytes >= float32.bytes,
@@ -107,7 +107,7 @@ def objections(measured: Measured, float32: Measured) -> str | None:
 
 
 def recommend(measured: Mapping[Format, Measured]) -> Recommendation:
-    """The recommended file, and for each other one why not."""
+    """The recommended file, and a reason against each of the others."""
     float32 = measured[Format.ONNX]
     static = measured.get(Format.INT8_STATIC)
     best = Format.INT8_STATIC if static and objections(static, float32) is None else Format.ONNX

@@ -1,15 +1,15 @@
-"""Which way a layer's weights are rounded: so that what the layer sums up changes least, not the weights themselves.
+"""Adaptive rounding that minimises each layer's output error, rather than the error of each weight.
 
-A layer's inputs move together, for neighbouring pixels are alike, and so the errors of weights that were each rounded
-to the nearest step add up or cancel by chance. Here each weight goes to the step above or below it (Nagel et al. 2020,
-"Up or Down? Adaptive Rounding for Post-Training Quantization"), chosen by coordinate descent on the layer's squared
-error over training images. That error is of second order in the weights, so that two products of the inputs, with
-themselves and with what they lack, are all that is needed of the images (as in Frantar et al. 2022, "GPTQ"). The inputs
-are those that the quantized layers before this one give, held against the sums of the exact ones, so that it makes good
-for them.
+A layer's inputs are correlated, since neighbouring pixels are alike. If every weight is rounded to the nearest step,
+their errors add up or cancel by chance. Here each weight goes to the step above or below it (Nagel et al. 2020, "Up or
+Down? Adaptive Rounding for Post-Training Quantization"), chosen by coordinate descent on the layer's squared output
+error over training images. That error is quadratic in the weights, so only two matrices are needed from the images: the
+products of the inputs with themselves and with their own errors (as in Frantar et al. 2022, "GPTQ"). The inputs come
+from the quantized layers before this one, the target from the float32 graph, so each layer also compensates for the
+errors of those before it.
 
-Over five seeds of `cnn-nano`, whose layers are the narrowest, it halves the root mean square of Δlogit on the test set,
-from 0.031 to 0.016, and takes the largest on golden vectors from 0.25 to 0.10.
+Over five seeds of `cnn-nano`, which has the narrowest layers, this halves the root mean square of Δlogit on the test
+set, from 0.031 to 0.016, and lowers the largest Δlogit on golden vectors from 0.25 to 0.10.
 """
 
 import math
@@ -24,10 +24,10 @@ from mnist_edge.export.threads import in_threads
 from mnist_edge.runtime.session import Session
 
 SWEEPS: Final = 20
-"""Passes over a layer's weights at most; mostly nothing moves after eight."""
+"""Maximum number of passes over a layer's weights. Usually nothing changes after eight."""
 
 CHUNK: Final = 8192
-"""About so many of a layer's sums at a time, whose inputs are in memory once for each weight."""
+"""Approximate number of patches (see `_patches`) per chunk, which bounds the memory."""
 
 Array = NDArray[np.float64]
 
@@ -35,17 +35,17 @@ Array = NDArray[np.float64]
 def up_or_down(
     node: NodeProto, weight: Array, limit: int, quantized_inputs: NDArray[Any], float_inputs: NDArray[Any]
 ) -> Array:
-    """A layer's weights as whole numbers of steps.
+    """Round a layer's weights up or down to whole steps; those of a grouped convolution go to the nearest.
 
     Args:
-        node: a Conv or Gemm, with its attributes.
-        weight: in steps, [outputs, …].
-        limit: the most steps that a weight may be away from zero.
-        quantized_inputs: what the quantized layers before it give, [n, …].
-        float_inputs: what the exact ones would give, of the same shape and in the same unit.
+        node: the layer, a Conv or Gemm.
+        weight: its exact weights in steps, [outputs, …].
+        limit: the largest magnitude of a rounded weight, in steps.
+        quantized_inputs: the layer's inputs from the quantized layers before it, [n, …].
+        float_inputs: its inputs in the float32 graph, of the same shape and in the same unit.
 
     Returns:
-        float64, of the weight's shape; each the next whole number above or below, within the limit.
+        float64, of the shape of `weight`: for each weight the whole number above or below it, within the limit.
     """
     exact = weight.reshape(len(weight), -1).T
     rounded = exact.round().clip(-limit, limit)
@@ -71,11 +71,11 @@ def up_or_down(
 def _moments(
     node: NodeProto, shape: tuple[int, ...], quantized_inputs: NDArray[Any], float_inputs: NDArray[Any]
 ) -> tuple[Array, Array]:
-    """The products of the quantized inputs with themselves and with what they lack, summed: float64 [k, k].
+    """The products of the quantized inputs with themselves and with their errors (float32 minus quantized), summed.
 
-    There are k weights an output. float32 is exact enough for the products, as they are not subtracted from one
-    another. Each chunk's are computed by one thread and the chunks added in their order, so that any number of threads
-    finds the same.
+    Both are float64 [k, k], for k weights per output. float32 is exact enough for each chunk's products, as they are
+    not subtracted from one another. Each chunk is computed on one thread and chunks are added in order, so the result
+    does not depend on the number of threads.
     """
     patches = math.prod(quantized_inputs.shape[2:])
     images = max(1, CHUNK // patches)
@@ -96,7 +96,7 @@ def _moments(
 
 
 def _products() -> Session:
-    """Both products of [k, sums] arrays, on one thread: what numpy and torch give depends on how many they use."""
+    """Computes both products of [k, patches] arrays on one thread; numpy's and torch's depend on the thread count."""
     names = ("inputs", "lacks")
     graph = helper.make_graph(
         [
@@ -112,7 +112,7 @@ def _products() -> Session:
 
 
 def _patches(node: NodeProto, shape: tuple[int, ...], inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What each of a layer's sums is over: [k, sums]."""
+    """The k inputs of every output position, unfolded (im2col): [k, patches]."""
     if node.op_type == "Gemm":
         return np.ascontiguousarray(inputs.T)
     attributes = _attributes(node)

@@ -1,4 +1,4 @@
-"""Work on all cores, by Python threads that share it: onnxruntime and torch let go of the interpreter to compute."""
+"""Share work among all cores with Python threads: onnxruntime and torch release the GIL while they compute."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
@@ -14,9 +14,9 @@ Result = TypeVar("Result")
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """The function's results for all items, in their order; the threads end with the last of them.
+    """The function's results for all items, in order. The threads end with the call.
 
-    Worth it where the function spends its time in onnxruntime, torch or numpy, and starts no threads of its own.
+    This pays if the function spends its time in onnxruntime, torch or numpy and starts no threads of its own.
     """
     with ThreadPoolExecutor(usable_cpus()) as pool:
         return list(pool.map(function, items))
@@ -24,10 +24,10 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> lis
 
 @contextlib.contextmanager
 def torch_alone() -> Iterator[None]:
-    """Have torch compute each call on the thread that makes it.
+    """Have torch compute every call on the calling thread.
 
-    Its own threads wait for one another by spinning: beside other programs the answers to one test set took a hundred
-    seconds in place of ten.
+    torch's own threads spin while they wait for one another: with other programs running, one test set took a hundred
+    seconds instead of ten.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

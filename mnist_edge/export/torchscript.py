@@ -1,7 +1,7 @@
-"""TorchScript, traced: for programs that run libtorch. Nothing of ours depends on it at run time.
+"""Traced TorchScript, for programs that run libtorch. mnist-edge's own runtime does not use it.
 
-The traced graph repeats the training's operations one by one instead of folding them: folding alone moves the logits of
-`simple-nn` by 9.5e-6, nearly all that the format's tolerance allows.
+The traced graph repeats the training's operations one by one instead of folding them. Folding alone moves the logits of
+`simple-nn` by 9.5e-6, nearly as much as the format's tolerance allows.
 """
 
 import contextlib
@@ -28,18 +28,18 @@ def convert(examples: Examples) -> bytes:
     module = RawPixels(trained.model, trained.contract.normalization).eval()
     buffer = io.BytesIO()
     with _deprecation_ignored():
-        # trace's own check compares with a second trace; ours, against the model itself, follows on the whole test set.
+        # torch's check only compares with a second trace; ours compares with the model itself, on the whole test set.
         torch.jit.save(torch.jit.trace(module, example(), check_trace=False), buffer)
     return buffer.getvalue()
 
 
 def variants(data: bytes, name: str) -> Mapping[str, Run]:
-    """The file's content, ready to run. Raises ModelFormatError."""
+    """The one way to run the file. Raises ModelFormatError."""
     return {"traced": parity.run_module(_load(data, name))}
 
 
 def check_weights(data: bytes, name: str, trained: Trained) -> None:
-    """Every weight in the file must be the trained one, bit for bit. Raises ParityError."""
+    """Check that every weight is the trained one, bit for bit. Raises ParityError."""
     stored = _load(data, name).state_dict()
     for key, tensor in RawPixels(trained.model, trained.contract.normalization).state_dict().items():
         if key not in stored or not torch.equal(stored[key], tensor):
@@ -51,12 +51,12 @@ def _load(data: bytes, name: str) -> Any:
         with _deprecation_ignored():
             return torch.jit.load(io.BytesIO(data), map_location="cpu").eval()
     except (RuntimeError, ValueError) as error:
-        raise ModelFormatError(f"{name}: not a TorchScript file that can be read: export it again") from error
+        raise ModelFormatError(f"{name}: not a readable TorchScript file: export it again") from error
 
 
 @contextlib.contextmanager
 def _deprecation_ignored() -> Iterator[None]:
-    # Since torch 2.14 all of torch.jit warns. The files are for programs that still want them.
+    # Since torch 2.14 all of torch.jit warns. These files are for programs that still need them.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*torch\.jit.*", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message=r".*torch\.jit.*", category=FutureWarning)

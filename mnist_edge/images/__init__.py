@@ -1,7 +1,7 @@
-"""From a picture to the canonical 28×28: what the runtime predicts on and what an image folder trains on.
+"""Turn any picture into the canonical 28×28 form, for prediction and for training on image folders.
 
-It stands above both rooms, `runtime` and `data`, because the two must see the same pixels. Pillow is imported on the
-first decoding, so that arrays can be classified without it.
+`runtime` and `data` share this package because both must see the same pixels. Pillow is imported when the first picture
+is decoded, so arrays can be classified without it.
 """
 
 from mnist_edge.images.canonical import has_ink, preprocess

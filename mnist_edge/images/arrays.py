@@ -1,4 +1,4 @@
-"""The few filters that the rest is built from, on float32 [height, width]."""
+"""Basic image filters on float32 arrays [height, width]."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,11 +7,11 @@ Array = NDArray[np.float32]
 
 
 def shrink(pixels: NDArray[np.uint8], longest: int) -> tuple[Array, int]:
-    """Reduce by a whole factor, each pixel the mean of a block, so that no side exceeds `longest`.
+    """Reduce by an integer factor, averaging blocks of pixels, so that no side exceeds `longest`.
 
     Args:
         pixels: uint8 [height, width].
-        longest: of the result's sides.
+        longest: maximum side of the result, in pixels.
 
     Returns:
         float32 [⌈height / factor⌉, ⌈width / factor⌉], and the factor.
@@ -23,20 +23,20 @@ def shrink(pixels: NDArray[np.uint8], longest: int) -> tuple[Array, int]:
     missing = (-height % factor, -width % factor)
     if any(missing):
         pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1])), mode="edge")
-    # Sums of slices: many times faster than the mean of a reshaped array.
+    # Summing slices is many times faster than the mean of a reshaped array.
     rows = sum((pixels[k::factor].astype(np.uint32) for k in range(1, factor)), pixels[::factor].astype(np.uint32))
     total = sum((rows[:, k::factor] for k in range(1, factor)), rows[:, ::factor])
     return (total / factor**2).astype(np.float32), factor
 
 
 def resample(values: Array, shape: tuple[int, int], step: float, origin: tuple[float, float]) -> Array:
-    """Scale and shift in one pass: the mean over each new pixel's area when reducing, bilinear when enlarging.
+    """Scale and shift in one pass: area averaging when reducing, bilinear interpolation when enlarging.
 
     Args:
         values: [height, width]; zero outside.
         shape: of the result.
         step: pixels of `values` per pixel of the result.
-        origin: where the result's top left corner lies in `values`: y, x, a pixel's centre being at + 0.5.
+        origin: y and x of the result's top left corner in `values`, where pixel centres are at + 0.5.
 
     Returns:
         float32, of that shape.
@@ -47,7 +47,8 @@ def resample(values: Array, shape: tuple[int, int], step: float, origin: tuple[f
 
 
 def _weights(size: int, count: int, step: float, origin: float) -> Array:
-    # The overlap of a window of at least one pixel with each pixel; of exactly one it is linear interpolation.
+    # How far each result pixel's window overlaps each input pixel. A window is at least one pixel wide; at exactly one,
+    # this is linear interpolation.
     centres = origin + (np.arange(count) + 0.5) * step
     width = max(step, 1.0)
     edges = np.arange(size)
@@ -57,7 +58,7 @@ def _weights(size: int, count: int, step: float, origin: float) -> Array:
 
 
 def blur(values: Array, radius: int) -> Array:
-    """The mean over a square of side 2 · radius + 1, the edge repeated outside."""
+    """The mean over a square of side 2 · radius + 1, with the edge repeated outside."""
     for axis in (0, 1):
         padding = [(0, 0), (0, 0)]
         padding[axis] = (radius + 1, radius)
@@ -69,19 +70,19 @@ def blur(values: Array, radius: int) -> Array:
 
 
 def smooth(values: Array) -> Array:
-    """The mean over 3×3 pixels, the edge repeated outside."""
+    """The mean over 3×3 pixels, with the edge repeated outside."""
     padded = np.pad(values, 1, mode="edge")
     rows = padded[:-2] + padded[1:-1] + padded[2:]
     return np.asarray((rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9, dtype=np.float32)
 
 
 def grow(values: Array, radius: int) -> Array:
-    """The maximum over a square of side 2 · radius + 1, nothing being outside."""
+    """Dilate: the maximum over a square of side 2 · radius + 1, ignoring what lies outside the array."""
     return _greatest(values, radius)
 
 
 def erode(values: Array, radius: int) -> Array:
-    """The minimum over a square of side 2 · radius + 1, nothing being outside."""
+    """Erode: the minimum over a square of side 2 · radius + 1, ignoring what lies outside the array."""
     return -_greatest(-values, radius)
 
 
@@ -91,7 +92,7 @@ def _greatest(values: Array, radius: int) -> Array:
         padding = ((radius, radius), (0, 0))
         best = np.pad(values, padding, constant_values=-np.inf)
         reach = 1
-        while 2 * reach <= window:  # windows of 2, 4, 8 …: the logarithm of the size in passes
+        while 2 * reach <= window:  # windows of 2, 4, 8 …: logarithmically many passes
             best = np.maximum(best[:-reach], best[reach:])
             reach *= 2
         if rest := window - reach:
@@ -101,7 +102,7 @@ def _greatest(values: Array, radius: int) -> Array:
 
 
 def halo(values: Array, radius: float) -> Array:
-    """The maximum over a disc; its rim counts by how far the disc reaches into it.
+    """Dilate by a disc; pixels on its rim are weighted by how far the disc reaches into them.
 
     Args:
         values: 0…1.

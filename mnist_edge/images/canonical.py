@@ -1,4 +1,4 @@
-"""The canonical form, 28×28: which pictures have it already, and what is done with those that do not."""
+"""The canonical 28×28 form: recognise the pictures that have it, and bring the others into it."""
 
 from typing import Any, Final
 
@@ -9,36 +9,37 @@ from mnist_edge.contract import HEIGHT, WHITE, WIDTH, Preprocessing
 from mnist_edge.errors import ImageFormatError
 
 INK: Final = 0.25 * WHITE
-"""Pixels above are ink when a digit's box is sought."""
+"""Pixels above this value are ink when the bounding box of a digit is measured."""
 
 OFF_CENTRE: Final = 1.0
-"""How far from 14.0, MNIST's mean index, the centre of mass may lie, in pixels; in MNIST itself 0.5."""
+"""Maximum distance of the centre of mass from index 14.0, MNIST's mean, on each axis, in pixels. In MNIST itself it is
+at most 0.52."""
 
 LONGER_SIDE: Final = (16, 21)
-"""Of the ink's box, in pixels. In MNIST 20, less what is fainter than `INK`."""
+"""Accepted longer side of the ink's bounding box, in pixels. In MNIST it is 20, minus edges fainter than `INK`."""
 
 BACKGROUND: Final = 32
-"""At least half of a preprocessed picture is darker: of MNIST's training images the fullest has 38 % ink."""
+"""At least half of a preprocessed picture is darker than this: MNIST's fullest training image has 38 % ink."""
 
 FEWEST: Final = 8
-"""Pixels that must stand out by `BACKGROUND`, or there is no ink: the sparsest of MNIST's 70,000 digits has 32."""
+"""If fewer pixels stand out by `BACKGROUND`, there is no ink: the sparsest of MNIST's 70,000 digits has 32."""
 
 _MOMENTS: Final = np.stack(
     [np.ones(HEIGHT * WIDTH), np.repeat(np.arange(HEIGHT), WIDTH), np.tile(np.arange(WIDTH), HEIGHT)]
 ).astype(np.float32)
-"""Multiplied with an image's pixels they give its mass and the sums of its rows' and columns' indices."""
+"""Multiplied by an image's pixels, this gives its mass and its first moments in y and x."""
 
 
 def preprocess(pixels: NDArray[np.uint8], preprocessing: Preprocessing = Preprocessing.MNIST) -> NDArray[np.uint8]:
-    """Grey values of any size brought to the canonical form.
+    """Bring a grey picture of any size into the canonical form.
 
     Args:
         pixels: uint8 [height, width]: one digit, dark on light or light on dark.
-        preprocessing: what the model was trained on.
+        preprocessing: the one that the model was trained with.
 
     Returns:
-        uint8 [28, 28], 0 = background, 255 = full ink. All zero where no ink stands out from the background. A picture
-        that already is as asked for comes back itself.
+        uint8 [28, 28], 0 = background, 255 = full ink. With `Preprocessing.MNIST`, all zero if no ink stands out from
+        the background. A picture that already has the form is returned as it is.
 
     Raises:
         ImageFormatError: the picture is empty.
@@ -51,19 +52,16 @@ def preprocess(pixels: NDArray[np.uint8], preprocessing: Preprocessing = Preproc
         already = pixels.shape == (HEIGHT, WIDTH) and _is_preprocessed(pixels)
     if already:
         return pixels
-    from mnist_edge.images.preprocessing import (  # most of the package, of which a preprocessed picture needs nothing
-        cropped,
-        whole,
-    )
+    from mnist_edge.images.preprocessing import cropped, whole  # most of the package, not needed until here
 
     return whole(pixels) if preprocessing is Preprocessing.WHOLE else cropped(pixels)
 
 
 def has_ink(images: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
-    """Which images show anything: not blank paper, faint noise or a few specks, light on dark or dark on light.
+    """Which images show ink, light or dark, rather than blank paper, faint noise or a few specks.
 
     Args:
-        images: whole numbers 0…255, [n, 28, 28] or [n, 1, 28, 28].
+        images: integers 0…255, [n, 28, 28] or [n, 1, 28, 28].
 
     Returns:
         bool [n].
@@ -76,7 +74,7 @@ def has_ink(images: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
 
 
 def is_preprocessed(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which images are light ink on a dark background, of MNIST's size and in MNIST's place.
+    """Which images are light ink on a dark background, with the size and position of MNIST's digits.
 
     Args:
         images: uint8 [n, 28, 28].
@@ -95,18 +93,18 @@ def is_preprocessed(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def _extent(lit: Any) -> Any:
-    # From the first to the last lit index of each row, both included; nonsense where none is lit.
+    # From the first to the last lit index of each row, inclusive; meaningless if none is lit.
     return lit.shape[1] - lit[:, ::-1].argmax(axis=1) - lit.argmax(axis=1)
 
 
 def _is_preprocessed(image: NDArray[np.uint8]) -> bool:
-    """`is_preprocessed` of a single image, which must also lie on a dark background: in a few microseconds."""
+    """`is_preprocessed` for a single image, in a few microseconds; also checks that the background is dark."""
     mass, y, x = _MOMENTS.dot(image.reshape(-1).astype(np.float32)).tolist()
     if abs(y - mass * HEIGHT / 2) > OFF_CENTRE * mass or abs(x - mass * WIDTH / 2) > OFF_CENTRE * mass:
         return False
     if np.count_nonzero(image < BACKGROUND) < image.size // 2:
         return False
-    # Searching bytes, row by row and column by column, is much quicker here than numpy's nonzero.
+    # Searching bytes, row by row and then column by column, is much faster on one image than numpy's nonzero.
     lit = image > int(INK)
     lines = (lit.tobytes(), lit.tobytes("F"))
     longer = max(line.rfind(b"\x01") // WIDTH - line.find(b"\x01") // WIDTH for line in lines) + 1

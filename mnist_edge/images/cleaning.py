@@ -1,4 +1,4 @@
-"""Which strokes belong to a digit, and which to the paper: frames, ruled lines and specks are taken out."""
+"""Keep the strokes that belong to a digit, and remove frames, ruled lines and specks."""
 
 from typing import Final
 
@@ -10,39 +10,40 @@ from mnist_edge.images.components import Components, box, label
 Mask = NDArray[np.bool_]
 
 LONG: Final = 0.8
-"""A line of the paper crosses at least that share of the picture."""
+"""A ruled line crosses at least this share of the picture."""
 
 THIN: Final = 0.06
-"""And is at most that share of it thick."""
+"""Maximum thickness of a ruled line, as a share of the picture's size across the line."""
 
 EDGE: Final = 0.12
-"""What lies entirely within that share of a box's sides is its outline."""
+"""Width of the margin along a box's sides, as a share of its size; a component entirely within it is an outline."""
 
 SHEET_EDGE: Final = 0.04
-"""The rim of a sheet of paper, as a share of its shorter side."""
+"""Width of the rim of a sheet of paper, as a share of its shorter side."""
 
 SHEET: Final = 0.85
-"""A sheet fills that share of its box's rim; a digit leaves at least the corners empty."""
+"""A sheet fills at least this share of its bounding box's rim; a digit leaves at least the corners empty."""
 
 SPECK: Final = 0.03
-"""Of the main component's ink: what has less is dirt, wherever it lies."""
+"""A component with less than this share of the main component's ink is dirt, wherever it lies."""
 
 PIECE: Final = 0.1
-"""Of the main component's ink: what has more and is near belongs to the digit; less must be nearer."""
+"""A component with at least this share of the main component's ink belongs to the digit if it is within `NEAR`."""
 
 NEAR: Final = 0.5
-"""Of the main component's longer side: how far away pieces of a digit may lie; lesser ones a third of that."""
+"""Maximum distance of a digit's pieces, as a share of the main component's longer side; a third of it for pieces
+between `SPECK` and `PIECE`."""
 
 SHARE: Final = 0.25
-"""Of all ink that the digit must hold; in pure noise no component does."""
+"""The digit must hold at least this share of all ink; in pure noise no component does."""
 
 
 def without_lines(mask: Mask, fewest: int = 2) -> Mask:
-    """The mask without ruled lines and frames, where they cross it from side to side; strokes over them stay whole.
+    """The mask without the ruled lines and frames that cross it from side to side; strokes across them stay whole.
 
     Args:
         mask: bool [height, width].
-        fewest: how many lines there must be. In the picture of one digit, one may be the bar of a seven.
+        fewest: with fewer lines none is removed. In the picture of one digit, a single one may be the bar of a seven.
     """
     across, down = _lines(mask), _lines(mask.T).T
     if _count(across) + _count(down.T) < fewest:
@@ -51,7 +52,7 @@ def without_lines(mask: Mask, fewest: int = 2) -> Mask:
 
 
 def _lines(mask: Mask) -> Mask:
-    """The pixels of thin lines along the rows, which may be slightly slanted."""
+    """The pixels of thin horizontal lines, which may be slightly slanted."""
     height = len(mask)
     thick = max(2, int(THIN * height))
     thin = mask & ~_tall(mask, thick + 1)
@@ -64,7 +65,7 @@ def _lines(mask: Mask) -> Mask:
 
 
 def _tall(mask: Mask, length: int) -> Mask:
-    """The pixels that belong to a vertical run of at least that length."""
+    """The pixels in vertical runs of at least `length`."""
     if length > len(mask):
         return np.zeros_like(mask)
     total = np.pad(mask, ((1, 0), (0, 0))).cumsum(axis=0)
@@ -107,11 +108,11 @@ def digit(mask: Mask, ink: NDArray[np.float32]) -> Mask:
     """The strokes of the one digit in a picture.
 
     Args:
-        mask: bool [height, width], what counts as a stroke.
-        ink: [height, width], how much ink.
+        mask: bool [height, width], the pixels of strokes.
+        ink: float32 [height, width], the amount of ink.
 
     Returns:
-        A part of the mask; empty where nothing stands out.
+        The part of the mask that is the digit; all False if nothing stands out.
     """
     found = label(without_lines(mask))
     if len(found):
@@ -144,7 +145,7 @@ def belongs(boxes: NDArray[np.int64], sums: NDArray[np.float64], main: int) -> N
 
 
 def is_sheet(mask: Mask) -> bool:
-    """Whether what stands out is no digit but a sheet of paper on a table, which may bear one: bool [height, width]."""
+    """Whether a mask, bool [height, width], is not a digit but a sheet of paper on a table, which may bear one."""
     left, top, right, bottom = box(mask)
     part = mask[top:bottom, left:right]
     height, width = part.shape

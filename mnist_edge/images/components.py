@@ -1,4 +1,4 @@
-"""Connected components of a mask, in numpy alone: a device has neither scipy nor OpenCV."""
+"""Connected components of a mask in pure numpy: a device has neither scipy nor OpenCV."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ class Components:
     """The connected components of a mask, numbered from 0 in reading order of their first pixels."""
 
     labels: NDArray[np.int32]
-    """[height, width], −1 where the mask is empty."""
+    """[height, width], the component of each pixel; −1 outside the mask."""
 
     boxes: NDArray[np.int64]
     """[n, 4]: left, top, right, bottom; right and bottom exclusive."""
@@ -20,36 +20,31 @@ class Components:
         return len(self.boxes)
 
     @property
-    def widths(self) -> NDArray[np.int64]:
-        """Of their boxes: [n]."""
-        return self.boxes[:, 2] - self.boxes[:, 0]
-
-    @property
     def heights(self) -> NDArray[np.int64]:
-        """Of their boxes: [n]."""
+        """Heights of the boxes: [n]."""
         return self.boxes[:, 3] - self.boxes[:, 1]
 
     def sums(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
-        """What values [height, width] add up to in each component: float64 [n]."""
+        """The sum of `values` [height, width] over each component: float64 [n]."""
         inside = self.labels >= 0
         return np.bincount(self.labels[inside], weights=values[inside], minlength=len(self)).astype(np.float64)
 
     def mask(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """The pixels of the components for which chosen [n] is true: bool [height, width]."""
-        return np.append(chosen, False)[self.labels]  # a label of -1 finds the last
+        """The pixels of the components for which `chosen` [n] is true: bool [height, width]."""
+        return np.append(chosen, False)[self.labels]  # label -1 indexes the appended False
 
 
 def box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of what is set in a mask that is not empty; right and bottom exclusive."""
+    """The bounding box of a mask that is not empty: left, top, right, bottom; right and bottom exclusive."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def label(mask: NDArray[np.bool_]) -> Components:
-    """Find the components of a mask whose pixels touch, corners included.
+    """Find the 8-connected components of a mask.
 
-    Runs of a row are united with the runs they touch in the next (He, Chao & Suzuki 2008), all rows at once: every run
-    takes the lowest number among its neighbours, then among its number's numbers, until nothing changes.
+    The runs of each row are united with the runs that they touch in the next (He, Chao & Suzuki 2008), for all rows at
+    once (`unite`).
 
     Args:
         mask: bool [height, width].
@@ -76,7 +71,15 @@ def boxes_around(
     starts: NDArray[np.int64],
     ends: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """The boxes of `count` groups of runs, int64 [count, 4]: each run [r] with its group's number, row and columns."""
+    """The bounding boxes of `count` groups of runs: int64 [count, 4].
+
+    Args:
+        count: how many groups.
+        numbers: [r], the group of each run.
+        rows: [r], its row.
+        starts: [r], its first column.
+        ends: [r], its last column + 1.
+    """
     boxes = np.zeros((count, 4), dtype=np.int64)
     boxes[:, :2] = np.iinfo(np.int64).max
     np.minimum.at(boxes[:, 0], numbers, starts)
@@ -89,7 +92,7 @@ def boxes_around(
 def _touching_runs(
     rows: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64], width: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    # One key orders all runs. Those of the row below touch that do not end before our start or start after our end.
+    # One key orders all runs. A run in the row below touches unless it ends before our start or starts after our end.
     stride = width + 2
     below = (rows + 1) * stride
     first = np.searchsorted(rows * stride + ends, below + starts)
@@ -101,7 +104,11 @@ def _touching_runs(
 
 
 def unite(count: int, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The least member of each one's group, int64 [count], where the pairs `one` [p] and `other` [p] share groups."""
+    """The lowest member of each element's group, int64 [count]; `one` [p] and `other` [p] are pairs that share a group.
+
+    Each round links the two groups of every pair to the lower one, then flattens the links by pointer jumping, until
+    nothing changes.
+    """
     parents = np.arange(count)
     while True:
         low = np.minimum(parents[one], parents[other])

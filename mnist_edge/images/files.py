@@ -1,4 +1,4 @@
-"""From a file, or a Pillow image of whatever mode, to grey values. The only module here that needs Pillow."""
+"""Convert image files, and Pillow images of any mode, to grey values. The only module here that needs Pillow."""
 
 import io
 import os
@@ -16,34 +16,37 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".tif", ".tiff", ".webp"})
-"""File names with one of these endings, in lower case, are taken for images when a folder is read."""
+"""Suffixes, in lower case, of the files that `find` takes for images."""
 
 MAX_PIXELS: Final = 64_000_000
-"""Larger pictures are refused before they are decoded; a 48-megapixel photograph passes."""
+"""Larger pictures are refused before decoding; a 48-megapixel photograph passes."""
 
 DEPTHS: Final = (8, 10, 12, 14, 16)
-"""Bits that the values of a deep picture may have: cameras and scanners store those of 12 in files of 16. White is the
-largest value of the least depth that holds them all, so that the noise of a blank picture stays as faint as it is."""
+"""Bit depths that a picture's values may have: cameras and scanners store 12-bit values in 16-bit files. White is the
+largest value of the smallest depth that holds all values; scaling by the largest value itself would amplify the noise
+of a blank picture."""
 
 HIDDEN: Final = 0.25
-"""Transparent pictures lie on white, unless that leaves less contrast than this share of what black would give."""
+"""Transparent pictures are composited onto white, or onto black if white gives less than this share of the contrast
+that black gives."""
 
 COLOUR_GAIN: Final = 2.5
-"""A colour channel replaces the luminance when it has that many times its contrast: red on green, yellow on white."""
+"""A colour channel replaces the luminance if it has more than this many times its contrast: red on green, yellow on
+white."""
 
 SAMPLES: Final = 4096
-"""About as many pixels of a colour picture are looked at to choose its grey."""
+"""About how many pixels of a colour picture are sampled to choose between luminance and channels."""
 
 _ORIENTATION: Final = 0x0112
 
 
 def find(folder: str | os.PathLike[str], on_error: Callable[[OSError], object] | None = None) -> Iterator[str]:
-    """The paths of all image files below a folder, hidden ones left out, each folder's in the order of their names.
+    """Yield the paths of all image files below a folder, sorted by name within each folder; hidden ones are skipped.
 
     Args:
         folder: where to look.
-        on_error: called with the error of each folder that cannot be listed, after which it is passed over; None
-            raises the error, as OSError.
+        on_error: called with the OSError of each folder that cannot be listed, which is then skipped; None raises the
+            error.
     """
     try:
         with os.scandir(folder) as listing:
@@ -62,18 +65,19 @@ def find(folder: str | os.PathLike[str], on_error: Callable[[OSError], object] |
 
 
 def decode(source: str | os.PathLike[str] | BinaryIO) -> NDArray[np.uint8]:
-    """A picture as grey values, upright as its EXIF data say.
+    """Decode a picture to grey values, turned upright as its EXIF orientation says.
 
     Args:
         source: a path, or a binary file object at its start.
 
     Returns:
-        uint8 [height, width]. Deeper pictures are scaled to 8 bits, transparent ones laid on the background that shows
-        their ink; of several frames or pages the first counts.
+        uint8 [height, width]. Deeper pictures are scaled to 8 bits, transparent ones composited onto white or black,
+        whichever shows their ink. Of several frames or pages the first is used.
 
     Raises:
-        ImageNotFoundError: no file at that path.
-        ImageFormatError: not a picture that Pillow reads, damaged, cut short, or larger than `MAX_PIXELS`.
+        ImageNotFoundError: there is no file at that path.
+        ImageFormatError: it is not a picture that Pillow reads, is damaged or truncated, or is larger than
+            `MAX_PIXELS`.
     """
     name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else getattr(source, "name", "the image")
     try:
@@ -87,19 +91,19 @@ def decode(source: str | os.PathLike[str] | BinaryIO) -> NDArray[np.uint8]:
     except (OSError, ValueError) as error:
         raise ImageFormatError(f"{name}: cannot be read ({error}): check the path") from error
     if not isinstance(data, bytes):
-        raise ImageFormatError(f"{name}: read() gives {type(data).__name__}, not bytes: open the file in binary mode")
+        raise ImageFormatError(f"{name}: read() returns {type(data).__name__}, not bytes: open the file in binary mode")
     if not data:
         raise ImageFormatError(f"{name}: is empty: save or fetch the picture again")
     return grey(data, name)
 
 
 def _content(path: str | os.PathLike[str]) -> bytes:
-    with open(path, "rb") as file:  # noqa: PTH123  # for small files half the time of Path.read_bytes
+    with open(path, "rb") as file:  # noqa: PTH123  # takes half as long as Path.read_bytes on small files
         return file.read()
 
 
 def grey(source: "bytes | Image.Image", name: str) -> NDArray[np.uint8]:
-    """A picture, encoded or opened by Pillow, as `decode` returns it; `name` is for the messages."""
+    """The grey values, as `decode` returns them, of an encoded file or a Pillow image; `name` is for error messages."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -120,7 +124,7 @@ def grey(source: "bytes | Image.Image", name: str) -> NDArray[np.uint8]:
 
 def _opened(data: bytes) -> "Image.Image":
     if data.startswith(png.SIGNATURE):
-        # Image.open would import the readers of four other formats first: a twentieth of a whole process.
+        # Image.open would first import the readers of four other formats: a twentieth of a whole process's time.
         from PIL.PngImagePlugin import PngImageFile
 
         return PngImageFile(io.BytesIO(data))
@@ -142,7 +146,7 @@ def _require_whole(data: bytes, name: str) -> None:
 
 
 def _upright(image: "Image.Image") -> "Image.Image":
-    image.load()  # a PNG may tell its orientation after its pixels
+    image.load()  # a PNG may store its orientation after its pixels
     if image.getexif().get(_ORIENTATION, 1) == 1:
         return image
     from PIL import ImageOps
@@ -165,7 +169,7 @@ def _grey_values(image: "Image.Image", name: str) -> NDArray[np.uint8]:
 
 
 def _from_deep(values: NDArray[Any], mode: str, name: str) -> NDArray[np.uint8]:
-    # Pillow itself clips what is beyond 8 bits.
+    # Pillow's own conversion would clip values to 8 bits.
     if values.size == 0:
         return np.zeros(values.shape, dtype=np.uint8)
     whites = [2**bits - 1 for bits in DEPTHS]
@@ -173,7 +177,7 @@ def _from_deep(values: NDArray[Any], mode: str, name: str) -> NDArray[np.uint8]:
         whites.insert(0, 1)
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= whites[-1]):
-        raise ImageFormatError(f"{name}: {mode} pixels beyond 0…{whites[-1]}: save it with 8 or 16 bits a channel")
+        raise ImageFormatError(f"{name}: {mode} pixels beyond 0…{whites[-1]}: save it with 8 or 16 bits per channel")
     white = next(white for white in whites if high <= white)
     return (values.astype(np.float32) * (WHITE / white)).round().astype(np.uint8)
 
@@ -193,13 +197,13 @@ def _contrast(values: NDArray[Any]) -> float:
 
 
 def _luminance(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    # ITU-R 601-2, the weights of Pillow's and everyone's grey.
+    # ITU-R 601-2 luma, with Pillow's 16-bit weights.
     weights = np.array([19595, 38470, 7471], dtype=np.uint32)
     return ((rgb @ weights + 0x8000) >> 16).astype(np.uint8)
 
 
 def _from_colour(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The luminance, or the channel in which ink that has the background's luminance is to be seen."""
+    """The luminance, or a single channel if that shows the ink much better (`COLOUR_GAIN`)."""
     step = max(1, int((rgb.size / 3 / SAMPLES) ** 0.5))
     sample = rgb[::step, ::step]
     luminance = _contrast(_luminance(sample)) if sample.size else 0.0

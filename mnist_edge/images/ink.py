@@ -1,8 +1,8 @@
-"""What is ink and what is background: polarity, lighting and noise are found, not assumed.
+"""Separate ink from background. Polarity, lighting and noise are estimated, not assumed.
 
-The background under dark ink is a grey-scale closing of the picture (Serra 1982): strokes narrower than the window
-vanish, ramps and the edge of a shadow stay. Under light ink it is an opening. Of the two, the picture is taken to be
-the one that needs less explaining: little ink, on a smooth background, and not at the border.
+The background of dark ink is a grey-scale closing of the picture (Serra 1982): strokes narrower than the window vanish,
+ramps and shadow edges stay. The background of light ink is an opening. Polarity is decided by the simpler explanation:
+little ink, on a smooth background, and not at the border.
 """
 
 from dataclasses import dataclass
@@ -14,37 +14,37 @@ from numpy.typing import NDArray
 from mnist_edge.images.arrays import Array, blur, erode, grow, resample, smooth
 
 VIEW: Final = 96
-"""The longer side of the reduced picture in which polarity is decided."""
+"""Longer side, in pixels, of the reduced picture in which polarity is decided."""
 
 WINDOW: Final = 0.25
-"""Half of the closing's window, as a share of the shorter side: strokes may be almost half as wide as the picture."""
+"""Radius of the closing's window, as a share of the shorter side: strokes may be almost half as wide as the picture."""
 
 ROUGHNESS: Final = 6.0
-"""What the background's total variation costs against ink, in pixels of `VIEW`: strokes are narrower."""
+"""Cost of the background's total variation relative to ink, in pixels of `VIEW`: strokes are narrower than this."""
 
 BORDER: Final = 0.9
-"""What the border's being light or dark costs the other assumption, as a share of the contrast, where in doubt."""
+"""Weight of the border's brightness when in doubt, as a share of the contrast: a light border suggests dark ink."""
 
 DOUBTFUL: Final = 0.35
-"""Of the contrast: with more to explain than that either way nothing is sure."""
+"""The doubt about polarity is greatest when both costs exceed this share of the contrast."""
 
 INSET: Final = 6
-"""The border is looked at again that many pixels further in, past a frame line."""
+"""The border is examined again this many pixels further in, past a frame line."""
 
 FLATTENED: Final = 0.5
-"""A gradient is taken out first where that at least halves the picture's spread."""
+"""A gradient is subtracted first if that reduces the picture's spread to this share or less."""
 
 PAPER: Final = (0.2, 0.5)
-"""Shares of paper in the neighbourhood from which on its mean is trusted a little, and fully."""
+"""Shares of paper in the neighbourhood at which its mean begins to be trusted, and is trusted fully."""
 
 SAMPLES: Final = 8192
-"""Medians are taken of about that many pixels."""
+"""About how many pixels medians are taken from."""
 
 FAINTEST: Final = 6.0
 """Contrast below which nothing counts as ink, in grey values."""
 
 SIGNIFICANT: Final = 5.0
-"""Ink must exceed that many standard deviations of the background's noise."""
+"""Ink must exceed this many standard deviations of the background's noise."""
 
 SOLID: Final = 0.4
 """Share of the full contrast above which a pixel belongs to a stroke."""
@@ -55,10 +55,10 @@ class Ink:
     """How much of a picture is ink, pixel by pixel."""
 
     values: Array
-    """float32 [height, width], 0 = background; `full` is the ink's own level."""
+    """float32 [height, width], 0 = background, `full` = solid ink."""
 
     full: float
-    """The level of solid ink; 0 where there is none."""
+    """The level of solid ink; 0 if there is none."""
 
     dark: bool
     """Whether the ink is darker than the background."""
@@ -74,10 +74,10 @@ def find_ink(picture: Array, dark: bool | None = None) -> Ink:
 
     Args:
         picture: grey values [height, width], light or dark ink, evenly lit or not.
-        dark: whether the ink is darker than the background; None to find out.
+        dark: whether the ink is darker than the background; None to detect it.
 
     Returns:
-        The ink, with the background and its noise taken off.
+        The ink, with the background and its noise subtracted.
     """
     flat = picture - _gradient(picture)
     if dark is None:
@@ -85,7 +85,7 @@ def find_ink(picture: Array, dark: bool | None = None) -> Ink:
     upright = -flat if dark else flat
     values = _above_ground(upright)
     if dark:
-        # In a shadow ink loses contrast as the paper loses light.
+        # In a shadow, ink loses contrast in proportion to the light on the paper.
         background = (picture + values).clip(1)
         values = values * (float(np.median(_sample(picture))) / background).clip(0.5, 2)
     noise = _noise(values)
@@ -97,7 +97,7 @@ def find_ink(picture: Array, dark: bool | None = None) -> Ink:
 
 
 def _gradient(picture: Array) -> Array:
-    """A quadratic surface through the background, or its median where a surface fits no better (Cauchy's weights)."""
+    """A quadratic surface fitted to the background with Cauchy weights, or the median (see `FLATTENED`)."""
     height, width = picture.shape
     step = max(1.0, max(height, width) / 48)
     small = resample(picture, (max(1, int(height / step)), max(1, int(width / step))), step, (0.0, 0.0))
@@ -128,15 +128,15 @@ def _is_dark(flat: Array) -> bool:
     small, _ = _reduced(flat)
     if_light, if_dark = _cost(small), _cost(-small)
     low, high = _two_levels(small)
-    # Both costs are high where a digit fills the picture; where one is low, its background is sure, and a shadow's edge
-    # may divide the border at will.
+    # Both costs are high if a digit fills the picture: then the border counts. If one is low, its polarity is certain,
+    # and the border does not matter: a shadow may cross it anywhere.
     doubt = min(min(if_light, if_dark) / (DOUBTFUL * max(high - low, 1)), 1) ** 2
     lit = _border_share(small > (low + high) / 2)
     return if_dark + doubt * BORDER * (high - low) * (1 - 2 * lit) < if_light
 
 
 def _cost(picture: Array) -> float:
-    """How much there is to explain if the ink is light."""
+    """The cost of explaining the picture as light ink: the amount of ink plus the background's variation."""
     background = _opened(smooth(picture))
     ink = abs(picture - background)
     variation = abs(np.diff(background, axis=0)).sum() + abs(np.diff(background, axis=1)).sum()
@@ -144,7 +144,7 @@ def _cost(picture: Array) -> float:
 
 
 def _border_share(light: NDArray[np.bool_]) -> float:
-    """How much of the border is light; one half where a frame line contradicts what lies within it."""
+    """The share of the border that is light; 0.5 if a frame line contradicts what lies inside it."""
     shares = [_border(light)]
     if min(light.shape) > 4 * INSET:
         shares.append(_border(light[INSET:-INSET, INSET:-INSET]))
@@ -152,7 +152,7 @@ def _border_share(light: NDArray[np.bool_]) -> float:
 
 
 def _two_levels(picture: Array) -> tuple[float, float]:
-    """The means of a picture's dark and light pixels, parted where Otsu (1979) parts them."""
+    """The means of a picture's dark and light pixels, split at Otsu's threshold (1979)."""
     values = np.sort(picture.ravel()).astype(np.float64)
     below = values.cumsum()
     count = np.arange(1, len(values))
@@ -167,28 +167,28 @@ def _border(values: NDArray[np.bool_]) -> float:
 
 def _opened(picture: Array) -> Array:
     radius = max(1, int(WINDOW * min(picture.shape)))
-    outside = radius // 2  # windows may lean out of the picture: a shadow narrows to nothing in its corner
+    outside = radius // 2  # windows may reach outside: a shadow may narrow to nothing in a corner
     padded = np.pad(picture, outside, mode="edge")
     opened = grow(erode(padded, radius), radius)
     return opened[outside : len(opened) - outside, outside : opened.shape[1] - outside]
 
 
 def _above_ground(picture: Array) -> Array:
-    """Light ink above its background: opened first, then the mean of what is no ink nearby."""
+    """Light ink above its background: an opening, raised to the mean of nearby paper where there is enough of it."""
     background = _opened(smooth(picture))
     rise = picture - background
     paper = (rise <= max(SOLID * 0.5 * _full(rise), float(np.median(_sample(rise))))).astype(np.float32)
     paper = erode(paper, 1)
     share, total = _nearby(paper), _nearby(paper * picture)
     trust = ((share - PAPER[0]) / (PAPER[1] - PAPER[0])).clip(0, 1)
-    # A mean reaches across the edge of a shadow, an opening does not.
+    # Never below the opening: unlike the mean, it does not blur across the edge of a shadow.
     lift = (total / np.maximum(share, 1e-6) - background).clip(0)
     above: Array = picture - background - trust * lift
     return above
 
 
 def _nearby(values: Array) -> Array:
-    """The mean over a square of half the opening's window, from a reduced picture: it is smooth."""
+    """The mean over a square half as wide as the opening's window; it is smooth, so a reduced picture is enough."""
     small, step = _reduced(values)
     wide = np.pad(blur(small, max(2, int(0.5 * WINDOW * min(small.shape)))), 1, mode="edge")
     return resample(wide, (values.shape[0], values.shape[1]), 1 / step, (1.0, 1.0))
@@ -202,9 +202,9 @@ def _reduced(values: Array) -> tuple[Array, float]:
 
 
 def _noise(values: Array) -> float:
-    """The standard deviation of the background, by the median of what lies below it (ink lies only above)."""
+    """The standard deviation of the background, from the median of the values below it (ink lies only above)."""
     sample = _sample(values)
-    below = sample[sample < 0.5]  # a clean background, which is level, included
+    below = sample[sample < 0.5]  # 0.5, so that a perfectly even background counts
     return 1.4826 * max(0.0, -float(np.median(below))) if below.size else 0.0
 
 
@@ -214,7 +214,7 @@ def _sample(values: Array) -> Array:
 
 
 def _full(values: Array) -> float:
-    """The level of solid ink: that of the strongest pixels, not of a few hot ones."""
+    """The level of solid ink: that of the strongest pixels, ignoring a few hot ones."""
     count = max(4, values.size // 10_000)
     strong = values[values > 0.5 * float(values.max(initial=0))]
     return float(np.sort(strong)[-count]) if len(strong) >= count else float(values.max())

@@ -1,9 +1,9 @@
-"""Several digits in one picture: found, kept apart, in reading order.
+"""Find several digits in one picture, separate them, and put them in reading order.
 
-What simple connected components allow: digits must be of about one size within a picture, upright, in straight
-lines; a digit's pieces must overlap sideways or nearly touch; neighbours that touch are cut at the thinnest place
-about where a digit's width suggests, which fails for digits that interlock or overlap by more than a stroke. Letters,
-signs and decorations as large as digits are found as well: the classifier must refuse them.
+The method is connected components, with their limits. The digits of a picture must be upright, in straight lines and of
+about the same size. The pieces of a digit must overlap horizontally or nearly touch. Digits that touch are cut at the
+thinnest place near where a digit's usual width suggests; this fails if they interlock or overlap by more than a stroke.
+Letters, signs and decorations as large as digits are found as well: the classifier must reject them.
 """
 
 from dataclasses import dataclass
@@ -24,86 +24,87 @@ Box = tuple[int, int, int, int]
 Numbers = NDArray[np.int64]
 
 OVERVIEW: Final = 1600
-"""The longer side of the picture in which digits are sought: a line of ten takes ten times the width of one."""
+"""Maximum side of the picture in which digits are located; a line of ten digits is ten times as wide as one."""
 
 LOWEST: Final = 0.45
-"""Of the usual digit's height: a group of strokes that is lower is dirt, or a point."""
+"""A group of strokes shorter than this share of the usual height is dirt, or a dot."""
 
 FAINT: Final = 0.1
-"""Of the usual digit's ink: a group with less is dirt."""
+"""A group of strokes with less than this share of the usual digit's ink is dirt."""
 
 OVERLAP: Final = 0.5
-"""Pieces belong to one digit where that share of the narrower one's width lies over or under the other."""
+"""Pieces belong to one digit if at least this share of the narrower one's width lies above or below the other."""
 
 GAP: Final = 0.4
-"""Of the usual height: how far above another a digit's piece may lie."""
+"""Maximum vertical gap between pieces of a digit, as a share of the usual height."""
 
 TALL: Final = 1.3
-"""Times the usual height: pieces together are not taller, or they belong to two lines."""
+"""Pieces that are together more than this many usual heights tall belong to different lines."""
 
 SHORT: Final = 0.6
-"""Of the usual height: a lower piece is no digit by itself and belongs to the one it nearly touches."""
+"""A piece shorter than this share of the usual height is no digit by itself; it joins one that it nearly touches."""
 
 BESIDE: Final = 0.12
-"""Of the usual height: what nearly touches. And of a digit's height: what it shares with the next in its line."""
+"""Horizontal gap, as a share of the usual height, below which pieces nearly touch. Also the least vertical overlap of
+neighbours in a line, as a share of the shorter one's height."""
 
 SPECK: Final = 0.04
-"""Of the usual digit's ink: a component with less is dirt."""
+"""A component with less than this share of the usual digit's ink is dirt."""
 
 MOST: Final = 2000
-"""Marks of a digit's size in a picture, beyond which it is refused: a texture, or dirt all over."""
+"""Maximum number of marks that could be digits: a picture with more is a texture, or dirt all over, and is refused."""
 
 MANY: Final = 300
-"""With more components outlines are not looked for: it is dirt that there is so much of."""
+"""With this many components or more, outlines are not searched for: so many are dirt."""
 
 REACH: Final = 0.6
-"""Of a piece's width: how far from even pieces a cut may be."""
+"""How far a cut may be from equal pieces, as a share of a piece's width."""
 
 NARROW: Final = 0.85
-"""Of the usual height: what is narrower is one digit."""
+"""A group narrower than this share of the usual height is one digit."""
 
 CONTACT: Final = 1.6
-"""Times their strokes' width: neighbours that share no more than that, in one place, are cut even where their width
-does not ask for it; to cut a digit into two tall parts one mostly crosses two strokes."""
+"""A group is cut even if it is not too wide when the cut crosses ink in one place only, over at most this many stroke
+widths. Cutting a single digit into two tall parts mostly crosses two strokes."""
 
 TALL_PART: Final = 0.7
-"""Of the group's height: both parts are at least so high, or it was a digit's arm that was cut off."""
+"""Both parts of such a cut must have at least this share of the group's height; otherwise it cuts off a digit's arm."""
 
 DETOUR: Final = 0.1
-"""What a pixel of the cut costs at the end of its reach, where one through ink costs 1."""
+"""Cost of a pixel of the cut at the limit of its reach; a pixel through ink costs 1."""
 
 RIM: Final = 3
-"""Pixels around a digit in which its soft edge fades."""
+"""Pixels kept around a digit for its soft edge."""
 
 WIDE: Final = 1.15
-"""Times the usual height: what is wider is two digits or more that touch."""
+"""A group more than this many usual heights wide is two or more digits that touch."""
 
 USUAL_WIDTH: Final = 0.75
-"""Of a digit, as a share of its height: as many pieces are cut from what is too wide as fit in."""
+"""Usual width of a digit, as a share of the usual height; it determines how many pieces a group is cut into."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A digit in a picture of several."""
+    """A digit found in a picture."""
 
     box: Box
-    """left, top, right, bottom, in the given picture's pixels; right and bottom exclusive."""
+    """Left, top, right, bottom, in pixels of the given picture; right and bottom exclusive."""
 
     image: NDArray[np.uint8]
     """[28, 28], canonical."""
 
     line: int
-    """Which line of the picture it stands in, from 0 at the top."""
+    """The line it stands in, counted from 0 at the top."""
 
 
 def find_digits(pixels: NDArray[np.uint8]) -> list[Found]:
-    """Every digit of a picture.
+    """Find all digits in a picture.
 
     Args:
         pixels: uint8 [height, width].
 
     Returns:
-        The digits in reading order: line by line, from left to right. Empty where nothing stands out.
+        The digits in reading order: line by line, from left to right. Empty if nothing stands out.
 
     Raises:
         ImageFormatError: the picture is empty, or has more than `MOST` marks that could be digits.
@@ -123,13 +124,13 @@ def find_digits(pixels: NDArray[np.uint8]) -> list[Found]:
 
 
 def _numbered_strokes(ink: Ink) -> Numbers:
-    """Which digit each pixel belongs to, −1 for none: int [height, width]."""
+    """The number of the digit that each pixel belongs to, −1 for none: int64 [height, width]."""
     found = label(without_lines(ink.mask, fewest=1))
     if not len(found):
         return found.labels.astype(np.int64)
     sums = found.sums(ink.values)
-    if len(found) < MANY and not (preprocessing := outlines(found)).all():
-        sums[preprocessing] = 0
+    if len(found) < MANY and not (frames := outlines(found)).all():
+        sums[frames] = 0
     large = sums >= FAINT * sums.max()
     usual, usual_ink = float(np.percentile(found.heights[large], 75)), float(np.median(sums[large]))
     marks = np.flatnonzero(sums >= SPECK * usual_ink)
@@ -137,7 +138,7 @@ def _numbered_strokes(ink: Ink) -> Numbers:
         raise ImageFormatError(
             f"the picture has {len(marks):,} marks that could be digits, more than {MOST:,}: crop it to the digits"
         )
-    numbers = np.full(len(found) + 1, -1)  # a label of -1 finds the last
+    numbers = np.full(len(found) + 1, -1)  # label -1 indexes the last, which stays -1
     numbers[marks] = _merged(found.boxes[marks], usual)
     strokes = numbers[found.labels]
     fresh = len(marks)
@@ -156,21 +157,21 @@ def _numbered_strokes(ink: Ink) -> Numbers:
 
 
 def _stroke_width(mask: Mask) -> float:
-    """Twice the area by the perimeter; π / 4 of a boundary's steps along rows and columns are its length."""
+    """Twice the area divided by the perimeter, which is π / 4 of the boundary's steps along rows and columns."""
     padded = np.pad(mask, 1)
     steps = int((padded[1:] != padded[:-1]).sum()) + int((padded[:, 1:] != padded[:, :-1]).sum())
     return 2 * float(mask.sum()) / max(np.pi / 4 * steps, 1)
 
 
 def _merged(boxes: NDArray[np.int64], usual: float) -> NDArray[np.int64]:
-    """A number for every mark, below that of marks, shared by the pieces of a digit: int64 [n] of boxes [n, 4]."""
+    """Number the marks with these boxes [n, 4] so that the pieces of a digit share a number below n: int64 [n]."""
     partners = [one + 1 + np.flatnonzero(_are_pieces(box, boxes[one + 1 :], usual)) for one, box in enumerate(boxes)]
     ones = np.repeat(np.arange(len(boxes)), [len(others) for others in partners])
     return unite(len(boxes), ones, np.concatenate(partners))
 
 
 def _are_pieces(one: NDArray[np.int64], others: NDArray[np.int64], usual: float) -> NDArray[np.bool_]:
-    """Which of the others [n, 4] belong to one digit with the one [4]: bool [n]."""
+    """Which of the boxes `others` [n, 4] are pieces of the same digit as `one` [4]: bool [n]."""
     left, top, right, bottom = others.T
     overlap = np.minimum(right, one[2]) - np.maximum(left, one[0])
     gap = np.maximum(top, one[1]) - np.minimum(bottom, one[3])
@@ -181,7 +182,7 @@ def _are_pieces(one: NDArray[np.int64], others: NDArray[np.int64], usual: float)
 
 
 def _cut(mask: Mask, usual: float) -> NDArray[np.int64] | None:
-    """Where to cut a group of strokes in two: a column for every row, from which on all is the right part."""
+    """Where to cut a group of strokes in two: the right part's first column in each row; None to leave it whole."""
     height, width = mask.shape
     if width < NARROW * usual:
         return None
@@ -205,7 +206,10 @@ def _height(mask: Mask) -> int:
 
 
 def _path_of_least_ink(mask: Mask, expected: float, reach: float) -> NDArray[np.int64] | None:
-    """A column for every row, from top to bottom, at most one column further each row: int [height]."""
+    """The column of the cheapest path in each row, at most one away from the row above: int64 [height].
+
+    None if no column is within reach.
+    """
     height, width = mask.shape
     away = abs(np.arange(width) - expected) / reach
     if (away > 1).all():
@@ -237,7 +241,7 @@ def _shifted(box: Box, x: int, y: int) -> Box:
 
 
 def _rows(boxes: dict[int, Box]) -> list[list[tuple[int, Box]]]:
-    """From left to right every digit joins the line whose last digit stands beside it; lines from top to bottom."""
+    """Group digits into lines, top to bottom: from left to right, each joins the line whose last digit is beside it."""
     rows: list[list[tuple[int, Box]]] = []
     for number, box in sorted(boxes.items(), key=lambda item: item[1][0] + item[1][2]):
         beside = [row for row in rows if _beside(row[-1][1], box) >= BESIDE]

@@ -1,4 +1,4 @@
-"""Whether a PNG file is complete. Pillow shows the missing rows of a short one as black, without a word."""
+"""Check that a PNG file is complete. Pillow silently fills the missing rows of a truncated one with black."""
 
 import struct
 import zlib
@@ -8,17 +8,17 @@ from typing import Final
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 
 _SAMPLES: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-"""Values a pixel, by colour type."""
+"""Samples per pixel, by colour type."""
 
 _PASSES: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-"""Of an interlaced file: first column and row, and the steps between them."""
+"""The passes of an interlaced file: first column, first row, column step, row step."""
 
 
 def is_whole(data: bytes) -> bool:
-    """Whether a PNG has its end, and pixels for all its rows.
+    """Whether a PNG has its end chunk and pixels for all rows; other defects are left to the decoder.
 
     Args:
-        data: the file, beginning with `SIGNATURE`. What is malformed otherwise is left for the decoder to refuse.
+        data: the file's content, beginning with `SIGNATURE`.
     """
     position, header, pixels = len(SIGNATURE), b"", []
     while position + 12 <= len(data):

@@ -1,8 +1,8 @@
-"""From grey values of any size to the canonical 28×28, as MNIST's digits are (LeCun et al. 1998).
+"""Bring grey values of any size into the canonical 28×28 form of MNIST's digits (LeCun et al. 1998).
 
-The digit is found in a reduced picture, cut out of the full one with some background around it, and separated from
-that background again at full resolution. Then, in one resampling, it is scaled so that its longer side is 20 pixels and
-shifted so that its centre of mass is MNIST's; its strokes are brought to the weight that MNIST's have.
+The digit is located in a reduced picture, cut out of the full one with some background around it, and separated from
+that background again at a higher resolution. It is then scaled to a longer side of 20 pixels and shifted so that its
+centre of mass is where MNIST has it, and its strokes are brought to the width of MNIST's.
 """
 
 from typing import Final
@@ -17,39 +17,39 @@ from mnist_edge.images.components import box as box_of
 from mnist_edge.images.ink import Ink, find_ink
 
 INK_BOX: Final = 20
-"""The longer side of the ink after preprocessing, as in MNIST."""
+"""Longer side of the ink after preprocessing, in pixels, as in MNIST."""
 
 OVERVIEW: Final = 448
-"""The longer side of the picture in which the digit is sought: of a 4000×3000 photograph every ninth pixel."""
+"""Maximum side of the picture in which the digit is located: a 4000×3000 photograph is reduced by a factor of 9."""
 
 DETAIL: Final = 192
-"""The longer side of the cut-out in which ink is separated from the background."""
+"""Maximum side of the cut-out in which ink is separated from the background."""
 
 SMALLEST: Final = 64
-"""Smaller pictures are enlarged, smoothly, before anything is measured in them."""
+"""Pictures whose longer side is smaller are enlarged, smoothly, before anything is measured in them."""
 
 MARGIN: Final = 0.4
-"""Ground around the digit in the cut-out, as a share of the digit's longer side."""
+"""Width of the background around the digit in the cut-out, as a share of the digit's longer side."""
 
 FINE: Final = 4
-"""Strokes are thickened and thinned on a canvas that many times as fine as the result."""
+"""Strokes are thickened and thinned on a canvas with this many times the result's resolution."""
 
 STROKES: Final = (2.1, 3.2)
-"""The width of strokes to which thinner and thicker ones are brought, in pixels of the result: in MNIST's training set
-the middle half has 2.1…2.9, measured as `_stroke_width` does."""
+"""Range of stroke widths, in pixels of the result; thinner and thicker strokes are brought to its ends. The middle half
+of MNIST's training set has 2.1…2.9, measured by `_stroke_width`."""
 
 CONTRAST: Final = (0.15, 0.65)
-"""Shares of the full level at which ink begins and is solid: blurred edges become as steep as MNIST's."""
+"""Shares of the solid level at which ink begins and counts as solid: blurred edges become as steep as MNIST's."""
 
 
 def cropped(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The digit of a picture, uint8 [height, width], in MNIST's place, uint8 [28, 28]; all zero where there is none."""
+    """The digit of a picture, uint8 [height, width], placed as in MNIST: uint8 [28, 28], all zero if there is none."""
     ink = extract(pixels)
     return np.zeros((HEIGHT, WIDTH), dtype=np.uint8) if ink is None else place(ink)
 
 
 def whole(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture, uint8 [height, width], scaled to fit 28×28, padded with its border's median, its brightness kept."""
+    """A picture, uint8 [height, width], fitted into 28×28 and padded with its border's median; brightness is kept."""
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     background = float(np.median(border))
     height, width = pixels.shape
@@ -66,7 +66,7 @@ def extract(pixels: NDArray[np.uint8]) -> Array | None:
         pixels: uint8 [height, width].
 
     Returns:
-        float32 [h, w], 0 = background, 1 = solid ink; None where there is none.
+        float32 [h, w], 0 = background, 1 = solid ink; None if there is no digit.
     """
     small, factor = shrink(pixels, OVERVIEW)
     ink, strokes = _strokes(enlarged(small), None)
@@ -90,7 +90,7 @@ def extract(pixels: NDArray[np.uint8]) -> Array | None:
 
 
 def enlarged(picture: Array) -> Array:
-    """A small picture several times as large, so that strokes are wide enough to be measured: float32 [h, w]."""
+    """A small picture, enlarged by an integer factor until strokes are wide enough to measure: float32 [h, w]."""
     height, width = picture.shape
     times = -(-SMALLEST // max(height, width))
     if times == 1:
@@ -105,7 +105,7 @@ def _strokes(picture: Array, dark: bool | None) -> tuple[Ink, NDArray[np.bool_]]
 
 
 def alone(ink: Array, strokes: NDArray[np.bool_]) -> Array:
-    """The ink of these strokes and their soft edges, 1 where it is solid."""
+    """The ink of these strokes with their soft edges, cropped to them; 1 = solid."""
     around = grow(strokes.astype(np.float32), 2)
     solid = float(np.percentile(ink[strokes], 75))
     low, high = CONTRAST
@@ -115,14 +115,14 @@ def alone(ink: Array, strokes: NDArray[np.bool_]) -> Array:
 
 
 def place(ink: Array) -> NDArray[np.uint8]:
-    """One digit's ink in MNIST's place.
+    """Place one digit's ink as in MNIST.
 
     Args:
         ink: float32 [height, width], 0 = background, 1 = solid.
 
     Returns:
-        uint8 [28, 28]: the longer side of the ink 20, its centre of mass at index 14.0 on both axes unless it would
-        leave the image.
+        uint8 [28, 28]: the longer side of the ink is 20 pixels, and its centre of mass is at index 14.0 on both axes
+        unless the ink would leave the image.
     """
     fine = _placed(ink, INK_BOX)
     width = _stroke_width(fine)
@@ -135,14 +135,14 @@ def place(ink: Array) -> NDArray[np.uint8]:
 
 
 def _placed(ink: Array, longer: float) -> Array:
-    """On the fine canvas, the longer side of the ink's box as asked for, in pixels of the result."""
+    """Place the ink on the fine canvas so that the longer side of its box is `longer` pixels of the result."""
     left, top, right, bottom = box_of(ink > 0.5 * float(ink.max()))  # a hairline on the fine canvas is faint
     step = max(right - left, bottom - top) / (FINE * longer)
     rows, columns = ink.sum(axis=1), ink.sum(axis=0)
     mass = float(rows.sum())
     y = float(rows @ (np.arange(len(rows)) + 0.5)) / mass
     x = float(columns @ (np.arange(len(columns)) + 0.5)) / mass
-    # Index 14.0 is the pixel's centre, half a pixel further: 14.5 from the border.
+    # Index 14.0 is a pixel's centre: 14.5 pixels from the border.
     origin = (
         _inside(y - (HEIGHT / 2 + 0.5) * FINE * step, top, bottom, HEIGHT * FINE * step),
         _inside(x - (WIDTH / 2 + 0.5) * FINE * step, left, right, WIDTH * FINE * step),
@@ -155,7 +155,7 @@ def _inside(origin: float, first: int, last: int, extent: float) -> float:
 
 
 def _stroke_width(fine: Array) -> float:
-    """Twice the area by the perimeter, which is the total variation: the width of a long stroke, in result's pixels."""
+    """Twice the area divided by the perimeter (the total variation): the width of a long stroke, in result pixels."""
     padded = np.pad(fine, 1)
     down = np.diff(padded, axis=0)[:, 1:]
     across = np.diff(padded, axis=1)[1:]
@@ -163,7 +163,7 @@ def _stroke_width(fine: Array) -> float:
 
 
 def _weighted(fine: Array, change: float) -> Array:
-    """Strokes wider by that much, or narrower, in the result's pixels."""
+    """Widen the strokes by `change` pixels of the result, or narrow them if it is negative."""
     radius = abs(change) / 2 * FINE
     return halo(fine, radius) if change > 0 else 1 - halo(1 - fine, radius)
 

@@ -1,1 +1,1 @@
-"""What runs on the device: numpy and onnxruntime, Pillow where pictures are decoded; never torch, onnx or typer."""
+"""The on-device runtime. Needs numpy and onnxruntime, and Pillow to decode pictures; never torch, onnx or typer."""

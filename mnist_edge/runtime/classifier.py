@@ -1,5 +1,6 @@
 """`Classifier`: raw pixels in, logits or a named class out."""
 
+import contextlib
 import itertools
 import math
 import os
@@ -20,35 +21,37 @@ from mnist_edge.runtime.prediction import Digit, Prediction, Reading, ood_score,
 from mnist_edge.runtime.threads import asked_threads, default_threads, in_background, in_chunks
 
 CHUNK: Final = 256
-"""Images a call into onnxruntime: its arena keeps the peak of the largest batch it ever saw."""
+"""Images per call into onnxruntime. Bounded, because its memory arena stays as large as the largest batch needed."""
 
 GROWTH: Final = 4
-"""How much larger each chunk of a stream of pictures is: the first answers come at once, the last ones fast."""
+"""Growth factor of the chunks of a stream: small ones first for early answers, then large ones for throughput."""
 
 Prepared = NDArray[np.uint8] | InputError | ExecutionError
-"""A picture as the model takes it, uint8 [28, 28], or why it cannot be."""
+"""A picture ready for the model, uint8 [28, 28], or the error that preparing it raised."""
 
 
 class _Limits(Struct, frozen=True):
-    """Beyond which no class is named."""
+    """The limits beyond which `Classifier` abstains."""
 
     min_probability: float
     max_ood: float
 
 
 class Classifier:
-    """An exported model, loaded and verified, ready to answer.
+    """An exported model, verified and loaded, ready to classify images.
 
     Args:
-        model: a bundle, one ``.onnx`` file, or the name of a pretrained model; None for the pretrained default.
-        format: which of a bundle's files answers, ``"onnx"``, ``"int8-static"`` or ``"int8-dynamic"``; None for the
-            one that its manifest recommends, else ``model.onnx``. A single file must be of it.
-        threads: how many Python threads share a batch of more than `CHUNK` images; None for ``MNIST_EDGE_THREADS``,
-            else as many as affinity and cgroup quota allow, up to four. They end with the call.
+        model: the path of a bundle or of a single ``.onnx`` file, or the name of a pretrained model; None for the
+            default pretrained model.
+        format: which of a bundle's files to run, ``"onnx"``, ``"int8-static"`` or ``"int8-dynamic"``; None for the one
+            that its manifest recommends, else ``model.onnx``. A single file must have this format.
+        threads: number of Python threads that share a batch of more than `CHUNK` images; None for
+            ``MNIST_EDGE_THREADS`` if set, else as many as CPU affinity and cgroup quota allow, at most four. They end
+            with the call.
 
     Raises:
-        ModelError: it is missing, not a model of ours, or altered.
-        UsageError: impossible `format` or `threads`.
+        ModelError: the model is missing, altered, or not an mnist-edge model.
+        UsageError: `format` or `threads` is invalid.
 
     >>> from mnist_edge import Classifier
     >>> Classifier("cnn", format="onnx").labels
@@ -59,7 +62,7 @@ class Classifier:
         self,
         model: str | os.PathLike[str] | None = None,
         *,
-        format: str | None = None,  # noqa: A002  # its name on the command line too
+        format: str | None = None,  # noqa: A002  # the command-line option's name
         threads: int | None = None,
     ) -> None:
         self._threads = asked_threads(threads)
@@ -67,8 +70,8 @@ class Classifier:
 
     @property
     def file(self) -> str:
-        """The name of the file that answers, such as ``model.int8-static.onnx``."""
-        return os.path.basename(self._model.name)  # noqa: PTH119  # without a Path a microsecond
+        """The name of the loaded file, such as ``model.int8-static.onnx``."""
+        return os.path.basename(self._model.name)  # noqa: PTH119  # a Path takes a microsecond longer
 
     @property
     def contract(self) -> Contract:
@@ -81,19 +84,19 @@ class Classifier:
         return self._model.contract.labels
 
     def logits(self, images: ArrayLike) -> NDArray[np.float32]:
-        """The model's raw answers.
+        """Compute the raw logits of a batch of images.
 
         Args:
-            images: [N, 28, 28] or [N, 1, 28, 28], whole numbers 0…255 of any integer type, 0 = background,
+            images: [N, 28, 28] or [N, 1, 28, 28], integers 0…255 of any integer dtype, 0 = background,
                 255 = full ink. N may be 0.
 
         Returns:
-            float32 [N, classes], one column a label.
+            float32 [N, classes], one column per label.
 
         Raises:
             ImageTypeError: the values are not integers.
             ImageFormatError: another shape, or values outside 0…255.
-            ExecutionError: this machine cannot compute the answer, for want of memory for instance.
+            ExecutionError: onnxruntime fails, for example for lack of memory.
         """
         return self._run(as_batch(images))
 
@@ -108,37 +111,36 @@ class Classifier:
         return cast("NDArray[np.float32]", self._model.session.run([OUTPUT_NAME], {INPUT_NAME: as_tensor(batch)})[0])
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The softmax of `logits`, float64 [N, classes], at the temperature that was found for this file."""
+        """The softmax of `logits`, float64 [N, classes], at the file's calibrated temperature, or 1 if it has none."""
         calibration = self.contract.calibration
         return softmax(logits, calibration.temperature if calibration else 1.0)
 
     def preprocess(self, image: object) -> NDArray[np.uint8]:
-        """What the model takes of a picture, uint8 [28, 28]; takes and raises what `predict` does."""
-        try:
-            # A copy: a picture that needs nothing would come back as the caller's own array.
+        """Turn a picture into the model's input, uint8 [28, 28]; takes and raises what `predict` does."""
+        with _memory_for_a_picture():
+            # A copy, because a picture that needs no preprocessing would come back as the caller's own array.
             return preprocess(grey_values(image), self.contract.preprocessing).copy()
-        except MemoryError as error:
-            raise ExecutionError("too little memory for this picture: free some, or scale the picture down") from error
 
     def predict(self, image: object, *, min_probability: float = 0.0, max_ood: float = 1.0) -> Prediction:
         """Classify one picture.
 
         Args:
-            image: a path, a binary file object, a Pillow image, or a uint8 array [height, width]. It is preprocessed as
-                the training images were; a picture that already is stays as it is.
-            min_probability: a less probable class is not named.
-            max_ood: nor is the class of a picture whose out-of-distribution score is higher.
+            image: a path, a binary file object, a Pillow image, or a uint8 array [height, width]. It is preprocessed
+                like the training images; one that already looks like them is left unchanged.
+            min_probability: abstain (`label` is None) if the most probable class is less probable than this.
+            max_ood: abstain if the out-of-distribution score is higher than this.
 
         Raises:
             ImageNotFoundError: no file at that path.
-            ImageFormatError: it cannot be decoded, or is an array of another shape.
-            ImageTypeError: neither of the above kinds.
-            ExecutionError: this machine has too little memory for it.
-            UsageError: a limit is not within 0…1, or `max_ood` is set where the file is not calibrated.
+            ImageFormatError: it cannot be decoded, or is an array of another shape or with values outside 0…255.
+            ImageTypeError: it is none of the above kinds, or an array that does not hold integers.
+            ExecutionError: onnxruntime fails, or memory runs out.
+            UsageError: a limit is not within 0…1, or `max_ood` is set for a file that is not calibrated, or too high to
+                refuse anything.
 
         >>> import numpy as np
         >>> from mnist_edge import Classifier
-        >>> Classifier().predict(np.zeros((28, 28), np.uint8)).label is None  # nothing is drawn there
+        >>> Classifier().predict(np.zeros((28, 28), np.uint8)).label is None  # a blank picture
         True
         """
         limits = self._limits(min_probability, max_ood)
@@ -147,7 +149,7 @@ class Classifier:
     def predict_many(
         self, images: Iterable[object], *, min_probability: float = 0.0, max_ood: float = 1.0
     ) -> list[Prediction]:
-        """Classify pictures, each of any kind that `predict` takes; raises as it does."""
+        """Classify several pictures of any kind that `predict` takes; raises the error of the first one that fails."""
         predictions = []
         for answer in self.predict_each(images, min_probability=min_probability, max_ood=max_ood):
             if isinstance(answer, MnistEdgeError):
@@ -163,44 +165,48 @@ class Classifier:
         max_ood: float = 1.0,
         preprocess: bool = True,
     ) -> Iterator[Prediction | InputError | ExecutionError]:
-        """Classify pictures, answering in their order.
+        """Classify a stream of pictures, yielding the answers in order.
 
-        They are taken in chunks that grow from 1 to `CHUNK`, and while one is computed the next is decoded: at most two
-        chunks are in memory, and answers lag behind by as much. A picture that cannot be used yields the error that
-        `predict` would raise, and does not stop the others.
+        Pictures are processed in chunks that grow from 1 to `CHUNK`. While one chunk is computed, the next is decoded:
+        at most two chunks are in memory, and the answers lag behind the input by as much. A picture that cannot be used
+        yields the error that `predict` would raise, and does not stop the others.
 
         Args:
             images: of any kind that `predict` takes.
             min_probability: as `predict` takes it.
             max_ood: as `predict` takes it.
-            preprocess: False for arrays [28, 28] that go to the model as they are, as those given to `logits` do.
+            preprocess: False if `images` are arrays [28, 28] that need no preprocessing, as `logits` takes them.
 
         Raises:
-            ImageTypeError: `images` is a single picture, or nothing that can be gone through.
-            UsageError: a limit is not within 0…1, or `max_ood` is set where the file is not calibrated.
+            ImageTypeError: `images` is a single picture or not iterable.
+            UsageError: as `predict` does.
         """
         require_several(images)
         prepare = self.preprocess if preprocess else as_image
         return self._predict_each(iter(images), self._limits(min_probability, max_ood), prepare)
 
     def read(self, image: object, *, min_probability: float = 0.0, max_ood: float = 1.0) -> Reading:
-        """Read the digits of a line, or of several.
+        """Read the digits of a picture, on one line or several.
 
         Args:
-            image: a picture of any kind that `predict` takes; what it can hold says `mnist_edge.images.lines`.
-            min_probability: less probable classes are not named.
-            max_ood: nor are those of digits whose out-of-distribution score is higher.
+            image: a picture of any kind that `predict` takes; `mnist_edge.images.lines` says what it may contain.
+            min_probability: as `predict` takes it, for each digit.
+            max_ood: as `predict` takes it, for each digit.
 
         Raises:
             InputError: as `predict` does.
-            UsageError: as `predict` does, or the model's images were not cropped to their ink.
+            ExecutionError: as `predict` does.
+            UsageError: as `predict` does, or the model was not trained on images cropped to their ink.
         """
         if self.contract.preprocessing is not Preprocessing.MNIST:
-            raise UsageError("this model was trained on whole pictures, not on what is cropped to its ink: use predict")
+            raise UsageError(
+                "this model was trained on whole pictures, not on digits cropped to their ink: use predict"
+            )
         limits = self._limits(min_probability, max_ood)
-        from mnist_edge.images.lines import find_digits  # not for who classifies single digits
+        from mnist_edge.images.lines import find_digits  # not needed for single digits
 
-        found = find_digits(grey_values(image))
+        with _memory_for_a_picture():
+            found = find_digits(grey_values(image))
         images = np.array([digit.image for digit in found], dtype=np.uint8).reshape(-1, HEIGHT, WIDTH)
         return Reading(
             tuple(
@@ -226,11 +232,11 @@ class Classifier:
                 "a calibration split"
             )
         if calibration is not None and calibration.finest_ood_score < max_ood < 1:
-            # Rounded down, so that the number that is named can be given.
+            # Rounded down, so that the suggested limit is accepted.
             finest = math.floor(1e6 * calibration.finest_ood_score) / 1e6
             raise UsageError(
                 f"max_ood {max_ood} would refuse nothing: this model was calibrated on {calibration.images} images, "
-                f"which tell no score above {finest}: give that or less, or 1 for no limit"
+                f"so no score exceeds {finest}: give that or less, or 1 for no limit"
             )
         return _Limits(min_probability, max_ood)
 
@@ -241,7 +247,7 @@ class Classifier:
             raise ExecutionError(f"too little memory for {len(images):,} images: give fewer at a time") from error
 
     def _classify_each(self, images: NDArray[np.uint8], limits: _Limits) -> list[Prediction | ExecutionError]:
-        """Image by image where this machine cannot compute all of them at once; of one that it cannot the error."""
+        """Like `_classify`, but retry image by image if the batch fails; an image that fails alone yields its error."""
         try:
             return [*self._classify(images, limits)]
         except ExecutionError as error:
@@ -261,7 +267,7 @@ class Classifier:
         size = 1
         prepared, failure = _next_prepared(prepare, images, size)
         while prepared:
-            # onnxruntime lets go of the interpreter while it computes.
+            # onnxruntime releases the GIL while it computes.
             answers = in_background(answered, prepared)
             size = min(GROWTH * size, CHUNK)
             following, later = ([], None) if failure else _next_prepared(prepare, images, size)
@@ -293,10 +299,18 @@ class Classifier:
         return predictions
 
 
+@contextlib.contextmanager
+def _memory_for_a_picture() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise ExecutionError("too little memory for this picture: free some, or scale the picture down") from error
+
+
 def _next_prepared(
     prepare: Callable[[object], NDArray[np.uint8]], images: Iterator[object], size: int
 ) -> tuple[list[Prepared], Exception | None]:
-    """The next pictures as the model takes them, and the error by which `images` itself ended, if any."""
+    """The next pictures, ready for the model, and the error that iterating over `images` raised, if any."""
 
     def prepared_or_error(image: object) -> Prepared:
         try:
@@ -307,6 +321,6 @@ def _next_prepared(
     prepared: list[Prepared] = []
     try:
         prepared.extend(map(prepared_or_error, itertools.islice(images, size)))
-    except Exception as error:  # noqa: BLE001  # raised again once the pictures before it are answered
+    except Exception as error:  # noqa: BLE001  # re-raised after the earlier pictures are answered
         return prepared, error
     return prepared, None

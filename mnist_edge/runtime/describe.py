@@ -1,4 +1,4 @@
-"""What a bundle or a single ``.onnx`` file says of itself, for people and programs to read."""
+"""Describe a bundle or a single ``.onnx`` file."""
 
 import os
 from enum import StrEnum
@@ -29,7 +29,7 @@ class DescribedFile(File, frozen=True, kw_only=True):
 
 
 class Description(Struct, frozen=True, kw_only=True):
-    """What `describe` finds."""
+    """The result of `describe`."""
 
     contract: Contract
     provenance: Provenance
@@ -38,16 +38,16 @@ class Description(Struct, frozen=True, kw_only=True):
     measured: dict[str, Latency] | UnsetType = UNSET
 
     answers: str | None
-    """The name of the file that `Classifier` takes; None where there is none."""
+    """The name of the file that `Classifier` runs by default; None if there is none."""
 
     files: dict[str, DescribedFile]
 
 
 def describe(target: str | os.PathLike[str]) -> Description:
-    """Contract, provenance, and for each file its size, digest, state and, in a bundle, its measured parity.
+    """Describe a model: contract, provenance, and each file's size, digest, state and, in a bundle, measured parity.
 
     Raises:
-        ModelError: it is neither bundle nor ``.onnx`` file, or cannot be read; a single file that is altered.
+        ModelError: `target` is no bundle or ``.onnx`` file, cannot be read, or is a single file that was altered.
     """
     path = locate(target)
     if not path.is_dir():
@@ -56,7 +56,7 @@ def describe(target: str | os.PathLike[str]) -> Description:
     files = _files(path, manifest)
     if any(file.state is not State.INTACT for file in files.values()):
         renewed = reading.read_manifest(path)
-        if renewed != manifest:  # it was exported anew between the two readings
+        if renewed != manifest:  # re-exported between the two reads
             manifest, files = renewed, _files(path, renewed)
     return Description(
         contract=manifest.contract,

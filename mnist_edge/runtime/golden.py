@@ -1,6 +1,6 @@
-"""Golden vectors: a few images and the logits that PyTorch gives for them, carried in the metadata of an ONNX file.
+"""Golden vectors: a few images and the logits that PyTorch gives for them, stored in the metadata of an ONNX file.
 
-With them a device can prove, offline and without torch, that its own onnxruntime computes what was trained.
+With them a device can prove, offline and without torch, that its onnxruntime reproduces the trained model.
 """
 
 import zlib
@@ -16,7 +16,7 @@ from mnist_edge.errors import ModelFormatError
 
 
 class Golden(Struct, frozen=True):
-    """Images and the answers expected for them."""
+    """Images and their expected logits."""
 
     images: NDArray[np.uint8]
     """[n, 1, 28, 28]"""
@@ -25,11 +25,11 @@ class Golden(Struct, frozen=True):
     """[n, classes], from the PyTorch model in float64."""
 
     tolerance: float
-    """The largest max |Δlogit| that passes."""
+    """The largest |Δlogit| that passes."""
 
 
 class _Packed(Struct, frozen=True):
-    """The same as JSON: the arrays little-endian, compressed, in base64."""
+    """`Golden` as it is stored in JSON: the arrays little-endian, zlib-compressed, in base64."""
 
     count: Annotated[int, Meta(ge=1)]
     images: bytes
@@ -38,13 +38,13 @@ class _Packed(Struct, frozen=True):
 
 
 def pack(golden: Golden) -> bytes:
-    """Golden vectors as JSON."""
+    """Serialise golden vectors to JSON."""
     images, logits = (zlib.compress(array.tobytes(), level=9) for array in (golden.images, golden.logits.astype("<f4")))
     return encode(_Packed(len(golden.images), images, logits, golden.tolerance))
 
 
 def unpack(text: str, classes: int, where: str) -> Golden:
-    """What `pack` packed, for a model with so many classes. Raises ModelFormatError where it is something else."""
+    """Deserialise the output of `pack`, for a model with that many classes. Raises ModelFormatError if malformed."""
     packed = decode(text, _Packed, f"{where}: its golden vectors", "export it again")
     try:
         return Golden(

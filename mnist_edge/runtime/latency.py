@@ -1,4 +1,4 @@
-"""How long a call takes, of several things side by side."""
+"""Latency of several functions, timed in turns."""
 
 import time
 from collections.abc import Callable, Hashable, Mapping
@@ -8,17 +8,17 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 def latencies(calls: Mapping[Name, Callable[[int], object]], *, rounds: int, repeats: int) -> dict[Name, list[float]]:
-    """The seconds that each call took.
+    """Time every call, in seconds.
 
-    They take turns, a round of repeats each, so that a busy moment of the machine does not fall on one alone.
+    The functions take turns of `repeats` calls each, so that a busy moment of the machine does not hit just one.
 
     Args:
-        calls: what to call, by name, with the number of the repeat.
-        rounds: turns of each.
-        repeats: calls a turn.
+        calls: the functions by name; each takes the index of the repeat.
+        rounds: turns per function.
+        repeats: calls per turn.
 
     Returns:
-        For each name `rounds` times `repeats` durations.
+        For each name `rounds` × `repeats` durations.
 
     >>> {name: len(seconds) for name, seconds in latencies({"nothing": abs}, rounds=2, repeats=3).items()}
     {'nothing': 6}

@@ -1,11 +1,11 @@
-"""What this process may really use: processors by its affinity mask, and what its cgroups grant it, of memory too.
+"""The CPUs and the memory that this process can really use, by its affinity mask and the limits of its cgroups.
 
-onnxruntime counts the host's cores, so a container that may use one core gets a pool for all of them. The kernel grants
-processor time by quota: so many microseconds a period, to a group and all groups within it. Version 2 of the interface
-(cgroups(7), Documentation/admin-guide/cgroup-v2.rst) keeps both numbers in ``cpu.max``, version 1
-(scheduler/sched-bwc.rst) in ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us``; a machine may have both, each with its own
-groups. Memory is bounded in the same way, by ``memory.max`` or ``memory.limit_in_bytes``. What cannot be read or
-understood counts as no limit: a pool of a wrong size is slow, never wrong.
+`os.cpu_count` and onnxruntime count the host's cores, so a container limited to one core would get a thread pool for
+all of them. The kernel limits CPU time by a quota of microseconds per period, which a group shares with all groups
+nested in it. cgroup v2 (cgroups(7), Documentation/admin-guide/cgroup-v2.rst) keeps both numbers in ``cpu.max``, v1
+(scheduler/sched-bwc.rst) in ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us``; a machine can have both versions, each with
+its own groups. Memory is limited in the same way, by ``memory.max`` or ``memory.limit_in_bytes``. Anything that cannot
+be read or parsed counts as no limit: a thread pool of the wrong size is slow, never wrong.
 """
 
 import os
@@ -16,27 +16,27 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 PROCESS: Final = Path("/proc/self")
-"""Where the kernel says which groups this process is in, and where their folders are mounted."""
+"""Where the kernel lists the cgroups of this process and their mount points."""
 
 _ENDLESS: Final = 2**60
-"""Version 1 writes no limit as about 2**63, rounded to its pages."""
+"""cgroup v1 writes "no limit" as about 2**63, rounded to a whole page."""
 
 
 @dataclass(frozen=True)
 class _Mount:
-    """A place where a cgroup hierarchy, or a part of it, can be seen."""
+    """A mount of a cgroup hierarchy, or of part of one."""
 
     root: PurePosixPath
-    """The group that `point` shows: not always the outermost, as in a container."""
+    """The group that is mounted at `point`; not always the root group, for example in a container."""
 
     point: Path
 
 
 def usable_cpus() -> int:
-    """Processors that this process can keep busy, at least 1: by affinity, and by quota rounded down.
+    """How many CPUs this process can keep busy, at least 1: its affinity or, if smaller, its quota rounded down.
 
-    Down, because a quota of 1.5 would not slow the second of two threads: the kernel stops both, once they have used up
-    what is granted in a period (100 ms as a rule), until the next one begins, and every so many answers come late.
+    Rounded down, because a quota of 1.5 does not merely slow the second of two threads. Once the two have used up the
+    quota of a period (usually 100 ms), the kernel stops both until the next one, and some answers come late.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cpu_quota()
@@ -44,9 +44,10 @@ def usable_cpus() -> int:
 
 
 def cpu_quota() -> float | None:
-    """Processors' worth of time that this process is granted, such as 1.5; None where nothing limits it.
+    """The CPU time granted to this process, in CPUs, such as 1.5; None without a limit.
 
-    A group's quota binds all groups within it, so the smallest on the way from this process's group outwards counts.
+    A group's quota also limits all groups nested in it, so the smallest quota from this process's group up to the root
+    applies.
     """
     quotas = [_quota_v2(folder) for folder in _folders("cgroup2", "")]
     quotas += [_quota_v1(folder) for folder in _folders("cgroup", "cpu")]
@@ -54,7 +55,7 @@ def cpu_quota() -> float | None:
 
 
 def memory_limit() -> int | None:
-    """Bytes of memory that this process's cgroups grant it, the smallest as for `cpu_quota`; None without a limit."""
+    """The smallest memory limit of this process's cgroups, in bytes; None without a limit."""
     files = [folder / "memory.max" for folder in _folders("cgroup2", "")]
     files += [folder / "memory.limit_in_bytes" for folder in _folders("cgroup", "memory")]
     limits = [_bytes(_words(file)) for file in files]
@@ -62,7 +63,7 @@ def memory_limit() -> int | None:
 
 
 def _folders(kind: str, controller: str) -> Iterator[Path]:
-    """The group of this process in a hierarchy and those around it, as far as they can be seen, innermost first."""
+    """The group of this process in a hierarchy and its visible ancestors, innermost first."""
     group, mounts = _own_group(controller), _mounts(kind, controller)
     if group is None or not mounts:
         return
@@ -71,12 +72,12 @@ def _folders(kind: str, controller: str) -> Iterator[Path]:
             inner = group.relative_to(mount.root)
             yield from (mount.point / level for level in (inner, *inner.parents))
             return
-    # Named from outside a container, or moved after the mount: then what is mounted is the nearest that can be seen.
+    # Named from outside a container, or moved after the mount: the mounted group is the nearest visible one.
     yield mounts[0].point
 
 
 def _own_group(controller: str) -> PurePosixPath | None:
-    """From lines as ``4:cpu,cpuacct:/a/b``; version 2 is the line without a controller, ``0::/a/b``."""
+    """Parse lines like ``4:cpu,cpuacct:/a/b``; cgroup v2 is the line without a controller, ``0::/a/b``."""
     for line in _lines(PROCESS / "cgroup"):
         match line.split(":", 2):
             case [_, controllers, path] if controller in controllers.split(","):
@@ -85,7 +86,7 @@ def _own_group(controller: str) -> PurePosixPath | None:
 
 
 def _mounts(kind: str, controller: str) -> list[_Mount]:
-    """From lines as ``31 23 0:28 ROOT POINT rw shared:9 - cgroup cgroup rw,cpu,cpuacct``, see proc_pid_mountinfo(5)."""
+    """Parse lines like ``31 23 0:28 ROOT POINT rw shared:9 - cgroup cgroup rw,cpu,cpuacct``; proc_pid_mountinfo(5)."""
     found = []
     for line in _lines(PROCESS / "mountinfo"):
         where, _, what = line.partition(" - ")
@@ -97,7 +98,7 @@ def _mounts(kind: str, controller: str) -> list[_Mount]:
 
 
 def _unescaped(field: str) -> str:
-    r"""The kernel writes blanks and backslashes in paths as ``\040`` and ``\134``."""
+    r"""Undo the kernel's octal escapes in paths: ``\040`` for a space, ``\134`` for a backslash."""
     return re.sub(r"\\([0-7]{3})", lambda digits: chr(int(digits[1], 8)), field)
 
 
@@ -106,7 +107,7 @@ def _quota_v2(folder: Path) -> float | None:
 
 
 def _quota_v1(folder: Path) -> float | None:
-    return _ratio(_words(folder / "cpu.cfs_quota_us") + _words(folder / "cpu.cfs_period_us"))  # -1 is no limit
+    return _ratio(_words(folder / "cpu.cfs_quota_us") + _words(folder / "cpu.cfs_period_us"))  # -1 means no limit
 
 
 def _ratio(words: list[str]) -> float | None:

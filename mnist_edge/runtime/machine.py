@@ -1,4 +1,4 @@
-"""What this machine is: its processor's name and features."""
+"""The processor's name and feature flags."""
 
 import platform
 from pathlib import Path
@@ -8,12 +8,12 @@ _CPUINFO: Final = Path("/proc/cpuinfo")
 
 
 def processor_name() -> str:
-    """What this machine's processor calls itself."""
+    """The processor's model name, as far as the system tells it."""
     return (cpuinfo() or {}).get("model name") or platform.processor() or platform.machine() or "unknown"
 
 
 def cpuinfo() -> dict[str, str] | None:
-    """Linux's description of the last processor; None on other systems."""
+    """The last processor's fields in ``/proc/cpuinfo``; None on systems without it."""
     try:
         text = _CPUINFO.read_text(errors="replace")
     except OSError:
@@ -22,6 +22,6 @@ def cpuinfo() -> dict[str, str] | None:
 
 
 def processor_flags() -> set[str]:
-    """The features of this machine's processor, as Linux spells them; none on other systems."""
+    """The processor's feature flags, as Linux spells them; empty on other systems."""
     fields = cpuinfo() or {}
     return set((fields.get("flags") or fields.get("Features") or "").split())

@@ -1,4 +1,4 @@
-"""Opening an exported model: the bytes are verified first, then loaded, then held against their contract."""
+"""Open an exported model: verify its bytes, load it, and check it against its contract."""
 
 import os
 from collections.abc import Callable
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from mnist_edge.runtime.golden import Golden
 
 PRETRAINED: Final = Path(__file__).parents[1] / "pretrained"
-"""The bundles that come with the package, one folder a name."""
+"""The bundles that ship with the package, one folder per name."""
 
 DEFAULT_PRETRAINED: Final = "cnn"
 
 
 class Model(Struct, frozen=True, dict=True):
-    """A session and what its file says of itself."""
+    """A session and its file's metadata."""
 
     name: str
-    """The path that it was read from, for messages."""
+    """The path of the file."""
 
     session: Session
     contract: Contract
@@ -49,32 +49,34 @@ class Model(Struct, frozen=True, dict=True):
     format: Format
 
     golden_json: str
-    """The golden vectors as the file holds them: unpacked only when they are asked for."""
+    """The golden vectors as stored in the file; unpacked only on demand."""
 
     @cached_property
     def golden(self) -> "Golden":
-        """The golden vectors. Raises ModelFormatError where they are malformed."""
+        """The golden vectors. Raises ModelFormatError if they are malformed."""
         from mnist_edge.runtime.golden import unpack
 
         return unpack(self.golden_json, len(self.contract.labels), self.name)
 
     def __reduce__(self) -> tuple[Callable[..., "Model"], tuple[bytes, str]]:
-        """Pickles and copies carry the file's bytes, which are verified again where they arrive."""
+        """Pickles and copies carry the file's bytes, which are verified again when they are loaded."""
         return partial(load, optimize=self.session.optimize), (self.session.model, self.name)
 
 
-def open_model(source: str | os.PathLike[str] | None = None, *, format: str | None = None) -> Model:  # noqa: A002  # its name everywhere
+def open_model(source: str | os.PathLike[str] | None = None, *, format: str | None = None) -> Model:  # noqa: A002  # its name in the public API
     """Read, verify and load a model.
 
     Args:
-        source: a bundle, one ``.onnx`` file, or the name of a pretrained model; None for the default pretrained one.
-        format: which of a bundle's files, one of `RUNNABLE`; None for `file_that_answers`. A single file must be of it.
+        source: the path of a bundle or of a single ``.onnx`` file, or the name of a pretrained model; None for the
+            default pretrained model.
+        format: which of a bundle's files to load, one of `RUNNABLE`; None to leave the choice to `file_that_answers`. A
+            single file must have this format.
 
     Raises:
-        ModelNotFoundError: nothing there.
-        ModelFormatError: not a model of ours, or one that does not keep its contract.
-        AlteredModelError: not the file that was exported.
-        UsageError: no such format, or not the single file's own.
+        ModelNotFoundError: there is no such model, or the bundle lacks the format.
+        ModelFormatError: not an mnist-edge model, or one that breaks its contract.
+        AlteredModelError: the file has changed since its export.
+        UsageError: unknown format, or not the single file's format.
     """
     wanted = None if format is None else checked_format(format)
     path = locate(source)
@@ -86,9 +88,9 @@ def open_model(source: str | os.PathLike[str] | None = None, *, format: str | No
             raise UsageError(f"{path}: is {model.format}, not {wanted}: leave the format out, or name another file")
         return model
     manifest, name, data = reading.read_chosen(path, partial(file_that_answers, path, wanted=wanted))
-    # The manifest's digest has vouched for every byte, the file's own among them.
+    # The manifest's digest covers every byte, including the checksum inside the file.
     model = load(data, str(path / name), verified=True)
-    # The manifest's contract is what all files share; a calibration is a file's own.
+    # The manifest's contract is the part that all files share; each file has its own calibration.
     if structs.replace(model.contract, calibration=None) != manifest.contract:
         raise ModelFormatError(
             f"{path}: {layout.MANIFEST} and {name} hold different contracts: {reading.reexport(path)}"
@@ -97,7 +99,7 @@ def open_model(source: str | os.PathLike[str] | None = None, *, format: str | No
 
 
 def checked_format(name: str) -> Format:
-    """The format of that name. Raises UsageError where onnxruntime runs none of that name."""
+    """The format of that name. Raises UsageError unless onnxruntime can run it."""
     if name in tuple(RUNNABLE):
         return Format(name)
     choices = ", ".join(RUNNABLE)
@@ -107,14 +109,14 @@ def checked_format(name: str) -> Format:
 
 
 def file_that_answers(folder: Path, manifest: Manifest, *, wanted: Format | None = None) -> str:
-    """The name of the file in a bundle that answers.
+    """Choose which file of a bundle to run, by name.
 
-    It is the one of the wanted format; else the one that the manifest recommends, else ``model.onnx``, else the only
-    one that onnxruntime runs. The manifest decides and never the device, so that a bundle gives the same answers
-    everywhere.
+    The choice is the file of the wanted format. Without one it is the file that the manifest recommends, else
+    ``model.onnx``, else the only file that onnxruntime can run. It depends on the manifest and never on the device, so
+    that a bundle gives the same answers everywhere.
 
     Raises:
-        ModelNotFoundError: the manifest lists none, or several without ``model.onnx``.
+        ModelNotFoundError: the manifest lists no such file, or several to choose from but no ``model.onnx``.
     """
     listed = [form.file_name for form in RUNNABLE if form.file_name in manifest.files]
     if wanted is not None:
@@ -138,13 +140,13 @@ def file_that_answers(folder: Path, manifest: Manifest, *, wanted: Format | None
 
 
 def load(data: bytes, name: str, *, optimize: bool = True, verified: bool = False) -> Model:
-    """Load an ``.onnx`` file's content after checking the digest that it carries.
+    """Verify the checksum inside an ``.onnx`` file's content, and load it.
 
     Args:
         data: the content.
         name: the file's path, for messages.
         optimize: whether onnxruntime may rewrite the graph.
-        verified: a manifest's digest has been checked already.
+        verified: skip the checksum, because the content has already been checked against a manifest's digest.
 
     Raises:
         ModelError: as `open_model` does.
@@ -153,7 +155,7 @@ def load(data: bytes, name: str, *, optimize: bool = True, verified: bool = Fals
         checksum.check_checksum(data, name)
     session = Session(data, optimize=optimize)
     metadata = session.metadata()
-    remedy = "export it anew"
+    remedy = "export it again"
     try:
         contract = decode_version(metadata[CONTRACT_KEY], Contract, CONTRACT_VERSION, f"{name}: its contract", remedy)
         provenance = decode(metadata[PROVENANCE_KEY], Provenance, f"{name}: its provenance", remedy)
@@ -161,20 +163,20 @@ def load(data: bytes, name: str, *, optimize: bool = True, verified: bool = Fals
     except (KeyError, ValueError) as error:
         if isinstance(error, ModelFormatError):
             raise
-        raise ModelFormatError(f"{name}: its metadata are incomplete ({error!r}): {remedy}") from error
+        raise ModelFormatError(f"{name}: its metadata is incomplete ({error!r}): {remedy}") from error
     check_signature(session, contract, name)
     return model
 
 
 def locate(source: str | os.PathLike[str] | None) -> Path:
-    """The path of a bundle, of an ``.onnx`` file, or of the pretrained model of that name.
+    """Find the path of a bundle, an ``.onnx`` file or a pretrained model.
 
-    A bare word that is the name of a pretrained model means that model, also where a file or folder is called so:
-    ``./cnn`` is the folder, and so is a `Path`.
+    A string that names a pretrained model means that model, even if a file or folder has the same name. For the folder
+    write ``./cnn``, or pass a `Path`.
 
     Raises:
-        ModelNotFoundError: nothing there.
-        UsageError: it is neither a path nor a name.
+        ModelNotFoundError: there is nothing of that name.
+        UsageError: `source` is neither a path nor a name.
     """
     if source is None:
         source = DEFAULT_PRETRAINED
@@ -190,13 +192,13 @@ def locate(source: str | os.PathLike[str] | None) -> Path:
 
 
 def is_pretrained(name: str) -> bool:
-    """Whether a pretrained model of that name comes with the package."""
+    """Whether a pretrained model of that name ships with the package."""
     bare = os.path.basename(name) == name and name not in (os.curdir, os.pardir, "")  # noqa: PTH119
     return bare and os.path.isfile(PRETRAINED / name / layout.MANIFEST)  # noqa: PTH113
 
 
 def check_signature(session: Session, contract: Contract, name: str) -> None:
-    """Raise ModelFormatError where a graph's tensors are not those of its contract."""
+    """Raise ModelFormatError if a graph's inputs and outputs are not those of its contract."""
     actual = session.signature()
     promised = [
         (INPUT_NAME, "tensor(uint8)", [BATCH_AXIS, 1, HEIGHT, WIDTH]),

@@ -1,4 +1,4 @@
-"""What callers may hand to a `Classifier`: batches of raw pixels, and single pictures of any kind."""
+"""Check and convert what callers pass to a `Classifier`: batches of raw pixels, and single pictures of any kind."""
 
 import os
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _CHANNELS: Final = (3, 4)
-"""Of a colour picture's last axis: a stack of grey pictures so narrow is no stack of digits."""
+"""Sizes of a colour picture's last axis: no stack of grey digits is that narrow."""
 
 _GREY: Final = "turn colour into grey first, or give PIL.Image.fromarray(picture)"
 
 
 def grey_values(image: object) -> NDArray[np.uint8]:
-    """A picture as grey values, uint8 [height, width].
+    """Convert a picture to grey values, uint8 [height, width].
 
     Args:
         image: a path, a binary file object, a Pillow image, or an array [height, width] of whole numbers 0…255.
 
     Raises:
         ImageNotFoundError: no file at that path.
-        ImageFormatError: it cannot be decoded, or is an array of another shape.
-        ImageTypeError: none of the above kinds.
+        ImageFormatError: it cannot be decoded, or is an array of another shape or with values outside 0…255.
+        ImageTypeError: it is none of the above kinds, or an array that does not hold integers.
     """
     if isinstance(image, np.ndarray):
         if image.ndim != 2:
@@ -37,7 +37,7 @@ def grey_values(image: object) -> NDArray[np.uint8]:
         return image.astype(np.uint8, copy=False)
     if isinstance(image, (str, os.PathLike)) or hasattr(image, "read"):
         return pictures.decode(cast("str | os.PathLike[str] | BinaryIO", image))
-    if hasattr(image, "getbands"):  # Pillow's, told apart without importing Pillow
+    if hasattr(image, "getbands"):  # a Pillow image, recognised without importing Pillow
         return pictures.grey(cast("Image.Image", image), "the image")
     raise ImageTypeError(
         f"cannot classify a {type(image).__name__}: give a path, a file object, a Pillow image or a uint8 array"
@@ -45,7 +45,7 @@ def grey_values(image: object) -> NDArray[np.uint8]:
 
 
 def require_several(images: object) -> None:
-    """Raise ImageTypeError where a single picture was given, or nothing that can be gone through."""
+    """Raise ImageTypeError if `images` is a single picture or not iterable."""
     if isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[-1] in _CHANNELS:
         raise ImageTypeError(f"several pictures are expected, not one of shape {images.shape}: {_GREY}")
     single = isinstance(images, (str, bytes, os.PathLike)) or hasattr(images, "read") or hasattr(images, "getbands")
@@ -56,7 +56,9 @@ def require_several(images: object) -> None:
 
 
 def as_batch(images: ArrayLike) -> NDArray[np.integer[Any]]:
-    """Images as [N, 1, 28, 28], checked as a whole but not copied: a large one of a wide type is converted in chunks.
+    """Check images, and view them as [N, 1, 28, 28].
+
+    The dtype stays, so that a large batch of a wide dtype is converted to uint8 chunk by chunk, never as a whole.
 
     Raises:
         ImageTypeError: the values are not integers.
@@ -81,13 +83,13 @@ def as_batch(images: ArrayLike) -> NDArray[np.integer[Any]]:
 
 
 def as_image(image: object) -> NDArray[np.uint8]:
-    """One image as the model takes it, uint8 [28, 28], checked as a batch of it would be."""
+    """One image as uint8 [28, 28], with the same checks as a batch."""
     batch = as_batch(cast("ArrayLike", [image]))
     return np.asarray(batch[0, 0], dtype=np.uint8)
 
 
 def as_tensor(batch: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
-    """Part of a checked batch as onnxruntime takes it."""
+    """Part of a checked batch as onnxruntime needs it: uint8 and contiguous."""
     return np.ascontiguousarray(batch, dtype=np.uint8)
 
 
@@ -115,14 +117,14 @@ def _require_numbers(array: NDArray[Any]) -> None:
 
 
 def _advice(array: NDArray[Any]) -> str:
-    """What to do with an array whose shape is not the one expected."""
+    """What to do with an array of an unexpected shape."""
     match array.shape:
         case (28, 28):
             advice = "for a single image pass images[None], or use predict"
         case (_, 28, 28) | (_, 1, 28, 28):
             advice = "for a batch use logits, or predict_many"
         case (_, 28, 28, 1):
-            advice = "move the channel: images[..., 0]"
+            advice = "drop the channel axis: images[..., 0]"
         case (_, 784):
             advice = f"unflatten: images.reshape(-1, {HEIGHT}, {WIDTH})"
         case (_, 3 | 4, _, _) | (_, _, _, 3 | 4) | (_, _, 3 | 4):

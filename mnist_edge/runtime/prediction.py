@@ -1,4 +1,4 @@
-"""From logits to answers: calibrated probabilities, and how unlike the training images a picture is."""
+"""From logits to answers: calibrated probabilities and out-of-distribution scores."""
 
 from itertools import groupby
 from typing import Any, Final
@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 from mnist_edge.contract import Calibration
 
 UNNAMED: Final = "?"
-"""Stands in a text for a digit that is not named."""
+"""Stands in `Reading.text` for a digit without a label."""
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """What `Prediction` and `Digit` have in common."""
+    """The fields that `Prediction` and `Digit` share."""
 
     label: str | None
-    """Name of the most probable class; None for a blank picture, or beyond the limits that were asked for."""
+    """Name of the most probable class; None for a blank picture or outside the requested limits."""
 
     probability: float
-    """Of the most probable class, 0…1, calibrated where the file is."""
+    """Probability of the most probable class, 0…1; calibrated if the file is."""
 
     ood_score: float | None
-    """The out-of-distribution score: the share of real images that look less strange; None where the file is not
-    calibrated. Within 0…`Calibration.finest_ood_score`."""
+    """Out-of-distribution score, 0…`Calibration.finest_ood_score`: the share of real images that look less unusual.
+    None if the file is not calibrated."""
 
     def to_dict(self) -> dict[str, object]:
         """The fields by name, for JSON."""
@@ -32,34 +32,34 @@ class Answer(Struct, frozen=True, kw_only=True):
 
 
 class Prediction(Answer, frozen=True, kw_only=True):
-    """The class an image most likely belongs to, or none."""
+    """The answer for one image."""
 
     probabilities: dict[str, float]
     """The probability of every class, in the order of `Classifier.labels`."""
 
     logits: dict[str, float]
-    """What the model itself returned for every class, in the same order."""
+    """The model's raw output for every class, in the same order."""
 
 
 class Digit(Answer, frozen=True, kw_only=True):
-    """One digit of a picture of several."""
+    """The answer for one digit of a picture, and where it is."""
 
     box: tuple[int, int, int, int]
     """Left, top, right, bottom in the picture's pixels; right and bottom exclusive."""
 
     line: int
-    """Which line of the picture it stands in, counted from 0 at the top."""
+    """Index of its line, counted from 0 at the top."""
 
 
 class Reading(Struct, frozen=True):
-    """What a picture of several digits says."""
+    """The digits read from a picture."""
 
     digits: tuple[Digit, ...]
     """In reading order."""
 
     @property
     def text(self) -> str:
-        """The labels one after another, a line of text for each of the picture's; `UNNAMED` where there is none."""
+        """The labels in reading order, one line of text per line of the picture; `UNNAMED` for a digit without one."""
         lines = groupby(self.digits, key=lambda digit: digit.line)
         return "\n".join("".join(digit.label or UNNAMED for digit in line) for _, line in lines)
 
@@ -73,10 +73,10 @@ def softmax(logits: NDArray[np.floating[Any]], temperature: float = 1.0) -> NDAr
 
 
 def energy(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The negative logarithm of the sum of the logits' exponentials, float64 [n]: high where no class fits.
+    """The energy of each row, ``-log(sum(exp(logits)))``, float64 [n]: high where no class fits.
 
-    Liu et al. 2020, "Energy-based Out-of-distribution Detection", at temperature 1. Between two classes it does not
-    rise as the largest probability falls; before what is no class's at all it does.
+    Liu et al. 2020, "Energy-based Out-of-distribution Detection", at temperature 1. Ambiguity between two classes
+    lowers the largest probability but does not raise the energy; an image of no class at all raises it.
     """
     exact = logits.astype(np.float64)
     peak = exact.max(axis=1)
@@ -85,13 +85,14 @@ def energy(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def ood_score(logits: NDArray[np.float32], calibration: Calibration) -> NDArray[np.float64]:
-    """The share of the calibration split and the picture itself that has less energy.
+    """The share of images with lower energy, counted over the calibration split and the picture itself.
 
-    0.999 means that one real image of a thousand looks as strange: one minus the p-value of conformal anomaly
-    detection (Laxhammar and Falkman 2011), which n images cannot bring below 1 / (n + 1).
+    A score of 0.999 means that one real image in a thousand looks as unusual. It is one minus the p-value of conformal
+    anomaly detection (Laxhammar and Falkman 2011), which n images cannot bring below 1 / (n + 1).
 
     Returns:
-        float64 [n], 0…`Calibration.finest_ood_score`; beyond the outermost images of the split it stays there.
+        float64 [n], 0…`Calibration.finest_ood_score`; energies outside the split's range get the lowest or highest
+        score.
     """
     scores: NDArray[np.float64] = np.interp(energy(logits), calibration.energies, calibration.ood_scores, left=0.0)
     return scores

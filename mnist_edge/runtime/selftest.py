@@ -1,4 +1,4 @@
-"""The golden vectors of a model through this machine's onnxruntime."""
+"""Self-test: run a model's golden vectors through this machine's onnxruntime."""
 
 import numpy as np
 from msgspec import Struct
@@ -9,23 +9,23 @@ from mnist_edge.runtime.model import Model
 
 
 class SelfTest(Struct, frozen=True):
-    """What a passed self-test found."""
+    """The result of a self-test that passed."""
 
     vectors: int
-    """How many golden vectors were answered, each alone and all as one batch."""
+    """Number of golden vectors, each run alone and all as one batch."""
 
     max_abs_diff: float
-    """The largest |Δlogit| from PyTorch's answers."""
+    """Largest |Δlogit| from PyTorch's logits."""
 
     tolerance: float
-    """What the file allows."""
+    """The largest |Δlogit| that the file allows."""
 
 
 def run(model: Model) -> SelfTest:
-    """Answer the model's golden vectors, alone and as one batch, and compare with the logits that PyTorch gave.
+    """Run a model's golden vectors, alone and as one batch, and compare the logits with PyTorch's.
 
     Raises:
-        ParityError: an answer is not finite, or farther off than the file's tolerance.
+        ParityError: a logit is not finite, or differs by more than the file's tolerance.
     """
     golden = model.golden
     worst = 0.0

@@ -1,11 +1,11 @@
-"""ONNX Runtime sessions: the telemetry switch, the session options and onnxruntime's errors, all in this one place.
+"""ONNX Runtime sessions: the telemetry switch, the session options and onnxruntime's errors.
 
-Nothing else in the runtime imports onnxruntime.
+No other module of the runtime imports onnxruntime.
 
-A session computes on its caller's thread alone. For one image of a model of this size that is the fastest there is: a
-pool of two threads costs 1.4 times (`cnn`) to 2.3 times (`cnn-nano`) as much as one, or burns the second processor by
-spinning. Many images are shared by Python threads instead (`mnist_edge.runtime.threads`). So a session starts no
-thread and closes at once; a forked child opens it anew, on first use.
+A session computes on its caller's thread alone. For one image and models of this size nothing is faster: a pool of two
+threads costs 1.4 times (`cnn`) to 2.3 times (`cnn-nano`) as much as one, or burns the second CPU by spinning. Large
+batches are shared by Python threads instead (`mnist_edge.runtime.threads`). So a session starts no threads and closes
+at once; a forked child reopens it on first use.
 """
 
 import os
@@ -14,8 +14,8 @@ from typing import Any, Final, cast
 
 from numpy.typing import NDArray
 
-# onnxruntime >= 1.29 opens a telemetry channel while it is imported, and leaves files in the user's cache. The switch
-# is read at that moment, so it is set before, unless the user has set it either way.
+# On import onnxruntime >= 1.29 opens a telemetry channel and leaves files in the user's cache. It reads the switch at
+# that moment, so the switch is set first, unless the user has already set it.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
@@ -29,22 +29,22 @@ _ERRORS: Final[tuple[type[Exception], ...]] = (
     RuntimeError,
     ValueError,
     MemoryError,
-    # Plain subclasses of Exception, each release has its own.
+    # Direct subclasses of Exception, different ones in each release.
     *(kind for kind in vars(ort_errors).values() if isinstance(kind, type) and issubclass(kind, Exception)),
 )
 
 
 class Session:
-    """A CPU session on a model's bytes, the same for every user of the runtime and for the parity checks.
+    """A CPU session for a model's bytes, used by the runtime and the parity checks alike.
 
-    It may be used from any number of threads at once, and after a fork.
+    It is thread-safe, and usable after a fork.
 
     Args:
         model: the content of an ``.onnx`` file.
         optimize: whether onnxruntime may rewrite the graph; parity is measured with and without.
 
     Raises:
-        ModelFormatError: onnxruntime cannot load it, or parts of it are not in the file.
+        ModelFormatError: onnxruntime cannot load the model, or it keeps weights outside the file.
     """
 
     def __init__(self, model: bytes, *, optimize: bool = True) -> None:
@@ -61,18 +61,18 @@ class Session:
         except _ERRORS as error:
             raise ModelFormatError(
                 f"onnxruntime {ort.__version__} cannot load the model ({_first_line(error)}): upgrade onnxruntime, "
-                "or export the model anew"
+                "or export the model again"
             ) from error
         self._process = os.getpid()
 
     def run(self, outputs: Sequence[str] | None, inputs: Mapping[str, NDArray[Any]]) -> list[Any]:
-        """What ``InferenceSession.run`` returns: the named outputs, or all, for the named inputs.
+        """Compute the named outputs, or all of them, from the named inputs, as ``InferenceSession.run`` does.
 
         Raises:
-            ExecutionError: onnxruntime fails, for want of memory most likely.
+            ExecutionError: onnxruntime fails, most likely for lack of memory.
         """
         if self._process != os.getpid():
-            # A thread of the parent may have been computing at the fork: then its locks are held here by nobody.
+            # A thread of the parent may have held a lock during the fork; in the child nobody releases it.
             self._open()
         try:
             return cast("list[Any]", self._inference.run(outputs, inputs))
@@ -83,7 +83,7 @@ class Session:
             ) from error
 
     def metadata(self) -> dict[str, str]:
-        """What the file says of itself."""
+        """The file's custom metadata."""
         return cast("dict[str, str]", self._inference.get_modelmeta().custom_metadata_map)
 
     def signature(self) -> list[tuple[str, str, list[int | str]]]:
@@ -96,9 +96,9 @@ def _options(*, optimize: bool) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    # For shapes that it saw before, onnxruntime plans one block in place of many: measured 17 MB more, nothing faster.
+    # Would allocate one block in advance for input shapes seen before: measured 17 MB more and no speed-up.
     options.enable_mem_pattern = False
-    # Not onnxruntime's own format, which `_require_self_contained` cannot check.
+    # Refuse onnxruntime's own format, which `_require_self_contained` cannot check.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     # Failures reach the caller as exceptions; onnxruntime's own log lines would only repeat them on stderr.
     options.log_severity_level = _FATAL_ONLY
@@ -108,10 +108,11 @@ def _options(*, optimize: bool) -> ort.SessionOptions:
 
 
 def _require_self_contained(model: bytes) -> None:
-    """Refuse a model with weights in other files: onnxruntime would take them, unverified, from the working directory.
+    """Refuse a model with weights in other files: onnxruntime would read them, unverified, from the working directory.
 
-    A tensor names its file by a StringStringEntryProto whose key is ``location`` (onnx.proto3, TensorProto). Protobuf
-    writes a string whole, behind its length: 8, or a needlessly long 8 that ends in a zero byte.
+    A tensor names its file in a StringStringEntryProto with the key ``location`` (onnx.proto3, TensorProto). Protobuf
+    stores a string as its length, then its bytes. The length 8 is one byte, or an overlong varint that ends in a zero
+    byte.
     """
     if b"\x08location" in model or b"\x00location" in model:
         raise ModelFormatError("the model keeps weights outside its file: export it again as a single file")
@@ -122,6 +123,6 @@ def _first_line(error: BaseException) -> str:
 
 
 def providers() -> list[str]:
-    """What this build of onnxruntime could compute on; sessions here are the CPU's."""
+    """The execution providers of this onnxruntime build; sessions here use the CPU's only."""
     names: list[str] = ort.get_available_providers()
     return names

@@ -1,8 +1,8 @@
 """How many Python threads share a large batch, and how they do it.
 
-Each takes the next chunk and gives it to the one session, which lets go of the interpreter while it computes. They are
-started by the call and are gone when it returns, so that nothing runs between calls and a fork finds no thread. Where
-the system grants no thread the caller's own does all the work.
+Each thread takes the next chunk and runs it on the one session, which releases the GIL while it computes. The threads
+start and end with the call, so nothing runs between calls and a fork loses no thread. If the system grants no thread,
+the caller's own does all the work.
 """
 
 import operator
@@ -20,26 +20,26 @@ from mnist_edge.errors import UsageError
 THREADS_VARIABLE: Final = "MNIST_EDGE_THREADS"
 
 MAX_DEFAULT_THREADS: Final = 4
-"""A program that classifies a batch should not take a whole server for it; more threads are there for the asking."""
+"""By default a batch should not occupy a whole server; callers can ask for more threads."""
 
 MAX_THREADS: Final = 1024
-"""More are a slip of the hand."""
+"""A larger number is treated as a mistake."""
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 
 def asked_threads(threads: object = None) -> int | None:
-    """The number of threads that was asked for, by argument or else by ``MNIST_EDGE_THREADS``; None if by neither.
+    """The requested number of threads, by argument or else by ``MNIST_EDGE_THREADS``; None if neither is given.
 
     Raises:
-        UsageError: it is no whole number within 1…`MAX_THREADS`.
+        UsageError: it is not a whole number within 1…`MAX_THREADS`.
     """
     if threads is not None:
         return _checked(threads, "threads")
     if not (asked := os.environ.get(THREADS_VARIABLE)):
         return None
-    # A number of thousands of digits is more than int takes.
+    # The length is checked first: int refuses thousands of digits.
     number = int(asked) if asked.isdecimal() and len(asked) <= len(str(MAX_THREADS)) else asked
     return _checked(number, THREADS_VARIABLE)
 
@@ -55,14 +55,12 @@ def _checked(threads: object, name: str) -> int:
 
 
 def default_threads() -> int:
-    """``MNIST_EDGE_THREADS``, or as many threads as this process may really use, at most `MAX_DEFAULT_THREADS`.
-
-    What it may use is found by `mnist_edge.runtime.limits`.
+    """``MNIST_EDGE_THREADS`` if set, else the number of usable CPUs up to `MAX_DEFAULT_THREADS`.
 
     Raises:
-        UsageError: the variable holds no whole number within 1…`MAX_THREADS`.
+        UsageError: the variable is not a whole number within 1…`MAX_THREADS`.
     """
-    from mnist_edge.runtime.limits import usable_cpus  # reads files, which a single image need not wait for
+    from mnist_edge.runtime.limits import usable_cpus  # not needed for a single image
 
     return asked_threads() or min(usable_cpus(), MAX_DEFAULT_THREADS)
 
@@ -75,20 +73,20 @@ def in_chunks(
     width: int,
     threads: int,
 ) -> NDArray[np.float32]:
-    """A function's results for a large array, computed a chunk of rows at a time by several threads.
+    """Apply a function to a large array, a chunk of rows at a time, on several threads.
 
     Args:
         run: takes [n, …] with n up to `chunk`, returns [n, width]; called from several threads at once.
         batch: [N, …].
-        chunk: rows a call.
+        chunk: rows per call.
         width: columns of the result.
-        threads: how many work, the caller's own among them.
+        threads: number of threads, including the caller's own.
 
     Returns:
         float32 [N, width], in the order of `batch`.
 
     Raises:
-        Exception: the first that `run` raised, after all threads have stopped.
+        Exception: the first that `run` raised, once all threads have stopped.
     """
     results = np.empty((len(batch), width), dtype=np.float32)
     starts = iter(range(0, len(batch), chunk))
@@ -103,7 +101,7 @@ def in_chunks(
                 if start is None:
                     return
                 results[start : start + chunk] = run(batch[start : start + chunk])
-        except BaseException as error:  # noqa: BLE001  # raised by the caller's thread, once the others have stopped
+        except BaseException as error:  # noqa: BLE001  # re-raised by the caller once all have stopped
             errors.append(error)
 
     helpers = [_started(work) for _ in range(min(threads, -(-len(batch) // chunk)) - 1)]
@@ -111,7 +109,7 @@ def in_chunks(
     try:
         for helper in filter(None, helpers):
             helper.join()
-    except BaseException as error:  # an interrupt: the others stop after the chunk that they are at
+    except BaseException as error:  # an interrupt: the others stop after their current chunk
         errors.append(error)
         raise
     if errors:
@@ -120,10 +118,10 @@ def in_chunks(
 
 
 def in_background(function: Callable[[Argument], Result], argument: Argument) -> Callable[[], Result]:
-    """Start a call on a thread of its own; what is returned waits for it, and gives its result or raises its error.
+    """Start a call on its own thread. The returned function waits for it and returns its result or raises its error.
 
-    Where the system grants no thread, or a fork has lost it, the call is made by who waits. (An executor would wait for
-    ever in a forked child.)
+    If the system grants no thread, or a fork has lost it, the waiting thread makes the call itself. (An executor would
+    wait forever in a forked child.)
     """
     results: list[Result] = []
     errors: list[Exception] = []
@@ -131,7 +129,7 @@ def in_background(function: Callable[[Argument], Result], argument: Argument) ->
     def call() -> None:
         try:
             results.append(function(argument))
-        except Exception as error:  # noqa: BLE001  # raised where the result is asked for
+        except Exception as error:  # noqa: BLE001  # re-raised by `wait`
             errors.append(error)
 
     thread = _started(call)

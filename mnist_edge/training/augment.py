@@ -1,10 +1,10 @@
-"""Random distortions: one `grid_sample` for half a batch, then thickness or a lost patch for some.
+"""Augmentation: one `grid_sample` for half of each batch, then another stroke width or an erased patch for some.
 
-A few images besides become poor scans (`scan`). They go through the network apart, since batch statistics shared with
-noisy images serve the clean ones badly. At the end of a training nothing is distorted any more, so that it settles on
-digits as they are.
+A few of the other images become poor scans (`scan`). They pass through the network separately, because batch statistics
+shared with noisy images harm the clean ones. In the last part of a training `distort` is off, so that the model settles
+on digits as they are.
 
-What else was tried, and what it brought, is in ``docs/experiments.md``.
+``docs/experiments.md`` says what else was tried, and with what result.
 """
 
 import math
@@ -17,20 +17,20 @@ from torch.nn import functional
 from mnist_edge.contract import WHITE
 
 ROTATION: Final = math.radians(10)
-"""Radians either way; a 6 turned by more begins to read as a 9's neighbour."""
+"""Largest rotation either way, in radians; turned further, a 6 begins to look like a 9."""
 
 SCALE: Final = 0.1
-"""Relative growth or shrinkage either way, drawn for width and height apart."""
+"""Largest relative change of size either way, drawn separately for width and height."""
 
 SHEAR: Final = 0.15
-"""Slant either way, as the tangent of the angle: hands slant along x only."""
+"""Largest slant either way, as the tangent of the angle; along x only, as in handwriting."""
 
 SHIFT: Final = 2.0
-"""Pixels either way, along each axis."""
+"""Largest shift either way along each axis, in pixels."""
 
 
 FINEST: Final = 0.7
-"""How far thinning may go; all the way takes the finest strokes away."""
+"""Largest degree of thinning; at 1 the finest strokes would vanish."""
 
 HAZE: Final = 0.3
 """The brightest background, as a share of white."""
@@ -39,29 +39,29 @@ NOISE: Final = 0.2
 """The largest standard deviation of the noise, as a share of white."""
 
 PATCH: Final = (3, 9)
-"""Pixels, from the smallest side of an erased patch to one less than the largest."""
+"""Range of an erased patch's sides in pixels, the upper end excluded."""
 
 
 DISTORTED: Final = 0.5
-"""Which share of a batch `distort` is for."""
+"""Share of a batch that `distort` is applied to."""
 
 SCANNED: Final = 0.05
-"""Which share of a batch `scan` is for: of the images that were only moved, or left as they are."""
+"""Share of a batch that `scan` is applied to, taken from images that are undistorted or only warped."""
 
 CLEAN_PHASE: Final = 0.2
-"""The last share of a training, in which images are no longer distorted."""
+"""The last share of a training, in which `distort` is off."""
 
 
 def augment_batch(images: Tensor, generator: torch.Generator, *, clean: bool) -> tuple[Tensor, Tensor]:
-    """A batch as a training sees it: what shares its batch statistics, and the poor scans, which go apart.
+    """Augment a batch, and separate the poor scans, which must not share its batch statistics.
 
     Args:
         images: float32 [N, 1, H, W] within 0…255, background zero.
         generator: on the CPU; the same state gives the same batch on any device.
-        clean: whether the training is in its last part, `CLEAN_PHASE`.
+        clean: whether the training is in its last part, `CLEAN_PHASE`, where `distort` is off.
 
     Returns:
-        Two tensors of N images together, of the same type and device, in the order of `images`.
+        The images without the scans, and the scans: N in total, in the order of `images`, of the same dtype and device.
     """
     if not clean and (count := int(DISTORTED * len(images))):
         same, others = images.split([len(images) - count, count])
@@ -72,23 +72,23 @@ def augment_batch(images: Tensor, generator: torch.Generator, *, clean: bool) ->
 
 
 def distort(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Images as other hands, pens and scanners might have written them.
+    """Distort images at random, to imitate other writers, pens and scanners.
 
-    Every image is turned, scaled, slanted and moved by its own random amount. Then some are drawn thicker, others
-    thinner, others lose a patch; the rest stay as they are.
+    Every image is rotated, scaled, sheared and shifted by its own random amount. Then some get thicker strokes, some
+    thinner ones, and some lose a patch (`SHARES`).
 
     Args:
         images: float32 [N, 1, H, W] within 0…255, background zero.
         generator: on the CPU; the same state gives the same distortions on any device.
 
     Returns:
-        Tensor of the same shape, type and device.
+        Tensor of the same shape, dtype and device.
     """
     draw = torch.rand(6, len(images), generator=generator).mul_(2).sub_(1)
     moved = warp(
         images, angle=draw[0] * ROTATION, scale=1 + draw[1:3].T * SCALE, shear=draw[3] * SHEAR, shift=draw[4:].T * SHIFT
     )
-    # A batch is in random order, so that its first images are as good as any.
+    # Batches are shuffled, so the first images are as good as any.
     sizes = [int(share * len(images)) for share in SHARES.values()]
     parts = moved.split([*sizes, len(images) - sum(sizes)])
     changed = [change(part, generator) for change, part in zip(SHARES, parts, strict=False)]
@@ -96,19 +96,19 @@ def distort(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def thicken(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Strokes up to two pixels wider, each image by its own amount."""
+    """Make strokes up to two pixels wider, by a random amount per image."""
     widest = functional.max_pool2d(images, 3, stride=1, padding=1)
     return images.lerp(widest, _amounts(images, generator))
 
 
 def thin(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Strokes up to two pixels finer, each image by its own amount, but never gone."""
+    """Make strokes up to two pixels thinner, by a random amount per image, but never erase them."""
     finest = -functional.max_pool2d(-images, 3, stride=1, padding=1)
     return images.lerp(finest, _amounts(images, generator) * FINEST)
 
 
 def erase(images: Tensor, generator: torch.Generator) -> Tensor:
-    """A rectangle of background at a random place, its sides within `PATCH`."""
+    """Fill a random rectangle of each image with background, its sides within `PATCH`."""
     count, _, height, width = images.shape
     outside_along = []
     for length in (height, width):
@@ -121,14 +121,14 @@ def erase(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def scan(images: Tensor, generator: torch.Generator) -> Tensor:
-    """As poor scans are: each with its own amount of normal noise, half of them on a background that is not black."""
+    """Imitate poor scans: a random amount of Gaussian noise per image and, for half of them, a lighter background."""
     haze = _amounts(images, generator).mul_(2).sub_(1).clamp_(min=0).mul_(HAZE)
     noise = torch.randn(images.shape, generator=generator).to(images.device) * _amounts(images, generator)
     return images.lerp(torch.full_like(images, WHITE), haze).add_(noise, alpha=NOISE * WHITE).clamp_(0, WHITE)
 
 
 SHARES: Final = {thicken: 0.15, thin: 0.15, erase: 0.2}
-"""Which share of the distorted images is changed how, besides being moved."""
+"""Further changes after `warp`, and the share of the distorted images that each is applied to."""
 
 
 def _amounts(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -143,9 +143,9 @@ def warp(
     shear: Tensor | None = None,
     shift: Tensor | None = None,
 ) -> Tensor:
-    """Each image turned, scaled, slanted and moved by its own amount, bilinear, background outside.
+    """Rotate, scale, shear and shift each image by its own amount, with bilinear sampling and background outside.
 
-    The amounts are those of the map from the result back to the image: a scale of 2 halves the ink.
+    The amounts describe the map from the result back to the image: a scale of 2 halves the size of the ink.
 
     Args:
         images: float32 [N, 1, H, W], background zero.
@@ -155,14 +155,14 @@ def warp(
         shift: [N, 2], along x and y, in pixels.
 
     Returns:
-        Tensor of the same shape, type and device.
+        Tensor of the same shape, dtype and device.
     """
     count, _, height, width = images.shape
     angle, shear = (torch.zeros(count) if amount is None else amount for amount in (angle, shear))
     scale_x, scale_y = (torch.ones(count, 2) if scale is None else scale).unbind(dim=1)
     shift_x, shift_y = (torch.zeros(count, 2) if shift is None else shift).unbind(dim=1)
     cos, sin = angle.cos(), angle.sin()
-    # Row by row the matrix rotation · shear · scale, from output to input coordinates, which span -1…1.
+    # The rows of rotation · shear · scale, from output to input coordinates, both spanning -1…1.
     theta = torch.stack(
         [
             torch.stack([cos * scale_x, (cos * shear - sin) * scale_y, shift_x * (2 / width)], dim=1),

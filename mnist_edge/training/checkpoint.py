@@ -1,4 +1,4 @@
-"""The first half of a bundle and a training's checkpoint: written, and read back without being trusted."""
+"""Write the first half of a bundle and the checkpoint of a training, and read them back without trusting them."""
 
 import hashlib
 import io
@@ -32,7 +32,7 @@ CHECKPOINT_VERSION: Final = 4
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model, as the first half of a bundle holds it."""
+    """A trained model, as stored in the first half of a bundle."""
 
     architecture: Architecture
     contract: Contract
@@ -40,41 +40,42 @@ class Trained:
     """In evaluation mode, on the CPU."""
 
     training: TrainingRecord
-    """What ``training.json`` says."""
+    """The content of ``training.json``."""
 
 
 @dataclass(frozen=True)
 class Paused:
-    """A training that was interrupted, as its checkpoint holds it after the last finished epoch."""
+    """An interrupted training, as saved in its checkpoint after the last finished epoch."""
 
     architecture: Architecture
     recipe: Recipe
     seed: int
     source: str
-    """What `mnist_edge.data.datasets.load` takes to find the training's data again."""
+    """The argument with which `mnist_edge.data.datasets.load` finds the training's data again."""
 
     digests: dict[str, str]
-    """The data's own."""
+    """SHA-256 of each part of the data."""
 
     device: str
-    """Where it was computed."""
+    """The device that it ran on."""
 
     state: dict[str, Any]
     """For `Training.load_state_dict`."""
 
     finished_epochs: int
-    """How many of the recipe's epochs it has behind it."""
+    """How many of the recipe's epochs are finished."""
 
     sha256: str
-    """The checkpoint file's digest."""
+    """Of the checkpoint file."""
 
 
 def save(folder: Path, training: Training, data: Dataset) -> None:
-    """Write what a training has come to: the first half of a bundle, and what is needed to go on.
+    """Write the state of a training: the first half of a bundle, and a checkpoint to resume from.
 
-    Before the first epoch is finished there is only the latter, and an earlier bundle in the folder stays as it was;
-    after the last one only the former. Once there is a new model an earlier training's exported files go, for they
-    answer as that did. An interrupt waits until all is written, so that whoever handles it finds every finished epoch.
+    Before the first epoch is finished only the checkpoint is written, and an earlier bundle in the folder stays intact.
+    After the last epoch only the bundle is left. Once there is a new model, the files exported from an earlier one are
+    removed, because they answer as the old model did. An interrupt is held back until everything is written, so that
+    its handler finds every finished epoch.
     """
     with signals_held(), Staging(folder) as staging:
         if not training.complete:
@@ -84,7 +85,7 @@ def save(folder: Path, training: Training, data: Dataset) -> None:
             return
         for name, content in _first_half(training, data).items():
             staging.add(name, content)
-        # Until the last record is in place the checkpoint stays: from it the last epoch can be run once more.
+        # The checkpoint stays until the last record is in place, so that the last epoch can be repeated from it.
         obsolete = (CHECKPOINT,) if training.complete else ()
         staging.commit(records=(MANIFEST, TRAINING), remove=layout.EXPORTED, afterwards=obsolete)
 
@@ -123,7 +124,7 @@ def _checkpoint(training: Training, data: Dataset) -> bytes:
         {
             "version": CHECKPOINT_VERSION,
             "architecture": training.architecture.value,
-            "recipe": msgspec.to_builtins(training.recipe),  # without enumerations, which torch.load refuses
+            "recipe": msgspec.to_builtins(training.recipe),  # torch.load refuses enums
             "seed": training.seed,
             "source": data.source,
             "digests": data.digests,
@@ -134,11 +135,11 @@ def _checkpoint(training: Training, data: Dataset) -> bytes:
 
 
 def load_paused(folder: Path) -> Paused:
-    """Read the checkpoint of a training that was interrupted.
+    """Read the checkpoint of an interrupted training.
 
     Raises:
         ModelNotFoundError: there is none.
-        ModelFormatError: it is damaged.
+        ModelFormatError: it is damaged, or of another version.
     """
     path = folder / CHECKPOINT
     remedy = reading.train_anew(folder)
@@ -150,7 +151,7 @@ def load_paused(folder: Path) -> Paused:
         version = saved["version"]
         if version != CHECKPOINT_VERSION:
             raise ModelFormatError(  # noqa: TRY301
-                f"{path}: of version {version!r}, this mnist-edge reads {CHECKPOINT_VERSION}: {remedy}"
+                f"{path}: version {version!r}, but this mnist-edge reads {CHECKPOINT_VERSION}: {remedy}"
             )
         return Paused(
             architecture=Architecture(saved["architecture"]),
@@ -176,12 +177,12 @@ def _saved(value: object) -> bytes:
 
 
 def load(folder: Path) -> Trained:
-    """Read what `save` wrote.
+    """Read the trained model that `save` wrote.
 
     Raises:
         ModelNotFoundError: a file is missing.
-        ModelFormatError: a file is damaged, the weights do not fit the architecture, or are not finite.
-        AlteredModelError: the weights are not those that ``training.json`` describes.
+        ModelFormatError: a file is damaged, or the weights do not fit the architecture or are not finite.
+        AlteredModelError: weights, labels or normalisation do not match the digest in ``training.json``.
     """
     remedy = reading.retrain(folder)
     training = reading.read_training(folder)
@@ -215,15 +216,15 @@ def load(folder: Path) -> Trained:
 
 
 def model_digest(state_dict: Mapping[str, Tensor], contract: Contract) -> str:
-    """SHA-256 over the contract and over the weights' names, types, shapes and values.
+    """SHA-256 of the contract and of the weights' names, dtypes, shapes and values.
 
-    It is the same for equal models, however they were saved.
+    Equal models have equal digests, however they were saved.
     """
     return _digest(state_dict, msgspec.to_builtins(contract))
 
 
 def legacy_model_digest(state_dict: Mapping[str, Tensor], contract: Contract) -> str:
-    """The same as version 0.1.0 computed it, by its own form of the contract."""
+    """The digest as version 0.1.0 computed it, from its own form of the contract."""
     return _digest(state_dict, legacy.contract(contract))
 
 
@@ -238,7 +239,7 @@ def _digest(state_dict: Mapping[str, Tensor], contract: dict[str, object]) -> st
 def _torch_load(content: bytes, path: Path, remedy: str) -> Any:
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # what damaged files make torch raise is not documented
+    except Exception as error:  # torch does not document what damaged files raise
         raise ModelFormatError(f"{path}: not a readable state_dict: {remedy}") from error
 
 

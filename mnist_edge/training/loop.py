@@ -25,27 +25,26 @@ from mnist_edge.training.models import build, normalize
 from mnist_edge.training.optimizers import optimizer_of, scheduler_of
 
 EVALUATION_BATCH: Final = 1000
-"""Images a step of an evaluation."""
+"""Images per batch of an evaluation."""
 
 FEW_STEPS: Final = 100
-"""Optimizer steps below which a training may not have got anywhere yet: `sigmoid-nn`, the slowest, took 25 to 50 to
-answer better than without looking at the image."""
+"""With fewer optimizer steps a training may not have learned anything yet: `sigmoid-nn`, the slowest, took 25 to 50 to
+beat a constant answer."""
 
 _Tensors = list[Tensor] | tuple[Tensor, ...]
 
 OnBatch = Callable[[int, int, int, float], None]
-"""Called after every batch with the epoch, the images seen in it, the images of an epoch, and the batch's loss."""
+"""Called after every batch with the epoch, the images seen in it so far, the images per epoch and the batch's loss."""
 
 
 class Training:
-    """A model on its way through a recipe.
+    """The training of a model by a recipe, one epoch at a time.
 
-    The same arguments on the same machine give the same weights, whether the epochs are run in one go or, between any
-    two of them, taken from one object's `state_dict` to another's `load_state_dict`. The caller's random state is left
-    alone.
+    The same arguments on the same machine give the same weights, even if the state moves between two epochs from one
+    object's `state_dict` to another's `load_state_dict`. The caller's random state is left alone.
 
     Raises:
-        UsageError: PyTorch does not know the device, or has it not; or the architecture cannot learn from such batches.
+        UsageError: PyTorch cannot use the device, or the architecture cannot learn from batches of one image.
     """
 
     def __init__(
@@ -54,16 +53,19 @@ class Training:
         _check_device(device)
         self.architecture, self.recipe, self.seed, self.device = architecture, recipe, seed, device
         self.epochs: list[Epoch] = []
-        """Those that are finished."""
+        """The finished epochs."""
         self.in_bfloat16 = recipe.autocast and _has_bfloat16(device)
-        """Whether forward and backward run in bfloat16."""
+        """Whether the forward and backward passes run in bfloat16."""
         self._classes = len(data.labels)
         model = self._fresh()
         self._model = model.to(memory_format=torch.channels_last)
         self._generator = torch.Generator().manual_seed(seed)
         train, _ = data.train.hold_out(recipe.calibration_split)
         if min(recipe.batch_size, len(train)) == 1 and any(isinstance(part, _BatchNorm) for part in model.modules()):
-            raise UsageError(f"{architecture} normalises by its batch and cannot learn from batches of one image")
+            raise UsageError(
+                f"{architecture} uses batch normalisation and cannot learn from batches of one image: "
+                "raise --batch-size, or give more images"
+            )
         self._images = torch.tensor(train.images).unsqueeze(1).to(device)
         self._labels = torch.tensor(train.labels).long().to(device)
         self._test = data.test
@@ -82,18 +84,18 @@ class Training:
 
     @property
     def deployed(self) -> nn.Module:
-        """The model as it would be deployed now: the averaged weights where the recipe averages.
+        """The model as it would be deployed now, with the EMA of the weights if the recipe has one.
 
-        The module is the training's own and goes on changing: copy what is to be kept.
+        The module belongs to the training and keeps changing: copy it to keep it.
         """
         return self._averaged.module if self._averaged else self._model
 
     def run_epoch(self, on_batch: OnBatch = lambda epoch, seen, total, loss: None) -> Epoch:
-        """Pass over the training set once and evaluate.
+        """Train for one epoch, and evaluate on the test set.
 
         Raises:
-            TrainingError: the loss is no longer finite, or is no better after the recipe's last epoch than that of
-                answers that do not depend on the image.
+            TrainingError: the loss or the weights are no longer finite, or the recipe's last epoch ends with a loss no
+                better than a constant answer's.
         """
         recipe, number = self.recipe, len(self.epochs) + 1
         start = time.perf_counter()
@@ -128,13 +130,13 @@ class Training:
             return build(self.architecture, self._classes).to(self.device)
 
     def _require_learned(self, loss: float) -> None:
-        """Raise TrainingError where the last epoch's mean loss shows that a training diverged, though it is finite."""
+        """Raise TrainingError if the last epoch's mean loss, though finite, shows that the training diverged."""
         limit = constant_loss(self._labels.cpu().numpy(), self._classes, self.recipe.label_smoothing)
-        beaten = "answers that do not depend on the image have"
+        beaten = "a constant answer has"
         if loss > limit and self._steps < FEW_STEPS:
-            # A mean over steps of which the first saw fresh weights, that are worse than a constant answer: not to be
-            # worse than those is enough. That mean hardly knows the weights that are deployed. They may be somewhat
-            # worse, where batch normalisation has not seen enough, but not more than twice as bad.
+            # The mean includes the first steps, whose fresh weights are worse than a constant answer, so being no worse
+            # than fresh weights is enough. It says little about the deployed weights, so they are checked as well:
+            # batch normalisation that has seen few batches can make them worse, but not more than twice as bad.
             fresh = self._losses(self._fresh().train())
             margin = STANDARD_ERRORS * float(fresh.std(correction=0)) / math.sqrt(len(fresh))
             limit = max(limit, float(fresh.mean()) + margin)
@@ -143,12 +145,12 @@ class Training:
             beaten = "its untrained weights have"
         if not loss <= limit:
             raise TrainingError(
-                f"the training diverged: its loss is {loss:.5g} in the end, {beaten} {limit:.4g}: choose another "
-                f"learning rate ({self.recipe.lr:g}), as a rule a lower one"
+                f"the training diverged: its final loss is {loss:.5g}, {beaten} {limit:.4g}: choose another "
+                f"learning rate ({self.recipe.lr:g}), usually a lower one"
             )
 
     def _losses(self, model: nn.Module) -> Tensor:
-        """Every training image's loss, [n], undistorted."""
+        """The loss of every training image, [n], without augmentation."""
         with torch.no_grad():
             return torch.cat(
                 [
@@ -172,7 +174,7 @@ class Training:
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.in_bfloat16):
             logits = self._model(normalize(batch, recipe.normalization))
             if len(scans):
-                # Normalised by the running statistics, which are those of the clean images, as on a device.
+                # Normalised by the running statistics, which come from the other images, as after deployment.
                 self._model.eval()
                 logits = torch.cat([logits, self._model(normalize(scans, recipe.normalization))])
                 self._model.train()
@@ -186,7 +188,7 @@ class Training:
         return loss.item()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that decides how the training goes on, in tensors and plain values."""
+        """Everything needed to continue the training, as tensors and plain values."""
         return {
             "model": self._model.state_dict(),
             "averaged": self._averaged.state_dict() if self._averaged else None,
@@ -197,7 +199,7 @@ class Training:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave in a training of the same arguments."""
+        """Continue from the `state_dict` of a training with the same arguments."""
         self._model.load_state_dict(state["model"])
         if self._averaged:
             self._averaged.load_state_dict(state["averaged"])
@@ -210,11 +212,11 @@ class Training:
 def fit(
     data: Dataset, architecture: Architecture, recipe: Recipe, *, seed: int = 0, device: str = "cpu"
 ) -> Iterator[tuple[Epoch, nn.Module]]:
-    """Train a fresh model, yielding after every epoch its figures and the model as it would be deployed now.
+    """Train a fresh model, yielding the metrics and the `Training.deployed` model after every epoch.
 
     Raises:
-        TrainingError: as `Training.run_epoch` says.
-        UsageError: PyTorch does not know the device, or has it not.
+        TrainingError: as `Training.run_epoch` does.
+        UsageError: as `Training` does.
     """
     training = Training(data, architecture, recipe, seed=seed, device=device)
     while not training.complete:
@@ -222,7 +224,7 @@ def fit(
 
 
 def predict(model: nn.Module, images: NDArray[np.uint8], recipe: Recipe, device: str) -> NDArray[np.float32]:
-    """A model's logits, float32 [n, classes], for images, uint8 [n, 28, 28], in batches of `EVALUATION_BATCH`."""
+    """Compute logits, float32 [n, classes], of images, uint8 [n, 28, 28], in batches of up to `EVALUATION_BATCH`."""
     with torch.inference_mode():
         logits = [
             model(normalize(torch.tensor(chunk, device=device).unsqueeze(1).float(), recipe.normalization)).cpu()
@@ -240,7 +242,7 @@ def _batches(order: Tensor, batch_size: int) -> list[Tensor]:
 
 
 def _warmed_up_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
-    """An exponential moving average that forgets the first weights quickly, as TensorFlow's does with num_updates."""
+    """An EMA with warm-up, which forgets the first weights quickly, like TensorFlow's with ``num_updates``."""
 
     def update(averages: _Tensors, weights: _Tensors, steps: Tensor | int) -> None:
         count = int(steps)
@@ -251,9 +253,9 @@ def _warmed_up_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | i
 
 def _has_bfloat16(device: str) -> bool:
     kind = torch.device(device).type
-    # Without instructions for it a CPU emulates bfloat16, several times slower than float32.
+    # A CPU without bfloat16 instructions emulates them, several times slower than float32.
     if kind == "cpu":
-        return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001  # there is no public one
+        return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001  # there is no public function
     return kind == "cuda"
 
 

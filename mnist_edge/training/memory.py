@@ -1,4 +1,4 @@
-"""Keeps the memory that one step frees for the next."""
+"""Keep the memory that one training step frees for the next step."""
 
 import ctypes
 import sys
@@ -12,12 +12,12 @@ _NEVER: Final = 2**31 - 1
 
 
 def keep_freed() -> None:
-    """Tell glibc to hold on to freed blocks, however large, from now on and in the whole process.
+    """Tell glibc to keep freed blocks of any size from now on, in the whole process.
 
-    For a process that only trains, as `train`'s: whatever else runs in it is concerned as well. Left to itself glibc
-    returns blocks of many megabytes to the kernel, which hands out zeroed pages again at the next step: with batches of
-    256 some 8,000 (`cnn-nano`) to 18,000 (`cnn`) page faults each. Without them a step took 0.78 and 0.87 of its time
-    (one pair of runs each). Elsewhere than on glibc nothing happens.
+    Only for a process that does nothing but train, because it affects everything that runs there. By default glibc
+    returns blocks of many megabytes to the kernel, which must supply zeroed pages again in the next step: with batches
+    of 256 about 8,000 (`cnn-nano`) to 18,000 (`cnn`) page faults per step. Without them a step took 0.78 and 0.87 times
+    as long (one pair of runs each). Does nothing without glibc.
     """
     if sys.platform != "linux":
         return

@@ -9,7 +9,7 @@ from mnist_edge.contract import HEIGHT, PIXELS, WHITE, Normalization
 
 
 class SimpleNN(nn.Module):
-    """784-512-256-classes with ReLU between; 535,818 parameters with ten classes."""
+    """Fully connected, 784-512-256-classes, with ReLU; 535,818 parameters with ten classes."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class SimpleNN(nn.Module):
 
 
 class SigmoidNN(nn.Module):
-    """784-64-classes with a sigmoid between; 50,890 parameters with ten classes."""
+    """Fully connected, 784-64-classes, with a sigmoid; 50,890 parameters with ten classes."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
@@ -43,14 +43,14 @@ class SigmoidNN(nn.Module):
 class CNN(nn.Module):
     """3×3 convolutions in three stages, at 28×28, 14×14 and 7×7 pixels, and a global max pool.
 
-    Each stage ends in a max pool, the last one over all that is left. The stem keeps the full resolution and the last
-    pool takes the maximum: a digit is recognised by whether a stroke is there, not by how much of the picture it fills.
+    Each stage ends in a max pool, the last one global. The first stage keeps the full resolution, and the last pool
+    takes the maximum: a digit is recognised by whether a stroke is there, not by how much of the picture it fills.
 
-    With ten classes the numbers of parameters are `cnn-nano` 14,522, `cnn` 70,538, `cnn-large` 288,170.
+    With ten classes `cnn-nano` has 14,522 parameters, `cnn` 70,538 and `cnn-large` 288,170.
 
     Args:
         stages: the channels of every convolution, stage by stage.
-        classes: how many logits.
+        classes: number of logits.
     """
 
     def __init__(self, stages: tuple[tuple[int, ...], ...], classes: int = 10) -> None:
@@ -77,12 +77,13 @@ STAGES: Final = {
     Architecture.CNN: ((32,), (32, 32), (32, 48, 64)),
     Architecture.CNN_LARGE: ((32,), (32, 64), (64, 128, 128)),
 }
-"""What `CNN` takes: multiples of 16 channels, for which onnxruntime has its fast kernels."""
+"""The `stages` of `CNN`. Channels are multiples of 16, for which onnxruntime has fast kernels."""
 
 
 def _block(channels_in: int, channels_out: int, *pool: nn.Module) -> tuple[nn.Module, ...]:
-    # Normalised is what the pool leaves, a quarter of the values. The scale stays 1, for a ReLU network gains nothing
-    # by it; being positive it passes through the pool, so that the export can fold it into the convolution.
+    # Batch normalisation follows the pool, which leaves it a quarter of the values. Its scale stays 1, because a ReLU
+    # network gains nothing from it. As the scale is positive, it commutes with the max pool, so the export can fold it
+    # into the convolution.
     convolution = nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1, bias=False)
     normalization = nn.BatchNorm2d(channels_out)
     normalization.weight.requires_grad_(False)
@@ -90,7 +91,7 @@ def _block(channels_in: int, channels_out: int, *pool: nn.Module) -> tuple[nn.Mo
 
 
 def normalize(pixels: Tensor, normalization: Normalization) -> Tensor:
-    """What an architecture takes, made of raw pixels: float tensors of any shape, 0…255 in, normalised out."""
+    """Normalise raw pixels for an architecture: a float tensor of any shape, values 0…255."""
     return (pixels / WHITE - normalization.mean) / normalization.std
 
 

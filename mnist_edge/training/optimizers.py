@@ -1,4 +1,4 @@
-"""What steps a training, as its recipe says."""
+"""The optimizer and the learning-rate scheduler of a recipe."""
 
 from typing import Final, assert_never
 
@@ -12,7 +12,7 @@ WARM_UP: Final = 0.25
 
 
 def optimizer_of(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    """The recipe's optimizer, in its fused form, over all of a model's weights."""
+    """The recipe's optimizer, in its fused implementation, for all of a model's weights."""
     weights, lr, decay = model.parameters(), recipe.lr, recipe.weight_decay
     match recipe.optimizer:
         case OptimizerName.SGD:
@@ -27,13 +27,13 @@ def optimizer_of(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def scheduler_of(recipe: Recipe, optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-    """What moves the learning rate, to be stepped after each of so many optimizer steps."""
+    """The recipe's learning-rate scheduler, to be stepped after each of the `steps` optimizer steps."""
     match recipe.schedule:
         case Schedule.CONSTANT:
             return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
         case Schedule.ONE_CYCLE:
             total = steps + 1
-            # torch divides by the length of the rise, and takes the first step for none of it.
+            # torch divides by the number of steps in the rise minus one, so there must be two.
             rise = max(WARM_UP, 2 / total)
             return torch.optim.lr_scheduler.OneCycleLR(
                 optimizer, recipe.lr, total_steps=total, pct_start=rise, cycle_momentum=False

@@ -1,6 +1,6 @@
-"""The recipe that each architecture is trained by. Free of torch, so that the CLI can read it.
+"""The default recipe of each architecture. Does not import torch, so that the CLI can read it.
 
-What parts of the convolutional networks' recipe are worth is in ``docs/experiments.md``.
+``docs/experiments.md`` reports what the parts of the convolutional networks' recipe contribute.
 """
 
 import math
@@ -12,7 +12,7 @@ from mnist_edge.bundle.recipe import Architecture, OptimizerName, Recipe, Schedu
 from mnist_edge.contract import STANDARDIZED, TO_TENSOR
 
 DEFAULT_LR: Final = {OptimizerName.SGD: 0.01, OptimizerName.ADAM: 0.001, OptimizerName.ADAMW: 0.001}
-"""Learning rate of an optimizer that a user puts in the place of the recipe's: the customary ones."""
+"""Customary learning rates, for an optimizer that the user chooses in place of the recipe's."""
 
 _CNN: Final = Recipe(
     normalization=TO_TENSOR,
@@ -43,21 +43,21 @@ FAST: Final[dict[Architecture, Recipe]] = {
     architecture: replace(_CNN, epochs=2)
     for architecture in (Architecture.CNN_NANO, Architecture.CNN, Architecture.CNN_LARGE)
 }
-"""Recipes for the impatient."""
+"""Short recipes, for a quick training."""
 
 ENOUGH_STEPS: Final = 400
-"""Optimizer steps below which a one-cycle training of `cnn` has not settled."""
+"""With fewer optimizer steps a one-cycle training of `cnn` has not converged."""
 
 SMALL_BATCH: Final = 64
-"""Images a step where a data set is too small for the recipe's own batch."""
+"""Batch size for a data set that is too small for the recipe's own."""
 
 
 def suited(recipe: Recipe, images: int) -> Recipe:
-    """The recipe itself, or, for a small training set, one that takes smaller steps and enough of them.
+    """Adapt a recipe to the number of training images; one that takes enough steps is returned unchanged.
 
-    A one-cycle recipe was chosen for sixty thousand images. With a few hundred its epochs would be over after a
-    handful of steps; so the batch shrinks, the learning rate with it, and the epochs grow. The recipes with a constant
-    learning rate are kept as they are described.
+    The one-cycle recipes were tuned for 60,000 images. With a few hundred, their epochs would be over after a handful
+    of steps, so the batch size shrinks, the learning rate in proportion, and the number of epochs grows. Recipes with a
+    constant learning rate are never changed.
     """
     if recipe.schedule is not Schedule.ONE_CYCLE or recipe.epochs * images // recipe.batch_size >= ENOUGH_STEPS:
         return recipe

@@ -1,7 +1,9 @@
-"""From data to the first half of a bundle, renewed after every epoch: `begin` or `resume`, and inside it `finish`.
+"""Train a model, and write the first half of a bundle after every epoch: `finish`, inside `begin` or `resume`.
 
-with begin(data, architecture, recipe, out) as training:
-    finish(training, data, out)
+Usage::
+
+    with begin(data, architecture, recipe, out) as training:
+        finish(training, data, out)
 """
 
 import contextlib
@@ -33,15 +35,15 @@ def begin(
     device: str = "cpu",
     overwrite: bool = False,
 ) -> Iterator[Training]:
-    """A fresh training, to be finished by `finish`, whose checkpoint lies in `out`. Nobody else writes there meanwhile.
+    """Begin a new training for `finish` to complete: write its checkpoint to `out`, and keep other writers out.
 
-    A bundle that is already there is refused; with `overwrite` it stays as it is until the first epoch is finished, and
-    then its files go. Other files stay.
+    An existing bundle is refused. With `overwrite` it stays intact until the first epoch is finished; then its files
+    are replaced or removed. Other files stay.
 
     Raises:
-        BusyError: somebody else is writing the bundle.
-        UsageError: a value of the recipe or the device is impossible, `out` cannot become a folder, or there is a model
-            to lose.
+        BusyError: another writer is working on the bundle.
+        UsageError: the recipe or the device is invalid, `out` cannot be used as a bundle's folder, or it holds a model
+            and `overwrite` is False.
     """
     _check(recipe)
     check_folder(out, overwrite=overwrite)
@@ -54,17 +56,21 @@ def begin(
 
 @contextlib.contextmanager
 def resume(data: Dataset, paused: checkpoint.Paused, out: Path, *, device: str | None = None) -> Iterator[Training]:
-    """A training that was interrupted, as it was after its last finished epoch; for `finish`.
+    """Resume an interrupted training after its last finished epoch, for `finish` to complete; keep other writers out.
 
-    On the machine on which it began it ends with the very weights that it would have had without the interruption.
-    Nobody else writes to `out` meanwhile. `paused` is what `checkpoint.load_paused` read there; `device` is another
-    than the one that it began on.
+    On the same machine and device it ends with exactly the weights that it would have had without the interruption.
+
+    Args:
+        data: the data that the training began with.
+        paused: what `checkpoint.load_paused` read from `out`.
+        out: the bundle's folder.
+        device: the device to continue on; None for the one that it began on.
 
     Raises:
-        BusyError: somebody else is writing the bundle, or has been since `paused` was read.
+        BusyError: another writer is working on the bundle, or was since `paused` was read.
         DataFormatError: the data are not those that the training began with.
         ModelFormatError: the checkpoint does not fit its own recipe.
-        UsageError: the device is impossible.
+        UsageError: the device cannot be used.
     """
     if data.digests != paused.digests:
         raise DataFormatError(
@@ -72,7 +78,7 @@ def resume(data: Dataset, paused: checkpoint.Paused, out: Path, *, device: str |
         )
     with writing(out):
         if checkpoint.load_paused(out).sha256 != paused.sha256:
-            raise BusyError(f"{out}: its training has gone on meanwhile: run the command once more")
+            raise BusyError(f"{out}: its training has advanced in the meantime: run the command again")
         training = Training(data, paused.architecture, paused.recipe, seed=paused.seed, device=device or paused.device)
         try:
             training.load_state_dict(paused.state)
@@ -92,10 +98,10 @@ def finish(
     on_batch: OnBatch = lambda epoch, seen, total, loss: None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> None:
-    """Run the epochs that are left, and write the bundle after each, so that an interruption costs one at most.
+    """Run the remaining epochs, writing the bundle after each, so that an interruption costs one epoch at most.
 
     Raises:
-        TrainingError: the loss is no longer finite.
+        TrainingError: as `Training.run_epoch` does; the checkpoint is removed.
     """
     try:
         while not training.complete:
@@ -103,7 +109,7 @@ def finish(
             checkpoint.save(out, training, data)
             on_epoch(epoch)
     except TrainingError:
-        # Going on would end the same way.
+        # Resuming would fail in the same way.
         Staging(out).commit(remove=[layout.CHECKPOINT])
         raise
 
@@ -125,10 +131,10 @@ def _check(recipe: Recipe) -> None:
 
 
 def check_folder(out: Path, *, overwrite: bool) -> None:
-    """Find out now, not after an hour of training, that a bundle cannot be written there. Raises as `begin` does."""
+    """Check that a bundle can be written to `out`, before hours of training. Raises as `begin` does."""
     nearest = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
     if not nearest.is_dir():
-        raise UsageError(f"{nearest}: is a file, a bundle is a folder: choose another --out")
+        raise UsageError(f"{nearest}: is a file, not a folder: choose another --out")
     if not os.access(nearest, os.W_OK):
         raise UsageError(f"{nearest}: cannot be written to: choose another --out")
     if out.is_dir():
@@ -142,7 +148,7 @@ def _check_contents(out: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{out}: holds other files and is not a bundle: choose another --out")
     ours = [name for name in layout.FILES if name in there]
     paused = None
-    with contextlib.suppress(ModelError):  # there is none, or none that could go on
+    with contextlib.suppress(ModelError):  # no checkpoint, or none that can be resumed
         paused = checkpoint.load_paused(out)
     lost = not there.isdisjoint((layout.WEIGHTS, *layout.EXPORTED)) or (paused is not None and paused.finished_epochs)
     if lost and not overwrite:
@@ -160,7 +166,7 @@ def _check_contents(out: Path, *, overwrite: bool) -> None:
 def _is_bundle(folder: Path) -> bool:
     if any((folder / name).is_file() for name in (layout.TRAINING, layout.CHECKPOINT)):
         return True
-    try:  # of what is for a device there is only the second half
+    try:  # a bundle for a device has only the second half
         reading.read_manifest(folder)
     except ModelError:
         return False

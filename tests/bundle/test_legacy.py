@@ -1,4 +1,4 @@
-"""What version 0.1.0 left on people's disks: a training is read, and exported anew; what it exported is refused."""
+"""Files of version 0.1.0: trainings are read and can be exported again; exported files are refused."""
 
 import shutil
 from pathlib import Path
@@ -20,7 +20,7 @@ KEPT = Path(__file__).parents[1] / "made_by_0_1_0"
 
 @pytest.fixture
 def old(tmp_path):
-    """A bundle as 0.1.0 wrote it: a short training of `cnn-nano` on MNIST, and an export of another one."""
+    """A bundle as written by 0.1.0: a short training of `cnn-nano` on MNIST, and an export of another one."""
     return Path(shutil.copytree(KEPT, tmp_path / "old"))
 
 
@@ -54,7 +54,7 @@ def test_what_was_exported_is_refused_in_one_line(old):
     for command in (["info", old], ["verify", old], ["predict", "x.png", "--model", old]):
         fails(cli_in_process(*command), 4, "manifest.json", " ".join(told.split()))
     for command in (["info", old / "model.onnx"], ["selftest", old / "model.onnx"]):
-        fails(cli_in_process(*command), 4, "model.onnx: its contract: made by mnist-edge 0.1.0: export it anew")
+        fails(cli_in_process(*command), 4, "model.onnx: its contract: made by mnist-edge 0.1.0: export it again")
 
 
 @pytest.mark.parametrize("missing", [b'"framing"', b'"recipe"', b'"held_out"', b'"model_sha256"'])
@@ -67,7 +67,7 @@ def test_a_damaged_one_is_a_bad_model(old, missing):
 
 
 def test_logits_stay_what_they_were(old, mnist):
-    """The trained model itself, read by today's code, has the accuracy that 0.1.0 recorded."""
+    """The model, loaded by today's code, has the accuracy that 0.1.0 recorded."""
     trained = checkpoint.load(old)
     images = subset(mnist, 10, 10_000).test
     with torch.inference_mode():

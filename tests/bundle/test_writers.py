@@ -1,4 +1,4 @@
-"""Two commands on one bundle, commands that a signal ends, and a training that finds a bundle in its way."""
+"""Two commands on one bundle, commands ended by a signal, and a training whose folder already holds a bundle."""
 
 import contextlib
 import json
@@ -28,12 +28,12 @@ def snapshot(folder):
 
 @contextlib.contextmanager
 def running(folder, *arguments, makes, until=None):
-    """A command that has begun to write the bundle, and has said something; killed in the end."""
+    """A command that has started to write the bundle and has printed `until`. It is killed on exit."""
     command = [sys.executable, "-W", "error", "-m", "mnist_edge", *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
             deadline = time.monotonic() + 240
-            while not any(folder.glob(makes)):  # to ask for the lock would take it for a moment
+            while not any(folder.glob(makes)):  # testing the lock instead would briefly take it
                 assert process.poll() is None, process.stderr.read()
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
@@ -68,7 +68,7 @@ def test_two_trainings_in_one_folder(data_folder, tmp_path):
         assert snapshot(out) == held
         first.kill()
         first.wait()
-    require_free(out)  # released with its holder
+    require_free(out)  # the lock ends with its holder
     assert not [name for name in snapshot(out) if name.startswith(".")]
 
 
@@ -104,7 +104,7 @@ def test_export_inside_export(bundle_copy, small):
 
 
 def test_an_export_lists_or_removes_what_an_earlier_one_left(bundle_copy, small):
-    """As after an export that was killed while it renewed one file of four."""
+    """As after an export that was killed while replacing one of four files."""
     (bundle_copy / "manifest.json").unlink()
     manifest = pipeline.export(bundle_copy, small, [Format.ONNX])
     assert set(manifest.files) == {"model.pth", "training.json", "model.onnx"}
@@ -122,7 +122,7 @@ def test_a_training_that_is_ended(data_folder, tmp_path, number, code):
     finished = len(reading.read_training(out).epochs)
     last = error.decode().splitlines()[-1]
     assert last == (
-        f"interrupted: {out} holds the model of epoch {finished}; go on with  mnist-edge train --resume --out {out}"
+        f"interrupted: {out} holds the model of epoch {finished}; resume with  mnist-edge train --resume --out {out}"
     )
     assert checkpoint.load_paused(out).finished_epochs == finished
     assert set(snapshot(out)) == {"model.pth", "training.json", "metrics.jsonl", "checkpoint.pth"}
@@ -144,7 +144,7 @@ def test_a_fifo_does_not_keep_a_command_waiting(bundle_copy, small_idx, name):
     (bundle_copy / name).unlink(missing_ok=True)
     os.mkfifo(bundle_copy / name)
     command = {"checkpoint.pth": ["train", "--resume", "--out", bundle_copy]}.get(name, ["export", bundle_copy])
-    fails(run_cli(*command, "--data", small_idx), 4, f"{name}: not a file that can be read (not a regular file)")
+    fails(run_cli(*command, "--data", small_idx), 4, f"{name}: cannot be read (not a regular file)")
 
 
 def test_who_ignores_sigterm_keeps_ignoring_it(tmp_path):
@@ -223,7 +223,7 @@ def test_what_a_killed_first_training_left_does_not_block_the_next(data_folder, 
 
 
 def test_the_quickstart_goes_on_from_what_is_there(tmp_path):
-    """The script's own commands, with `mnist-edge` and `python` that only say how they were called."""
+    """Runs the script with stubs for `mnist-edge` and `python`; it prints each command itself."""
     root = tmp_path / "checkout"
     (root / "scripts").mkdir(parents=True)
     here = Path(__file__).parents[2]

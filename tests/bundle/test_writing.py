@@ -1,4 +1,4 @@
-"""One writer a bundle, and every change whole or not at all. Needs no torch."""
+"""One writer per bundle, and atomic changes. Needs no torch."""
 
 import errno
 import os
@@ -57,7 +57,7 @@ def test_a_file_system_that_cannot_sync_folders(tmp_path, monkeypatch, code):
     assert snapshot(tmp_path) == {"file": b"content"}
 
 
-class Ended(Exception):  # noqa: N818  # an event
+class Ended(Exception):  # noqa: N818  # not an error
     pass
 
 
@@ -135,7 +135,7 @@ def in_a_thread(function):
     def run():
         try:
             found.append(function())
-        except BaseException as error:  # noqa: BLE001  # handed over
+        except BaseException as error:  # noqa: BLE001  # returned
             found.append(error)
 
     thread = threading.Thread(target=run)
@@ -230,7 +230,7 @@ def test_new_folders_are_synced_into_their_parents(tmp_path, monkeypatch):
 
 @pytest.fixture(params=["folder", "file"])
 def kind(request, monkeypatch):
-    """With locks of the folder, and as where a system has none."""
+    """Locks on the folder, and lock files as on systems without fcntl."""
     if request.param == "file":
         pytest.importorskip("filelock")
         monkeypatch.setitem(sys.modules, "fcntl", None)
@@ -240,7 +240,7 @@ def kind(request, monkeypatch):
 def test_a_second_writer_is_refused(tmp_path, kind):
     fill(tmp_path, LEFTOVER)
     with writing(tmp_path):
-        fill(tmp_path, LEFTOVER)  # what the writer itself is writing
+        fill(tmp_path, LEFTOVER)  # being written by the writer itself
         for attempt in (lambda: require_free(tmp_path), lambda: writing(tmp_path).__enter__()):
             with pytest.raises(BusyError, match="another train or export is working on it: wait"):
                 attempt()

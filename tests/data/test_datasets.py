@@ -1,4 +1,4 @@
-"""Every form of data that trains, and every malformed one that must be refused."""
+"""Every supported form of data, and every malformed one that must be refused."""
 
 import dataclasses
 import gzip
@@ -15,7 +15,7 @@ from mnist_edge.data.datasets import Dataset, Split
 from mnist_edge.errors import DataError, DataFormatError, DataNotFoundError
 from tests.helpers import write_idx
 
-DESIGNED_DIGESTS = {  # of the decompressed files, as published with the project's design
+DESIGNED_DIGESTS = {  # of the decompressed files, from the project's design
     "train-images": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "test-labels": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
@@ -41,7 +41,7 @@ THREE = ("circle", "cross", "line")
 
 @pytest.fixture
 def three(mnist) -> Dataset:
-    """Zeros, ones and twos of MNIST under other names."""
+    """MNIST's zeros, ones and twos under other names."""
 
     def pick(split: Split, count: int) -> Split:
         chosen = np.flatnonzero(split.labels < 3)[:count]
@@ -66,7 +66,7 @@ def write_csv(path, split: Split, first: int = 0) -> None:
 
 
 def by_label(split: Split):
-    """The images of each class, in no particular order."""
+    """The images of each class, sorted so that their order does not matter."""
     return {
         int(label): sorted(image.tobytes() for image in split.images[split.labels == label])
         for label in set(split.labels)

@@ -1,4 +1,4 @@
-"""Downloads by the standard library and through the real torchvision, from mirrors that stand on this machine."""
+"""Downloads with the standard library and through the real torchvision, from local mirrors."""
 
 import contextlib
 import functools
@@ -25,7 +25,7 @@ from tests.helpers import subset, write_idx
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """A user's cache, empty, and no checkout to look in."""
+    """An empty user cache, and no checkout."""
     monkeypatch.setattr(download, "cache_folder", lambda name: tmp_path / "cache" / name)
     monkeypatch.setattr(datasets, "CHECKOUT_DATASETS", tmp_path / "no-checkout")
     monkeypatch.setenv("no_proxy", "*")
@@ -39,7 +39,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path):
-    """The folder tmp_path/mirror over HTTP: its address."""
+    """Serves the folder tmp_path/mirror over HTTP; returns its address."""
     (tmp_path / "mirror").mkdir()
     handler = functools.partial(_Quiet, directory=tmp_path / "mirror")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
@@ -60,7 +60,7 @@ def publish(folder, name, content):
 
 @pytest.fixture
 def mirror(server, tmp_path, few, monkeypatch):
-    """A mirror that offers a small kmnist, the only one there is: its folder."""
+    """The folder of the only mirror, which offers a small kmnist."""
     folder = tmp_path / "mirror"
     arrays = (few.train.images, few.train.labels, few.test.images, few.test.labels)
     published = [publish(folder, f"{n}.gz", gzip.compress(idx.encode(a))) for n, a in zip(FILES, arrays, strict=True)]
@@ -98,7 +98,7 @@ def test_fetched_once_then_kept(cache, server, mirror, few, monkeypatch):
 
 
 def test_mnist_itself_is_known_by_what_the_files_decompress_to(cache, server, mnist, tmp_path, monkeypatch):
-    """The mirror compressed it in a way of its own."""
+    """The mirror compressed the files differently."""
     monkeypatch.delenv(datasets.ENVIRONMENT_VARIABLE, raising=False)
     monkeypatch.setattr(download, "MIRRORS", {"mnist": (server,)})
     parts = (mnist.train.images, mnist.train.labels, mnist.test.images, mnist.test.labels)
@@ -107,13 +107,13 @@ def test_mnist_itself_is_known_by_what_the_files_decompress_to(cache, server, mn
     assert datasets.load().digests == mnist.digests
     shutil.rmtree(cache / "mnist")
     publish(tmp_path / "mirror", f"{FILES[3]}.gz", gzip.compress(idx.encode(mnist.test.labels[::-1].copy())))
-    with pytest.raises(DataNotFoundError, match=r"t10k-labels-idx1-ubyte\.gz: another content"):
+    with pytest.raises(DataNotFoundError, match=r"t10k-labels-idx1-ubyte\.gz: wrong content"):
         datasets.load()
     assert list(cache.iterdir()) == []
 
 
 def answers_with(content, *, headers=(), pause=0.0, status=200):
-    """A server's answer: the head, then the blocks of `content` with pauses before them."""
+    """A server's response: the head, then the blocks of `content`, each after a pause."""
 
     def answer(handler):
         handler.send_response(status)
@@ -132,8 +132,8 @@ BAD_ANSWERS = {
     "404": (answers_with([], status=404), "HTTP Error 404"),
     "500": (answers_with([b"sorry"], status=500), "HTTP Error 500"),
     "truncated": (answers_with([b"abc"], headers=[("Content-Length", "5000")]), "ended after 3 of 5,000 bytes"),
-    "wrong content": (answers_with([gzip.compress(b"something else")]), "another content"),
-    "a page of a hotel's network": (answers_with([b"<html>Please log in</html>"]), "another content"),
+    "wrong content": (answers_with([gzip.compress(b"something else")]), "wrong content"),
+    "a page of a hotel's network": (answers_with([b"<html>Please log in</html>"]), "wrong content"),
     "too large": (answers_with([bytes(1_000_000)] * 200), "more than"),
     "no answer": (lambda handler: time.sleep(2), "timed out"),
     "a byte now and then": (answers_with([b"x"] * 1000, pause=0.02), "fewer than"),
@@ -146,7 +146,7 @@ BAD_ANSWERS = {
 def test_a_bad_mirror_leaves_nothing_and_the_next_one_is_asked(cache, server, mirror, monkeypatch, answer, words):
     class Bad(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            with contextlib.suppress(OSError):  # the client has left
+            with contextlib.suppress(OSError):  # the client has disconnected
                 answer(self)
 
         def log_message(self, *arguments):
@@ -179,7 +179,7 @@ def test_a_file_that_inflates_without_end_is_refused(cache, server, mirror, monk
 
 def test_a_cache_that_cannot_be_written_to(cache, mirror):
     cache.write_text("a file")
-    with pytest.raises(DataNotFoundError, match=r"kmnist: cannot be kept in .*: make room there, or give --data"):
+    with pytest.raises(DataNotFoundError, match=r"kmnist: cannot be saved in .*: check its free space and perm"):
         datasets.load("kmnist")
 
 
@@ -198,7 +198,7 @@ def test_emnist_is_turned_upright(cache, server, few, tmp_path, monkeypatch):
             for kind, array in (("images-idx3", part.images.transpose(0, 2, 1)), ("labels-idx1", part.labels)):
                 content = gzip.compress(idx.encode(np.ascontiguousarray(array)))
                 zipped.writestr(f"gzip/emnist-digits-{split}-{kind}-ubyte.gz", content)
-                for other in set(vision.EMNIST.splits) - {"digits"}:  # torchvision insists on all of them
+                for other in set(vision.EMNIST.splits) - {"digits"}:  # torchvision requires all of them
                     zipped.writestr(f"gzip/emnist-{other}-{split}-{kind}-ubyte.gz", content)
     monkeypatch.setattr(vision.EMNIST, "url", server + "gzip.zip")
     monkeypatch.setattr(vision.EMNIST, "md5", hashlib.md5(archive.read_bytes()).hexdigest())

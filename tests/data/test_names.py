@@ -1,4 +1,4 @@
-"""A known name means the data of that name, also beside a file or folder that is called the same."""
+"""A known name means that data set, even beside a file or folder of the same name."""
 
 import io
 import json
@@ -10,12 +10,12 @@ from mnist_edge.cli.display import note_if_shadowed
 from mnist_edge.data import datasets
 from tests.helpers import cli_in_process, subset, write_idx
 
-NOTE = "note: kmnist is taken as the known name; ./kmnist is the file or folder here\n"
+NOTE = "note: kmnist is taken as a known name; for the file or folder, write ./kmnist\n"
 
 
 @pytest.fixture
 def two(mnist, tmp_path, monkeypatch):
-    """The known kmnist, as the checkout would have it, and another one in the working directory."""
+    """The known kmnist, as in a checkout, and a folder of the same name in the working directory."""
     known, other = subset(mnist, 300, 100), subset(mnist, 200, 50)
     monkeypatch.setattr(datasets, "CHECKOUT_DATASETS", tmp_path / "known")
     write_idx(tmp_path / "known" / "kmnist", known)

@@ -1,4 +1,4 @@
-"""A training has failed that does no better than answers that do not depend on the image."""
+"""A training that does no better than answers that ignore the image has failed."""
 
 import json
 
@@ -44,7 +44,7 @@ def test_the_best_constant_answer_by_pytorchs_cross_entropy(counts, label_smooth
 
 def test_near_chance():
     labels = np.repeat(np.arange(10), [150, 100, 100, 100, 100, 100, 100, 100, 50, 100])
-    # 150 of 1000 by chance; three standard errors are 3 * sqrt(0.15 * 0.85 / 1000) = 0.0339
+    # Chance is 150 of 1000; three standard errors are 3 * sqrt(0.15 * 0.85 / 1000) = 0.0339.
     assert [
         is_near_chance(Metrics(2.3, correct, 1000, correct / 1000), labels) for correct in (0, 150, 183, 184, 900)
     ] == [
@@ -71,7 +71,7 @@ def changed(architecture, **changes):
         (SIGMOID, 6400, changed(SIGMOID, epochs=2, lr=10.0)),
         (SIGMOID, 640, changed(SIGMOID, epochs=1, lr=100.0)),
         (NANO, 1500, changed(NANO, epochs=2, lr=10.0)),
-        # Its batches do no worse than fresh weights, but the weights that they leave do.
+        # Its batches do no worse than fresh weights, but the final weights do.
         (NANO, 1500, structs.replace(quick_recipe(NANO), lr=10.0)),
     ],
 )
@@ -80,7 +80,7 @@ def test_a_loss_that_diverged_is_an_error_though_it_is_finite(mnist, tmp_path, a
         train(subset(mnist, images, 100), architecture, recipe, tmp_path)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "checkpoint.pth").exists()
-    if (tmp_path / "training.json").exists():  # of the first epoch
+    if (tmp_path / "training.json").exists():  # from the first epoch
         assert json.loads((tmp_path / "training.json").read_text())["finished"] is False
 
 

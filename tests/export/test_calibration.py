@@ -1,4 +1,4 @@
-"""Temperatures, and the images that are kept from the training to find them."""
+"""Temperatures, out-of-distribution scores, and the calibration split that they are fitted on."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ from tests.helpers import cli_in_process, fails, keep_only, quick_recipe, subset
 
 @pytest.fixture(scope="module")
 def guesses():
-    """Logits that are three times too bold, and labels drawn from what they should have said."""
+    """Logits that are three times too large, and labels drawn from the true probabilities."""
     rng = np.random.default_rng(seed=0)
     honest = torch.tensor(rng.normal(0, 2, (4000, 10)))
     labels = torch.multinomial(honest.softmax(dim=1), 1, generator=torch.Generator().manual_seed(0))[:, 0]
@@ -47,7 +47,7 @@ def test_the_temperature_is_the_one_of_the_least_cross_entropy(guesses):
 
 
 def sure(share, images=500, classes=10):
-    """Logits that give each image's first class that probability, and the others equal shares of the rest."""
+    """Logits that give class 0 the probability `share`, and the other classes equal parts of the rest."""
     logits = np.zeros((images, classes), np.float32)
     logits[:, 0] = np.log(share / (1 - share) * (classes - 1))
     return logits
@@ -64,7 +64,7 @@ def probability(logits, temperature):
 @pytest.mark.parametrize("classes", [2, 10])
 @pytest.mark.parametrize("share", [0.6, 0.98, 0.999999])
 def test_images_without_an_error_promise_no_certainty(classes, share):
-    """After 500 right answers the next one may be wrong, once in 1002 times: Jeffreys' rule."""
+    """After 500 correct answers, the next one is wrong with probability 1/1002 (Jeffreys' rule)."""
     logits = sure(share, classes=classes)
     assert probability(logits, calibration.temperature(logits, FIRST)) == pytest.approx(500.5 / 501, abs=1e-5)
 
@@ -115,7 +115,7 @@ def test_five_thousand_images_with_errors_are_calibrated_as_ever():
 def test_the_calibration_error_by_hand():
     probabilities = np.array([[0.9, 0.1], [0.91, 0.09], [0.6, 0.4], [0.3, 0.7]])
     labels = np.array([0, 1, 0, 1], dtype=np.uint8)
-    # Of fifteen bins 0.9 and 0.91 share one (one of two right), 0.6 and 0.7 have one each (both right).
+    # With fifteen bins, 0.9 and 0.91 share one (one of two correct); 0.6 and 0.7 have one each (both correct).
     assert metrics.calibration_error(probabilities, labels) == pytest.approx((abs(1.81 - 1) + 0.4 + 0.3) / 4)
 
 
@@ -141,6 +141,13 @@ def test_coverage_by_hand():
     assert metrics.coverage_at(0.5, probabilities[:1], 1 - labels[:1]) == (0.0, 1.0)
 
 
+def test_images_of_equal_confidence_are_answered_together():
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.8, 0.2]])
+    labels = np.array([0, 0, 1], dtype=np.uint8)
+    assert metrics.coverage_at(1.0, probabilities, labels) == (pytest.approx(1 / 3), 0.9)
+    assert metrics.coverage_at(0.6, probabilities, labels) == (1.0, 0.8)
+
+
 def test_one_image_of_so_many_is_kept(mnist):
     train, kept = mnist.train.hold_out(12)
     assert len(train) + len(kept) == 60_000
@@ -151,7 +158,7 @@ def test_one_image_of_so_many_is_kept(mnist):
 
 
 def test_what_is_kept_lies_together(mnist):
-    """In each class the last twelfth of each fifth, for a writer's images follow one another."""
+    """The last twelfth of each fifth of each class, because images by one writer are adjacent."""
     places = _places_kept(mnist.train.labels)
     for label in range(10):
         members = np.flatnonzero(mnist.train.labels == label)
@@ -189,13 +196,13 @@ def test_the_training_does_not_see_what_is_kept(mnist):
         ((_, model),) = fit(each, Architecture.CNN_NANO, recipe)
         weights.append(model.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    # The images that are not kept do count.
+    # Without a calibration split those images do matter.
     ((_, model),) = fit(other, Architecture.CNN_NANO, structs.replace(recipe, calibration_split=0))
     assert not torch.equal(model.state_dict()["classifier.weight"], weights[0]["classifier.weight"])
 
 
 def _places_kept(labels):
-    """The indices of the images that are kept, told by images that are their own indices."""
+    """The indices of the calibration split, found with images that are their own indices."""
     _, kept = Split(np.arange(len(labels)), labels).hold_out(12)
     return kept.images
 
@@ -233,13 +240,13 @@ def test_no_score_is_recorded_that_the_images_cannot_tell(images, finest):
     assert scores[-1] == finest
     assert scores[:-1] == tuple(score for score in calibration.OOD_SCORES if score < finest)
     assert energies[-1] == images - 1
-    # The rank itself: of 0, 1, … images - 1 as many are smaller than a score says, of one more than there are.
+    # The energies are 0, 1, … images - 1, so a score's energy is its rank among images + 1, minus one.
     for score, value in zip(scores, energies, strict=True):
         assert value == pytest.approx(np.clip(score * (images + 1) - 1, 0, images - 1), abs=1e-3)
 
 
 def test_a_score_is_exceeded_as_often_as_it_says():
-    """Over many draws of a split and one image more, that one exceeds a score with the rest of the probability."""
+    """Over many draws of a split and one more image, that image exceeds a score s with probability 1 - s."""
     rng = np.random.default_rng(seed=0)
     found = []
     for _ in range(4000):
@@ -253,7 +260,7 @@ def test_a_score_is_exceeded_as_often_as_it_says():
 
 
 def test_the_scales_are_not_set_by_what_calibrates(bundle_dir, small):
-    """By images that are their own numbers."""
+    """Checked with images that encode their own numbers."""
     trained = checkpoint.load(bundle_dir)
     numbers = np.arange(1, len(small.train) + 1, dtype=">u4")
     images = np.zeros_like(small.train.images)
@@ -268,7 +275,7 @@ def test_the_scales_are_not_set_by_what_calibrates(bundle_dir, small):
 
 
 def _recalibrate(folder, **change):
-    """Another calibration in a file that is otherwise in order, checksum and manifest included."""
+    """Change the calibration in a file, and update its checksum and the manifest."""
     path = folder / "model.onnx"
     model = onnx.load(path)
     for entry in model.metadata_props:

@@ -1,4 +1,4 @@
-"""Exported files against PyTorch and against ONNX's own reference implementation."""
+"""Exported files against PyTorch and against ONNX's reference implementation."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ from mnist_edge.training.models import CNN, SigmoidNN, SimpleNN, build
 from tests.helpers import subset
 from tests.make_bundle import EXPECTED, LARGE_CHOSEN
 
-# The tests load TorchScript files as users do, and torch deprecates all of torch.jit.
+# The tests load TorchScript files as users do, but torch deprecates torch.jit.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.*is deprecated:FutureWarning")
 
 
@@ -43,19 +43,19 @@ ARCHITECTURES = [
     pytest.param(Architecture.CNN, marks=pytest.mark.numeric),
     pytest.param(Architecture.CNN_LARGE, marks=pytest.mark.slow),
 ]
-"""Three of them, with the layers of all, as other processors would have them; `cnn-large` takes longest."""
+"""Three, which cover all kinds of layers, run under several instruction sets; `cnn-large` takes longest."""
 
 
 @pytest.fixture(scope="session", params=ARCHITECTURES, ids=str)
 def exported(request, bundle_of):
-    """A bundle, its data, and the manifest that export wrote."""
+    """A bundle, its data and its manifest."""
     folder, data = bundle_of(request.param)
     return folder, data, reading.read_manifest(folder)
 
 
 @pytest.fixture(params=list(Format), ids=str)
 def backend_and_tolerance(request, exported):
-    """Every exported form as users run it, and how far it may be from PyTorch."""
+    """Every exported form as users run it, and its tolerance."""
     folder, _, _ = exported
     path = folder / request.param.file_name
     if request.param is Format.TORCHSCRIPT:
@@ -79,7 +79,7 @@ def test_logits_are_pytorchs(exported, backend_and_tolerance, batch):
     assert actual.dtype == np.float32
     largest, _ = tolerance.largest(expected.std())
     assert np.abs(actual - expected).max() <= largest
-    # As many of these as of all images that the export was proved on.
+    # These images may account for all flips that the export's gate allows on the whole test set.
     assert (actual.argmax(1) != expected.argmax(1)).sum() <= (1 - tolerance.min_agreement) * len(data.test)
 
 
@@ -108,7 +108,7 @@ def test_int8_weights_are_a_quarter_of_the_size(exported, form):
         sum(tensor.nbytes for tensor in onnx_graph.initializers(onnx.load(folder / file.file_name)).values())
         for file in (Format.ONNX, form)
     )
-    assert 0.25 <= small / whole < 0.32  # with the scales, of which a small model has more in proportion
+    assert 0.25 <= small / whole < 0.32  # includes the scales, which weigh more in small models
 
 
 def onnx_metadata(path):
@@ -221,10 +221,10 @@ def test_every_format_has_a_module_and_a_file_name():
 def test_folding_changes_nothing_but_rounding(model, normalization):
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):  # statistics and signs as a training may leave them
+        if isinstance(module, nn.BatchNorm2d):  # statistics and signs that a training can produce
             module.running_mean.normal_(generator=generator)
             module.running_var.uniform_(0.5, 2, generator=generator)
-            module.weight.data.normal_(generator=generator)  # one below zero does not pass through a pool
+            module.weight.data.normal_(generator=generator)  # negative ones do not commute with max pooling
             module.bias.data.normal_(generator=generator)
     model.eval()
     images = torch.randint(0, 256, (50, 1, 28, 28), dtype=torch.uint8, generator=generator)
@@ -258,7 +258,7 @@ def test_what_is_evaluated_of_a_bundle(bundle_copy):
     recommended = reading.read_manifest(bundle_copy).recommended.file
     assert forms.file_of(bundle_copy) == bundle_copy / recommended
     assert forms.file_of(bundle_copy, "onnx") == bundle_copy / "model.onnx"
-    (bundle_copy / "manifest.json").unlink()  # as before an export, or after one that was killed
+    (bundle_copy / "manifest.json").unlink()  # as before an export, or after a killed one
     assert forms.file_of(bundle_copy) == bundle_copy / "model.pth"
 
 
@@ -279,30 +279,30 @@ def test_other_data_than_the_training_had_is_refused(bundle_dir, small):
 
 
 def test_int8_static_is_onnxs_own_arithmetic(exported):
-    """By ONNX's reference implementation, operator by operator, none of them fused."""
+    """Against ONNX's reference implementation, which runs operators one by one without fusion."""
     folder, data, _ = exported
     path = folder / Format.INT8_STATIC.file_name
     images = data.test.images[:20]
     model = onnx.load(path)
-    model.opset_import[0].version = 19  # the reference begins there; what is used of the operators is the same in 18
+    model.opset_import[0].version = 19  # the reference needs 19; the operators used are the same in 18
     (expected,) = onnx.reference.ReferenceEvaluator(model).run(None, {"image": images[:, None]})
-    # A value on the border between two bytes may fall to either side.
+    # A value halfway between two bytes may round either way.
     np.testing.assert_allclose(Classifier(path).logits(images), expected, atol=0.02 * np.abs(expected).max())
 
 
 def test_int8_static_cannot_saturate_without_vnni(exported):
-    """vpmaddubsw adds two products of an unsigned and a signed byte in 16 bits, and saturates."""
+    """vpmaddubsw adds two products of an unsigned and a signed byte in 16 bits, with saturation."""
     folder, _, _ = exported
     stored = onnx_graph.initializers(onnx.load(folder / Format.INT8_STATIC.file_name))
     weights = [array.astype(int) for name, array in stored.items() if array.dtype == np.int8 and name[0] == "w"]
     assert len(weights) >= 2
     for array in weights:
         assert 2 * 255 * np.abs(array).max() < 2**15
-        assert np.abs(array).max() == int8_static.WEIGHT_LIMIT  # what there is is used
+        assert np.abs(array).max() == int8_static.WEIGHT_LIMIT  # the whole range is used
 
 
 def test_int8_static_runs_in_integers_throughout(exported, tmp_path):
-    """onnxruntime must fuse what the file says in float32 with rounding around it."""
+    """onnxruntime must fuse the float32 operators and the rounding around them into integer operators."""
     import onnxruntime
 
     folder, _, manifest = exported
@@ -317,7 +317,7 @@ def test_int8_static_runs_in_integers_throughout(exported, tmp_path):
 
 
 def test_scales_reach_as_far_as_the_extremes_do(bundle_dir, small):
-    """Activations that no training image comes to would be cut off."""
+    """Otherwise activations beyond those of the training images would be clipped."""
     trained = checkpoint.load(bundle_dir)
     chosen = examples.choose(trained, small)
     full, *noise = chosen.extremes[:, 0]
@@ -328,7 +328,7 @@ def test_scales_reach_as_far_as_the_extremes_do(bundle_dir, small):
 
     graph = onnx_graph.build(trained)
     blank = np.zeros((2, 1, 28, 28), np.uint8)
-    with torch.inference_mode():  # the first layer, to its activation
+    with torch.inference_mode():  # the activations of the first layer
         largest = trained.model.features[:4](torch.tensor(chosen.extremes) / 255).max().item()
     for extremes, is_reached in ((chosen.extremes, True), (blank, False)):
         stored = onnx_graph.initializers(int8_static.quantize(graph, blank, extremes))
@@ -337,7 +337,7 @@ def test_scales_reach_as_far_as_the_extremes_do(bundle_dir, small):
 
 
 def test_activations_beyond_the_pixels_range_are_no_defect(small):
-    """Of a layer whose activations exceed 255 the next one's bias has a step coarser than a weight's."""
+    """After a layer whose activations exceed 255, a bias has a coarser step than a weight."""
     model = SimpleNN().eval()
     with torch.no_grad():
         model.fc1.weight.mul_(1000)
@@ -364,7 +364,7 @@ def test_a_bias_that_is_not_the_trained_one_is_noticed(bundle_dir):
 
 def test_int8_static_knows_what_it_cannot_do():
     model = float32_graph_with("Tanh")
-    with pytest.raises(ModelFormatError, match="knows no Tanh"):
+    with pytest.raises(ModelFormatError, match="does not support Tanh"):
         int8_static.quantize(model, *[np.zeros((2, 1, 28, 28), np.uint8)] * 2)
 
 

@@ -1,4 +1,4 @@
-"""A model whose weights lie in another file is refused, however well it is sealed: onnxruntime would load them."""
+"""A model with weights in another file is refused even with a valid checksum: onnxruntime would load them."""
 
 import numpy as np
 import onnx
@@ -18,7 +18,7 @@ WEIGHTS = "weights.bin"
 
 @pytest.fixture
 def outside(bundle_dir, tmp_path, monkeypatch):
-    """A sealed model that keeps its largest tensor in a file of the working directory."""
+    """A model that keeps its largest tensor in a file in the working directory."""
     monkeypatch.chdir(tmp_path)
     model = onnx.load(bundle_dir / "model.onnx")
     tensor = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
@@ -55,7 +55,7 @@ def test_the_command_line_refuses(outside, tmp_path, expected):
 
 
 def field(number: int, payload: bytes, padding: int = 0) -> bytes:
-    """A length-delimited field of protobuf, its length written with needless zero bytes."""
+    """A length-delimited protobuf field, its length padded with needless zero bytes."""
     length, rest = bytearray(), len(payload)
     while rest > 0x7F:
         length.append(rest & 0x7F | 0x80)
@@ -75,7 +75,7 @@ def test_a_needlessly_long_length_does_not_hide_the_key(outside, padding):
     outside.ClearField("graph")
     content = outside.SerializeToString() + field(7, graph)
 
-    ort.InferenceSession(content, providers=["CPUExecutionProvider"])  # which reads it, and the other file
+    ort.InferenceSession(content, providers=["CPUExecutionProvider"])  # loads it, including the other file
     with pytest.raises(ModelFormatError, match="outside its file"):
         Session(content)
 

@@ -1,4 +1,4 @@
-"""Every gate is seen to close: what it guards is broken here, and export or verify must say so and change nothing."""
+"""Every gate closes: the tests break what it guards, and export or verify must report that and change nothing."""
 
 import copy
 import dataclasses
@@ -43,7 +43,7 @@ def snapshot(folder):
 
 
 class InExport:
-    """Defects planted into the conversion itself."""
+    """Defects in the conversion itself."""
 
     @staticmethod
     def one_weight_changed(monkeypatch):
@@ -54,7 +54,7 @@ class InExport:
                 weights[weights.abs().argmax()] *= 1.01
             return folded
 
-        # The reference for the weights stays the true one: only what is exported goes wrong.
+        # The reference for the weight check stays correct: only the export is wrong.
         build = onnx_graph.build
 
         def build_wrong(trained):
@@ -189,8 +189,8 @@ class InExport:
         (InExport.outputs_swapped, Format.ONNX, "images answered differently"),
         (InExport.outputs_swapped, Format.INT8_DYNAMIC, "points below PyTorch's"),
         (InExport.outputs_swapped, Format.INT8_STATIC, "points below PyTorch's"),
-        (InExport.labels_swapped, Format.ONNX, "its contract is not the one of the training"),
-        (InExport.another_format_told, Format.INT8_STATIC, "it says that it is int8-dynamic, not int8-static"),
+        (InExport.labels_swapped, Format.ONNX, "its contract is not the training's"),
+        (InExport.another_format_told, Format.INT8_STATIC, "its metadata say int8-dynamic, not int8-static"),
         (InExport.dropout_in_training_mode, Format.ONNX, "max |Δlogit|"),
         (InExport.another_normalization_of_torchscript, Format.TORCHSCRIPT, "max |Δlogit|"),
         (InExport.one_weight_changed_in_torchscript, Format.TORCHSCRIPT, "max |Δlogit|"),
@@ -199,7 +199,7 @@ class InExport:
         (InExport.batch_axis_fixed, Format.ONNX, "its contract says"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:.*in training mode.*")  # the planted dropout: torch says so too
+@pytest.mark.filterwarnings("ignore:.*in training mode.*")  # torch warns of the planted dropout
 def test_a_defect_in_the_conversion_stops_the_export(bundle_copy, small, monkeypatch, defect, form, words, cheaper):
     before = snapshot(bundle_copy)
     defect(monkeypatch)
@@ -215,7 +215,7 @@ def test_nothing_is_written_where_nothing_was(bundle_copy, small, monkeypatch, c
         (bundle_copy / name).unlink()
     InExport.another_normalization(monkeypatch)
     with pytest.raises(ParityError, match=r"model\.onnx: .*; .*model\.int8-dynamic\.onnx: "):
-        pipeline.export(bundle_copy, small)  # TorchScript is right, but a bundle is whole or it is not made
+        pipeline.export(bundle_copy, small)  # TorchScript is right, but an export is all or nothing
     assert set(snapshot(bundle_copy)) == {"model.pth", "training.json"}
 
 
@@ -230,7 +230,7 @@ def test_a_torchscript_of_other_weights_is_refused(bundle_dir, small, monkeypatc
 
 
 def test_a_weight_that_hardly_matters_is_still_missed(bundle_dir):
-    """1 % of the smallest weight moves no logit by a measurable amount; the comparison of weights sees it."""
+    """Changing the smallest weight by 1 % moves no logit measurably, but the weight check sees it."""
     trained = checkpoint.load(bundle_dir)
     content = (bundle_dir / "model.onnx").read_bytes()
     float32.check_weights(content, "model.onnx", trained)
@@ -246,7 +246,7 @@ def test_a_weight_that_hardly_matters_is_still_missed(bundle_dir):
 
 @pytest.mark.numeric
 def test_a_dead_pixel_of_mnist_is_seen_through_noise(small, tmp_path):
-    """No test image lights the corner: only the probes can tell that its weights were exported wrongly."""
+    """No test image has ink in the corner, so only the noise probes reveal its wrong weights."""
     data = subset(small, 2000, 200)
     train(data, Architecture.SIGMOID_NN, quick_recipe(Architecture.SIGMOID_NN), tmp_path)
     trained = checkpoint.load(tmp_path)
@@ -302,7 +302,7 @@ def test_each_tolerance_has_an_edge(tolerance, change, words):
 
 def test_the_edges_are_where_the_design_put_them():
     assert parity.BATCH_SIZES == (1, 2, 7, 64, 300)
-    assert max(parity.BATCH_SIZES) > CHUNK  # which some callers of onnxruntime exceed
+    assert max(parity.BATCH_SIZES) > CHUNK  # some callers use larger batches than a chunk
     assert dataclasses.astuple(parity.TORCHSCRIPT) == (1e-5, 1.0, 0.0, 0.0, 0.0)
     assert dataclasses.astuple(parity.FLOAT32) == (1e-4, 1.0, 0.0, 0.0, 0.0)
     assert dataclasses.astuple(parity.INT8) == (1e-4, 0.997, 0.002, 0.25, 0.5)
@@ -342,7 +342,7 @@ def test_every_size_has_its_images_and_the_closest_decisions_are_among_them(bund
         assert set(np.argsort(margin)[:200]) <= set(compared)
         assert len(np.unique(compared)) == 512 + probes
         others = compared[256:512]
-        assert np.diff(np.sort(others)).max() < 100  # from all over the test set
+        assert np.diff(np.sort(others)).max() < 100  # spread over the test set
 
 
 @pytest.mark.parametrize("size", [CHUNK, *parity.BATCH_SIZES])
@@ -360,7 +360,7 @@ def test_what_is_wrong_at_one_size_only_is_seen(bundle_dir, reference, size):
 
 
 def test_what_is_compared_in_large_batches_only_counts_at_every_size(bundle_dir, reference):
-    """One answer is turned where its image is alone, another, of an image that is never alone, in large batches."""
+    """One answer flips when its image is alone; another, of an image never run alone, flips in large batches."""
     whole = run_of(bundle_dir)
     beside = np.setdiff1d(np.arange(2000), reference.compared[1])[0]
     alone, among_many = (reference.images[index] for index in (reference.compared[1][0], beside))
@@ -419,7 +419,7 @@ def test_types_and_shapes_come_before_values(bundle_dir, small, wrong):
     ],
 )
 def test_steps_as_coarse_as_you_like_are_no_excuse(bundle_dir, module, values, scale, zero):
-    """Every weight is zero, and within half a step of the trained one."""
+    """Every weight is zero, yet within half a step of the trained one."""
     trained = checkpoint.load(bundle_dir)
     name = f"model.{module.__name__.rpartition('.')[2].replace('_', '-')}.onnx"
     model = onnx.load(bundle_dir / name)
@@ -433,7 +433,7 @@ def test_steps_as_coarse_as_you_like_are_no_excuse(bundle_dir, module, values, s
 
 
 def edit_onnx(folder, name, change, *, update_manifest):
-    """Change a file's graph or metadata and seal it anew, as somebody with our own tools would."""
+    """Change a file's graph or metadata and renew its checksum, as someone with our tools could."""
     path = folder / name
     model = onnx.load(path)
     change(model)
@@ -580,7 +580,7 @@ PLANTED = {
     "a file that the manifest does not list": (
         lambda f: edit_manifest(f, lambda m: m["files"].pop("model.int8-static.onnx")),
         4,
-        "model.int8-static.onnx: no export vouches for it",
+        "model.int8-static.onnx: not listed in the manifest",
     ),
     "an entry that is none in the manifest": (
         lambda f: edit_manifest(f, lambda m: m["files"].update({"model.onnx": None})),
@@ -604,12 +604,12 @@ PLANTED = {
             f, "model.onnx", metadata_replaced(FORMAT_KEY, "onnx", "int8-static"), update_manifest=True
         ),
         4,
-        "model.onnx: it says that it is int8-static, not onnx",
+        "model.onnx: its metadata say int8-static, not onnx",
     ),
     "labels swapped, digests renewed": (
         lambda f: edit_onnx(f, "model.onnx", swap_labels, update_manifest=True),
         4,
-        "its contract is not the one of the training",
+        "its contract is not the training's",
     ),
 }
 
@@ -639,7 +639,7 @@ def test_verify_judges_the_other_files_all_the_same(bundle_copy, small, cheaper)
 
 
 def test_several_failures_are_as_grave_as_the_gravest(bundle_copy, small, monkeypatch, cheaper):
-    """A file of other labels is a bad model, whatever else misses its tolerance."""
+    """A file with wrong labels is a bad model, even if another one merely misses its tolerance."""
     before = snapshot(bundle_copy)
     InExport.labels_swapped(monkeypatch)
     InExport.another_normalization_of_torchscript(monkeypatch)
@@ -651,11 +651,11 @@ def test_several_failures_are_as_grave_as_the_gravest(bundle_copy, small, monkey
 
 def test_what_cannot_be_converted_does_not_hide_what_can(bundle_copy, small, monkeypatch, cheaper):
     def refuse(examples):
-        raise ModelFormatError("int8-static knows no Tanh")
+        raise ModelFormatError("int8-static does not support Tanh")
 
     monkeypatch.setattr(int8_static, "convert", refuse)
     outcomes = []
-    with pytest.raises(ModelFormatError, match="knows no Tanh"):
+    with pytest.raises(ModelFormatError, match="does not support Tanh"):
         pipeline.export(bundle_copy, small, [Format.INT8_STATIC, Format.TORCHSCRIPT], outcomes.append)
     assert [type(outcome.error) for outcome in outcomes] == [ModelFormatError, type(None)]
 
@@ -760,7 +760,7 @@ def test_a_failed_export_tells_what_passed(bundle_copy, small_idx, monkeypatch, 
     monkeypatch.setattr(int8_dynamic, "TOLERANCE", dataclasses.replace(parity.INT8, max_abs_diff=0.0, in_std=0.0))
     result = cli_in_process("export", bundle_copy, "--data", small_idx, "--formats", "onnx,int8-dynamic")
     fails(result, 1, "model.int8-dynamic.onnx: does not answer as PyTorch does")
-    assert f"for what passed:  mnist-edge export {bundle_copy} --formats onnx\n" in result.stderr.decode()
+    assert f"to export what passed, run  mnist-edge export {bundle_copy} --formats onnx\n" in result.stderr.decode()
     assert [line.split()[-1] for line in result.stdout.decode().splitlines()[1:]] == ["ok", "failed"]
 
 

@@ -1,4 +1,4 @@
-"""The progress that `export` and `verify` print; test_gates.py has the order of the steps."""
+"""The progress that `export` and `verify` print; test_gates.py checks the order of the steps."""
 
 import json
 import re
@@ -47,7 +47,7 @@ def test_on_a_terminal_a_line_that_counts_the_seconds_while_nothing_else_happens
     assert "model.onnx: calibration, 0 s" in shown
     assert "a line between" in shown
     assert shown.rstrip().endswith("the end")
-    assert "\x1b[?25h" in shown  # the cursor is back
+    assert "\x1b[?25h" in shown  # the cursor is visible again
 
 
 def test_a_failing_step_leaves_the_terminal_as_it_was():

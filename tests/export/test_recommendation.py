@@ -1,4 +1,4 @@
-"""The verdict about quantized files: each reason can be given, and the rule is kept."""
+"""The recommendation among ONNX files: every reason against one occurs, and the rule is followed."""
 
 import json
 
@@ -31,7 +31,7 @@ def test_nothing_speaks_against_a_good_file():
     [
         ({"microseconds": 151.0}, "slower than float32: 151 against 100 µs"),
         ({"accuracy": 0.9950}, "accuracy drop of 0.10 points"),
-        ({"agreement": 0.997}, "answers 0.30 % of the images otherwise"),
+        ({"agreement": 0.997}, "answers 0.30 % of the images differently"),
         ({"batch_dependence": 0.05}, "logits move by 0.05"),
         ({"bytes": 300_000}, "not smaller"),
     ],

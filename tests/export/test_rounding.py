@@ -1,4 +1,4 @@
-"""Weights rounded up or down: against all other choices where they can be counted, and against plain convolutions."""
+"""Adaptive rounding: against all alternatives where they can be enumerated, and against plain convolutions."""
 
 import itertools
 
@@ -22,7 +22,7 @@ def rng():
 
 
 def alike(rng, *shape):
-    """Inputs that move together, as neighbouring pixels do."""
+    """Correlated inputs, like neighbouring pixels."""
     return rng.random(shape) + 3 * rng.random((shape[0], *[1] * (len(shape) - 1)))
 
 

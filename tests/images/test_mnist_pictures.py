@@ -1,4 +1,4 @@
-"""Preprocessing and finding on real digits: what MNIST's own method gives, and drawn pictures of every kind."""
+"""Preprocessing and finding digits, tested on real digits: MNIST's own method, and drawn pictures of every kind."""
 
 import io
 from collections import Counter
@@ -63,7 +63,7 @@ def test_pictures_of_every_kind_are_read(drawn, classifier):
     framed = np.stack([images.preprocess(images.decode(io.BytesIO(picture.content))) for picture in drawn])
     found = classifier.logits(framed).argmax(axis=1)
     wrong = [picture.name for picture, label in zip(drawn, found, strict=True) if picture.label != label]
-    # The tests' small model errs on a few per cent of MNIST itself; scripts/measure_pictures.py has the real figures.
+    # The small test model errs on a few per cent of MNIST itself; scripts/measure_pictures.py measures the real ones.
     assert len(wrong) <= 0.1 * len(drawn), wrong
 
 

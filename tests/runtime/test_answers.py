@@ -1,4 +1,4 @@
-"""Probabilities, out-of-distribution scores and the right to say none."""
+"""Probabilities, out-of-distribution scores and abstaining."""
 
 import json
 import math
@@ -38,7 +38,7 @@ def test_the_energy_is_the_negative_log_of_the_summed_exponentials():
 
 
 def test_the_score_is_the_share_of_the_calibration_split_with_less_energy():
-    # One class, so that the energy is the logit itself, turned.
+    # With one class the energy is the negated logit.
     logits = np.array([[20.0], [12.0], [11.0], [10.0], [6.0], [2.0], [-5.0]], dtype=np.float32)
     expected = [0, 0, 0.25, 0.5, (0.5 + 0.999) / 2, 0.999, 0.999]
     assert prediction.ood_score(logits, CALIBRATION).tolist() == pytest.approx(expected)
@@ -52,7 +52,7 @@ def test_no_score_is_finer_than_its_images_can_tell(images):
     assert calibration.finest_ood_score == finest
     logits = np.array([[-1e30], [-5.0], [2.0]], dtype=np.float32)
     assert prediction.ood_score(logits, calibration).tolist() == [finest] * 3
-    with pytest.raises(ValueError, match=f"{images} images tell no out-of-distribution score of 1"):
+    with pytest.raises(ValueError, match=f"{images} images cannot give an out-of-distribution score of 1"):
         structs.replace(CALIBRATION, **scores | {"ood_scores": (0.0, finest, 1.0)})
 
 
@@ -63,7 +63,7 @@ def test_a_limit_that_would_refuse_nothing_is_refused(classifier, expected):
     for limit in (np.nextafter(finest, 1), 0.99999, np.nextafter(1, 0)):
         with pytest.raises(UsageError, match=f"calibrated on {calibration.images} images") as caught:
             classifier.predict(image, max_ood=limit)
-    named = re.search(r"no score above (0\.\d+): give that or less, or 1 for no limit", str(caught.value))[1]
+    named = re.search(r"no score exceeds (0\.\d+): give that or less, or 1 for no limit", str(caught.value))[1]
     assert 0 < finest - float(named) < 2e-6
     for limit in (float(named), finest, 1, 1.0):
         assert classifier.predict(image, max_ood=limit).label is not None
@@ -118,12 +118,12 @@ def test_less_probable_classes_are_not_named(classifier, expected):
 def test_strange_pictures_are_not_named(classifier, expected):
     rng = np.random.default_rng(seed=0)
     digits = list(expected["images"][:200])
-    # The very pixels of the digits in another order: no less ink, and nothing to see.
+    # The pixels of the digits in random order: the same ink, but no digit.
     scrambled = [rng.permutation(image.ravel()).reshape(image.shape) for image in digits]
     familiar = [prediction.ood_score for prediction in classifier.predict_many(digits)]
     logits = classifier.logits(np.stack(scrambled))
     strange = prediction.ood_score(logits, classifier.contract.calibration)
-    # The bundle of the tests is trained too shortly to be sure of much; the shipped model has a test of its own.
+    # The test bundle is trained too briefly for more; the pretrained model has its own test.
     assert np.median(strange) > np.median(familiar) + 0.1
     limit = float(np.median(familiar))
     limited = classifier.predict_many(digits, max_ood=limit)
@@ -181,7 +181,7 @@ def test_pictures_are_taken_a_chunk_at_a_time(classifier, expected):
 
     answers = classifier.predict_each(endless())
     assert next(answers).label == str(expected["logits"][0].argmax())
-    assert len(taken) <= 10  # the first answers come at once
+    assert len(taken) <= 10  # the first answers come early
     for _ in range(1000):
         next(answers)
     assert len(taken) <= 2000
@@ -195,7 +195,7 @@ def test_what_the_model_is_shown(classifier, expected):
 
 
 def test_a_buffer_that_is_used_again_does_not_change_earlier_answers(classifier, expected):
-    """What a camera loop does: one array, filled anew for every picture."""
+    """Like a camera loop that refills one array for every picture."""
     images = expected["images"][:300]
 
     def camera():

@@ -1,4 +1,4 @@
-"""How a bundle is read: only its own files, only regular ones, and what is missing is called by its name."""
+"""Reading a bundle: only its own regular files, and errors that name what is missing."""
 
 import functools
 import json
@@ -42,7 +42,7 @@ def test_a_manifest_names_no_other_files(bundle_copy, name, place):
 
     edit(bundle_copy, change)
     for reader in (reading.read_manifest, describe, Classifier):
-        with pytest.raises(ModelFormatError, match="which is no file of a bundle") as caught:
+        with pytest.raises(ModelFormatError, match="which is not a bundle file") as caught:
             reader(bundle_copy)
         assert repr(name)[1:-1] in str(caught.value)
 
@@ -51,7 +51,7 @@ def test_of_a_manifest_that_names_other_files_nothing_is_printed(bundle_copy):
     edit(bundle_copy, lambda manifest: manifest["files"].update({"../../etc/hostname": ENTRY}))
     for command in (["info", bundle_copy], ["selftest", bundle_copy], ["predict", "x.png", "--model", bundle_copy]):
         result = run_cli(*command)
-        fails(result, 4, "names '../../etc/hostname', which is no file of a bundle")
+        fails(result, 4, "names '../../etc/hostname', which is not a bundle file")
         assert result.stdout == b""
 
 
@@ -69,7 +69,7 @@ def test_only_regular_files_are_read(bundle_copy, kind, name):
     (bundle_copy / name).unlink()
     IRREGULAR[kind](bundle_copy / name)
     for reader in (ours, describe) if name == "manifest.json" else (ours,):
-        with pytest.raises(ModelNotFoundError, match="not a file that can be read"):
+        with pytest.raises(ModelNotFoundError, match="cannot be read"):
             reader(bundle_copy)
     if name == "model.onnx":
         assert describe(bundle_copy).files[name].state == "missing"
@@ -92,7 +92,7 @@ def test_a_link_to_a_regular_file_is_one(bundle_copy, tmp_path):
 
 
 def exported_anew(folder, other):
-    """At the first reading of a file of a bundle, after that of the manifest, the bundle becomes another."""
+    """A `_read_regular` that replaces the bundle by `other` just before it first reads model.onnx."""
     real = reading._read_regular
     done = []
 
@@ -108,7 +108,7 @@ def exported_anew(folder, other):
 
 @pytest.fixture
 def other_copy(bundle_copy, tmp_path):
-    """The same bundle as another version would have exported it."""
+    """The same bundle with another, valid model.onnx."""
     other = tmp_path / "other"
     shutil.copytree(bundle_copy, other)
     content = (other / "model.onnx").read_bytes()
@@ -149,7 +149,7 @@ def test_what_is_altered_stays_altered(bundle_copy, other_copy):
     ("present", "training", "manifest"),
     [
         ([], "make it:  mnist-edge train --model … --out", "make it:  mnist-edge train --model … --out"),
-        (["checkpoint.pth"], "unfinished", "unfinished: wait for it, or go on:  mnist-edge train --resume --out"),
+        (["checkpoint.pth"], "unfinished", "unfinished: wait for it, or resume it:  mnist-edge train --resume --out"),
         (["checkpoint.pth", "model.pth", "model.onnx"], "unfinished", "mnist-edge train --resume --out"),
         (["model.pth", "training.json"], None, "export it:  mnist-edge export"),
         (["model.pth", "training.json", "model.onnx"], None, "its export is unfinished: wait for it, or export again"),

@@ -1,4 +1,4 @@
-"""`Classifier` against PyTorch's answers, and against everything that is not a batch of pixels."""
+"""`Classifier` against PyTorch's answers, and its errors for everything that is not a batch of pixels."""
 
 import io
 import math
@@ -146,7 +146,7 @@ def _png(pixels, mode="PNG", **options):
 
 @pytest.fixture(scope="module")
 def sure(expected):
-    """An image that PyTorch is sure of, its index in `expected`."""
+    """The index in `expected` of the image that PyTorch is surest of."""
     top = np.sort(expected["logits"], axis=1)
     right = expected["logits"].argmax(1) == expected["labels"]
     return int(np.argmax(np.where(right, top[:, -1] - top[:, -2], -np.inf)))
@@ -214,7 +214,7 @@ def test_a_folder_is_not_a_picture(classifier, tmp_path):
         classifier.predict(tmp_path)
 
 
-@pytest.mark.parametrize("side", [9000, 10_000, 14_000])  # Pillow itself warns from 9,459 and refuses from 13,378
+@pytest.mark.parametrize("side", [9000, 10_000, 14_000])  # Pillow warns from 9,459 and refuses from 13,378
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(classifier, side):
     bomb = _png(np.zeros((side, side), np.uint8))
     assert len(bomb) < 400_000

@@ -1,4 +1,4 @@
-"""What a device does with nothing but a copied file, on the command line."""
+"""The command line on a device that has only a copied model file."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from tests.helpers import fails, run_cli
 
 @pytest.fixture
 def device(bundle_dir, expected, tmp_path):
-    """A folder with one copied model and a few pictures."""
+    """A folder with a copied model and a few pictures."""
     shutil.copy(bundle_dir / "model.onnx", tmp_path)
     for index in range(5):
         Image.fromarray(expected["images"][index]).save(tmp_path / f"{index}.png")

@@ -1,4 +1,4 @@
-"""`mnist-edge doctor`: what it finds, what it says about problems, and that it survives them."""
+"""`mnist-edge doctor`: its findings, its remedies, and that it survives every problem."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def examine(cwd, run=cli_in_process, **environment):
 
 @pytest.fixture
 def workshop(bundle_dir, tmp_path):
-    """A working directory with a bundle in it, to be broken."""
+    """A working directory with a bundle that a test may break."""
     shutil.copytree(bundle_dir, tmp_path / "artifacts" / "cnn")
     return tmp_path
 
@@ -62,7 +62,7 @@ def test_one_screen(workshop):
 
 def test_without_any_model(tmp_path):
     found, code = examine(tmp_path)
-    if ("models", "exported") in found:  # else one comes with the package
+    if ("models", "exported") in found:  # otherwise the package has a model
         assert found["models", "exported"]["state"] == "remark"
         assert "mnist-edge train" in found["models", "exported"]["remedy"]
     assert code == 0
@@ -178,7 +178,7 @@ def test_packages_that_are_missing_or_too_old(monkeypatch):
     assert found["onnxruntime"].value == "1.9.1, older than 1.22"
     assert found["onnxruntime"].remedy == "pip install 'onnxruntime>=1.22'"
     assert found["torch, onnx"].state is State.REMARK
-    told = "where models are trained and exported; not needed on a device"
+    told = "to train and export models; not needed on a device"
     assert found["torch, onnx"].remedy == f"{extras.to_install('train')}  {told}"
     assert "mypy" not in found
 
@@ -200,7 +200,7 @@ ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\n\n"
         (X86.format("avx2 fma avx512_vnni"), "avx2, fma, avx512_vnni", State.OK),
         (X86.format(""), "none: no AVX2", State.REMARK),
         (ARM, "asimd, asimddp (dot product), i8mm", State.OK),
-        ("", "none that onnxruntime makes use of", State.OK),
+        ("", "none that onnxruntime uses", State.OK),
         (None, "unknown on this system", State.OK),
     ],
 )

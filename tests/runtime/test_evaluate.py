@@ -1,4 +1,4 @@
-"""`mnist-edge evaluate` on the base install: without torch and torchvision, on data that it fetches by itself."""
+"""`mnist-edge evaluate` on the base install, without torch and torchvision, on data that it downloads itself."""
 
 import functools
 import gzip
@@ -39,7 +39,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def mirror(tmp_path, expected):
-    """Some of MNIST's images over HTTP, under the names of its files: the address, and the files' digests."""
+    """Serves a few MNIST images under its file names over HTTP: the address and the files' digests."""
     folder = tmp_path / "mirror"
     folder.mkdir()
     digests = []
@@ -77,7 +77,7 @@ def test_without_a_network(bundle_dir, tmp_path):
     result = run_python(CODE, "http://127.0.0.1:9/", tmp_path / "none", *"abcd", *command, **cache)
     assert result.returncode == 3
     (line,) = result.stderr.splitlines()
-    assert line.startswith("error: mnist: not in the cache and not to be downloaded (http://127.0.0.1:9/")
+    assert line.startswith("error: mnist: not in the cache and cannot be downloaded (http://127.0.0.1:9/")
     assert line.endswith("or give --data with a folder that holds the four IDX files")
 
 

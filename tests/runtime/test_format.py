@@ -1,4 +1,4 @@
-"""Which file of a bundle answers: the manifest decides, unless a format is asked for."""
+"""Which file of a bundle is used: the manifest decides unless a format is requested."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def test_the_recommended_file_answers(bundle_copy, expected, name):
 
 
 def listing(*names, recommended=None):
-    """As much of a manifest as decides."""
+    """The parts of a manifest that matter for the choice."""
     advice = Recommendation(recommended, {}) if recommended else UNSET
     return SimpleNamespace(files=dict.fromkeys(names), recommended=advice)
 
@@ -53,7 +53,7 @@ def listing(*names, recommended=None):
         (listing(ONNX, STATIC, recommended=STATIC), STATIC),
         (listing("model.pth", "model.torchscript", DYNAMIC), DYNAMIC),
         (listing(STATIC), STATIC),
-        (listing(ONNX, recommended=STATIC), ONNX),  # an export of other formats left it out
+        (listing(ONNX, recommended=STATIC), ONNX),  # the recommended file was not exported
     ],
 )
 def test_where_nothing_is_recommended(tmp_path, manifest, name):
@@ -125,7 +125,7 @@ def test_a_note_says_which_is_meant(bundle_copy, expected, tmp_path, command):
     Image.fromarray(expected["images"][0]).save(tmp_path / "digit.png")
     noted = run_cli(*command, "cnn", cwd=tmp_path)
     assert noted.returncode == 0, noted.stderr
-    assert noted.stderr.decode() == "note: cnn is taken as the known name; ./cnn is the file or folder here\n"
+    assert noted.stderr.decode() == "note: cnn is taken as a known name; for the file or folder, write ./cnn\n"
     for name in ("./cnn", "cnn-nano"):
         assert run_cli(*command, name, cwd=tmp_path).stderr == b""
 

@@ -1,4 +1,4 @@
-"""From files and arrays to the canonical 28×28, on drawn shapes: no data set, no torch."""
+"""Preprocessing files and arrays to 28×28, tested on drawn shapes: no data set, no torch."""
 
 import io
 import os
@@ -20,7 +20,7 @@ HEIGHT, WIDTH = 60, 90
 
 
 def ell(height=HEIGHT, width=WIDTH, *, top=10, left=20, tall=40, wide=24, pen=5):
-    """An L, True where its ink is."""
+    """An L-shaped mask, True where there is ink."""
     mask = np.zeros((height, width), bool)
     mask[top : top + tall, left : left + pen] = True
     mask[top + tall - pen : top + tall, left : left + wide] = True
@@ -38,7 +38,7 @@ def dark_on_light(mask=None):
 
 
 def assert_ell(framed):
-    """The L in its place: its bar left and its foot below, 20 high, its mass at 14.0."""
+    """The L is framed: its bar on the left, its foot at the bottom, 20 pixels high, centre of mass at 14.0."""
     assert framed.shape == (28, 28)
     assert framed.dtype == np.uint8
     ink = framed > 127
@@ -172,7 +172,7 @@ def test_a_png_whose_pixels_are_cut_short_is_refused():
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    rows = zlib.compress(b"".join(b"\0" + bytes(28) for _ in range(20)))  # of 28
+    rows = zlib.compress(b"".join(b"\0" + bytes(28) for _ in range(20)))  # 20 of 28 rows
     header = struct.pack(">IIBBBBB", 28, 28, 8, 0, 0, 0, 0)
     short = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
     with pytest.raises(ImageFormatError, match=r"cut short|truncated"):
@@ -244,7 +244,7 @@ def test_thin_and_thick_pens_come_near_mnists_weight():
         pen: images.preprocess(dark_on_light(ell(200, 200, tall=120, wide=72, pen=pen))).sum() / 255
         for pen in (2, 13, 26)
     }
-    assert ink[2] == pytest.approx(ink[13], rel=0.25)  # 13 of 120 is MNIST's usual 2.2 of 20
+    assert ink[2] == pytest.approx(ink[13], rel=0.25)  # 13 of 120 is MNIST's typical 2.2 of 20
     assert ink[26] < 1.7 * ink[13]
 
 
@@ -323,7 +323,7 @@ def test_arrays_need_no_pillow():
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ})
 
 
-# Several
+# Several digits
 
 
 def row(*shapes, gap=14, height=80):

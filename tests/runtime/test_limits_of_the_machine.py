@@ -1,4 +1,4 @@
-"""Too little memory, no thread, a failing onnxruntime: one line for what cannot be answered, and all else answered."""
+"""Out of memory, no more threads, failing onnxruntime: one error line each, and the other pictures are answered."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ ONNXRUNTIMES = sorted(
 
 
 def failing(kind, more_than=0):
-    """An ``InferenceSession.run`` that fails as onnxruntime does, for more than so many images."""
+    """A `Session.run` whose onnxruntime fails for more than `more_than` images at a time."""
     real = Session.run
 
     class Inference:
@@ -83,6 +83,8 @@ def test_a_picture_for_which_there_is_no_memory(bundle_dir, expected, monkeypatc
     assert last.label is not None
     assert isinstance(none, ExecutionError)
     assert "too little memory for this picture" in str(none)
+    with pytest.raises(ExecutionError, match="too little memory for this picture"):
+        Classifier(bundle_dir).read(None)
 
 
 FEW = """
@@ -105,13 +107,13 @@ session.Session.run = run
 sys.argv = ["mnist_edge", "predict", "--json", "--model", *sys.argv[1:]]
 runpy.run_module("mnist_edge", run_name="__main__", alter_sys=True)
 """
-"""The command, with no memory to be had whenever onnxruntime computes several images."""
+"""The command, without free memory whenever onnxruntime computes four or more images."""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
 def test_a_process_without_memory_answers_what_it_can(bundle_dir, expected, tmp_path):
     np.save(tmp_path / "large.npy", np.resize(expected["images"], (256, 28, 28)))
-    # Not pictures: they are decoded while others are computed, and the limit is the whole process's.
+    # An array, as pictures would be decoded concurrently under the same process-wide limit.
     result = run_python(FEW, bundle_dir, tmp_path / "large.npy", "--format", "onnx")
     assert "Traceback" not in result.stderr
     lines = [json.loads(line) for line in result.stdout.splitlines()]

@@ -1,4 +1,4 @@
-"""Memory: flat over many calls, and no copy of a large batch as a whole."""
+"""Memory stays flat over many calls, and large batches are not copied as a whole."""
 
 import tracemalloc
 
@@ -31,7 +31,7 @@ for _ in range(int(sys.argv[3])):
         classifier.logits(images[:size])
 print(resident() - before)
 """
-"""Prints by how many MB the process grew after warming up with small batches."""
+"""Prints the growth of the process in MB after a warm-up with small batches."""
 
 
 def growth(bundle_dir, chunk: int, rounds: int) -> float:

@@ -1,4 +1,4 @@
-"""What is refused before it can answer wrongly, and the golden vectors."""
+"""Models that are refused before they can answer wrongly, and the golden vectors."""
 
 import contextlib
 import json
@@ -24,7 +24,7 @@ def content(bundle_dir):
 
 
 def reseal(content: bytes, old: bytes, new: bytes) -> bytes:
-    """An alteration by somebody who also renews the file's own digest; lengths stay, as protobuf wants."""
+    """Replace bytes and renew the file's checksum. The length must not change, because protobuf records it."""
     assert len(old) == len(new)
     assert content.count(old) >= 1
     start = content.index(checksum._ENTRY) + len(checksum._ENTRY)
@@ -38,7 +38,7 @@ def flipped(content: bytes, position: int, bit: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def alterations(content):
-    """A bit flipped in 500 random places, the digest's own among them, and 100 truncations."""
+    """One bit flipped in 500 random places and in every byte of the checksum entry, and 100 truncations."""
     chance = random.Random(20260101)
     seal = content.index(checksum._ENTRY)
     places = [*range(seal, seal + len(checksum._ENTRY) + 64), *chance.sample(range(len(content)), 500)]
@@ -98,7 +98,7 @@ def test_files_swapped_between_names_are_refused(bundle_copy):
 
 
 def edit(change):
-    """A change to the manifest's JSON, as a function on its text."""
+    """Turn a change of the manifest into a function from text to text."""
 
     def apply(text):
         manifest = json.loads(text)
@@ -116,7 +116,7 @@ def edit(change):
         ("[]", "malformed (Expected `object`, got `array`)"),
         ("{}", "made by mnist-edge 0.1.0"),
         ('{"version": 2}', "made by mnist-edge 0.1.0: export again"),
-        ('{"version": 99}', "of version 99, this mnist-edge reads 3: upgrade it"),
+        ('{"version": 99}', "version 99, but this mnist-edge reads 3: upgrade it"),
         (f'{{"version": {records.MANIFEST_VERSION}}}', "missing required field `contract`"),
         (edit(lambda m: m.update(files=[])), "$.files"),
         (edit(lambda m: m["files"]["model.onnx"].update(sha256=3)), "sha256"),
@@ -156,8 +156,8 @@ def test_manifest_and_file_must_agree_on_the_labels(bundle_copy):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        (b'"version":2', b'"version":3', "of version 3, this mnist-edge reads 2: upgrade it"),
-        (b'"version":2', b'"version":1', "made by mnist-edge 0.1.0: export it anew"),
+        (b'"version":2', b'"version":3', "version 3, but this mnist-edge reads 2: upgrade it"),
+        (b'"version":2', b'"version":1', "made by mnist-edge 0.1.0: export it again"),
         (b'"preprocessing":"mnist"', b'"preprocessing":"minst"', "malformed (Invalid enum value 'minst'"),
         (b'"labels":', b'"lebals":', "malformed (Object contains unknown field `lebals`"),
         (CONTRACT_KEY.encode(), b"mnist_edge.contrakt", "incomplete"),
@@ -264,7 +264,7 @@ def test_no_more_json_is_read_than_a_record_can_have():
 
 def test_describe_tells_the_same_of_a_file_and_of_its_bundle(bundle_dir):
     whole, single = describe(bundle_dir), describe(bundle_dir / "model.onnx")
-    # A calibration is a file's own.
+    # Calibration is per file.
     assert whole.contract == structs.replace(single.contract, calibration=None)
     assert whole.provenance == single.provenance
     assert whole.files["model.onnx"].sha256 == single.files["model.onnx"].sha256

@@ -1,4 +1,4 @@
-"""`mnist-edge predict` as a person meets it: what it takes, what it prints where, and how it ends."""
+"""`mnist-edge predict` as users run it: its inputs, its output on both streams, and its exit code."""
 
 import contextlib
 import csv
@@ -25,19 +25,19 @@ from tests.helpers import fails, run_cli
 pty = pytest.importorskip("pty", reason="a terminal to look at")
 
 SURE = 40
-"""So many images are used."""
+"""The number of images used."""
 
 
 @pytest.fixture(scope="module")
 def answers(expected):
-    """The label and the logits that PyTorch gives to each of the first images."""
+    """PyTorch's labels and logits for the first `SURE` images."""
     logits = expected["logits"][:SURE]
     return [str(label) for label in logits.argmax(axis=1)], logits
 
 
 @pytest.fixture
 def folder(expected, tmp_path):
-    """Pictures in folders, beside files that are none."""
+    """Folders of pictures, with other files among them."""
     for index, name in enumerate(("b.png", "a/z.PNG", "a/deep/x.bmp", "c/y.png", "a.png", ".hidden/h.png", "c/.h.png")):
         path = tmp_path / "digits" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def idx_bytes(array, kind=0x08):
 
 
 def holds(lines, name, wanted, answers):
-    """Lines of JSON are the answers to the images `wanted`, called ``name[0]`` and so on."""
+    """Assert that JSON lines are the answers to the images `wanted`, named ``name[0]`` and so on."""
     labels, logits = answers
     assert [line["image"] for line in lines] == [f"{name}[{index}]" for index in range(len(wanted))]
     assert [line["label"] for line in lines] == [labels[index] for index in wanted]
@@ -131,7 +131,7 @@ def test_a_single_image_in_a_npy_file(bundle_dir, expected, answers, tmp_path):
 
 
 def test_the_pixels_of_arrays_are_not_framed(bundle_dir, expected, tmp_path):
-    """A digit in a corner: a picture of it might be centred, raw pixels must not be."""
+    """A digit in a corner may be centred in a picture, but not in raw pixels."""
     from mnist_edge import Classifier
 
     corner = np.roll(expected["images"][:1], (-7, 7), axis=(1, 2))
@@ -192,7 +192,7 @@ UNUSABLE = {
 
 
 def test_what_cannot_be_used_is_one_line_each_and_does_not_stop_the_rest(bundle_dir, expected, answers, tmp_path):
-    """Every kind of bad input, with a good picture after each: the order is kept, in both streams."""
+    """Every kind of bad input, each followed by a good picture: both streams keep the order."""
     names = []
     for index, (name, (make, _)) in enumerate(UNUSABLE.items()):
         make(tmp_path / name)
@@ -299,7 +299,7 @@ def test_show_writes_what_the_model_saw(bundle_dir, expected, tmp_path):
     names = ["0.png", "other/0.bmp", "more/0-2.png", "two.npy", "missing.png", "foreign.png", "-"]
     wanted = {"0": 0, "0-2": 1, "0-2-2": 2, "two.npy[0]": 4, "two.npy[1]": 5, "foreign": 9, "foreign-2": 3, "stdin": 0}
     without = predict(*names, "--json", model=bundle_dir, cwd=tmp_path, stdin=(tmp_path / "0.png").read_bytes())
-    for _ in range(2):  # the second time its own files are replaced
+    for _ in range(2):  # the second run replaces the files of the first
         with (tmp_path / "0.png").open("rb") as file:
             result = predict(*names, "--json", "--show", seen, model=bundle_dir, cwd=tmp_path, stdin=file.read())
         fails(result, 3, "missing.png")
@@ -322,7 +322,7 @@ def test_one_picture_on_stdin(bundle_dir, folder, answers):
 
 
 def test_a_pipe_can_be_named(bundle_dir, folder, answers):
-    """As in  predict <(command): it can be read only once."""
+    """As in  predict <(command),  which can be read only once."""
     os.mkfifo(folder / "pipe")
     writer = subprocess.Popen(["bash", "-c", "cat digits/b.png > pipe"], cwd=folder)
     (line,) = json_lines(predict("pipe", "--json", model=bundle_dir, cwd=folder))
@@ -332,7 +332,7 @@ def test_a_pipe_can_be_named(bundle_dir, folder, answers):
 
 @pytest.fixture(scope="module")
 def many(expected, tmp_path_factory):
-    """More images than are answered at a time."""
+    """More images than are processed at a time."""
     path = tmp_path_factory.mktemp("many") / "many.npy"
     np.save(path, np.resize(expected["images"], (20_000, 28, 28)))
     return path
@@ -360,7 +360,7 @@ def test_a_reader_that_leaves(bundle_dir, many, form):
 
 
 def test_ctrl_c(bundle_dir, folder):
-    """Between two pictures of which the second never comes; what is there already has been printed."""
+    """While it waits for a picture that never comes; the earlier answers have been printed."""
     os.mkfifo(folder / "pipe")
     command = [sys.executable, "-W", "error", "-m", "mnist_edge", "predict", "many.npy", "pipe", "--model", bundle_dir]
     np.save(folder / "many.npy", np.zeros((3, 28, 28), np.uint8))
@@ -374,12 +374,12 @@ def test_ctrl_c(bundle_dir, folder):
 
 
 def on_terminal(command, *, stdout=None, **options):
-    """Run a command whose stderr, and unless told otherwise stdout, is a terminal; what appears there, and the code."""
+    """Run a command with a terminal as stderr, and as stdout by default: what appears there, and the exit code."""
     master, slave = pty.openpty()
     with subprocess.Popen(command, stdout=stdout or slave, stderr=slave, **options) as process:
         os.close(slave)
         shown = b""
-        with contextlib.suppress(OSError):  # the other end is closed
+        with contextlib.suppress(OSError):  # raised when the other end is closed
             while block := os.read(master, 65536):
                 shown += block
     os.close(master)
@@ -470,7 +470,7 @@ def test_neither_torch_nor_the_network_is_needed(bundle_dir, folder):
 
 
 def test_help_is_there_at_once():
-    """A process that only imports typer takes half of its time; one that imports onnxruntime takes as much again."""
+    """It takes twice as long as importing typer alone; importing onnxruntime would double that."""
 
     def seconds(*command):
         start = time.perf_counter()
@@ -560,7 +560,7 @@ def test_stdin_is_named_once(bundle_dir, folder, answers):
     result = predict("-", "-", "--json", model=bundle_dir, stdin=picture)
     first, second = json_lines(result, code=2)
     assert first["label"] == answers[0][0]
-    assert "name it once" in second["error"]
+    assert "give it once" in second["error"]
 
 
 def test_pillow_does_not_warn_on_the_command_line(bundle_dir, tmp_path):

@@ -1,4 +1,4 @@
-"""Many threads, forks, spawned workers, pickles and copies: the same answers, bit for bit, and no child that hangs."""
+"""Threads, forks, spawned workers, pickles and copies give the same answers, bit for bit, and no child hangs."""
 
 import copy
 import itertools
@@ -23,7 +23,7 @@ def images(expected):
 
 
 def asked_by_threads(classifier, images, *, threads: int, calls: int) -> list[str]:
-    """What differed when `threads` asked at once, `calls` times each, for batches of one to nine images."""
+    """The calls whose answers differed when `threads` threads made `calls` calls each, with one to nine images."""
     batches = [images[start : start + 1 + start % 9] for start in range(0, 400, 7)]
     serial = [classifier.logits(batch) for batch in batches]
     pictures = list(images[:5])
@@ -103,7 +103,7 @@ def same_while_a_thread_asks():
         done.set()
         thread.join()
 """
-"""Every child ends as Python programs do, closing what is left: what `os._exit` would hide."""
+"""Every child exits normally and runs its clean-up, which `os._exit` would skip."""
 
 fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 

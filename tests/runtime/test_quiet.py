@@ -1,4 +1,4 @@
-"""What the runtime leaves alone: the network, the disk, and the processor once an answer is given."""
+"""The runtime uses neither the network nor the disk, and no processor time between calls."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.helpers import run_python
 
-# CI=true hides onnxruntime's telemetry, so it must not be set; bytecode would be written by Python, not by us.
+# CI=true disables onnxruntime's telemetry, so it must be unset. Bytecode would be written by Python, not by us.
 AS_ON_A_DEVICE = {
     "CI": None,
     "GITHUB_ACTIONS": None,
@@ -37,9 +37,9 @@ READING = {
     *("access", "faccessat", "faccessat2", "stat", "lstat", "newfstatat", "statx", "statfs"),
     *("readlink", "readlinkat", "getcwd", "chdir", "execve"),
 }
-"""The system calls on files and the network, of those that `strace` is asked for, that change and tell nobody anything.
+"""Harmless system calls among those that `strace` is asked for: they change nothing and send nothing.
 
-Opening a file is another, if it is for reading.
+Opening a file for reading is harmless, too.
 """
 
 WRITING = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC|O_APPEND|O_TMPFILE")
@@ -61,7 +61,7 @@ def harmless(name: str, arguments: str) -> bool:
 
 @pytest.fixture(scope="module")
 def strace(tmp_path_factory):
-    """Run a script on a device as it comes out of its box; returns what `noise` finds, and the home's files."""
+    """Runs a script as on a fresh device; returns what `noise` finds, and the files in the home directory."""
     program = shutil.which("strace")
     if program is None:
         pytest.skip("strace is not installed")
@@ -114,7 +114,7 @@ phones_home = pytest.mark.skipif(
 )
 
 LINGER = f"{PREDICT}\nimport time; time.sleep(20)"
-"""onnxruntime 1.32 collects at once, and calls home 9 s later."""
+"""onnxruntime 1.32 collects telemetry at once and sends it 9 s later."""
 
 
 @phones_home
@@ -126,7 +126,7 @@ def test_it_fails_when_onnxruntime_may_collect(strace, bundle_dir, picture):
 
 @pytest.fixture(scope="module")
 def lingering(strace, bundle_dir, picture):
-    """What is found in a process as it comes, and in one that onnxruntime may phone home from; both wait at once."""
+    """The findings with default settings and with telemetry enabled. Both processes run in parallel, as they wait."""
     with ThreadPoolExecutor() as pool:
         switches = ({}, {"ORT_DISABLE_TELEMETRY": "0"})
         return list(pool.map(lambda switch: strace(LINGER, bundle_dir, picture, **switch), switches))
@@ -166,7 +166,7 @@ for _ in range(10):
     busy += time.process_time() - before
 print(busy)
 """
-"""Prints the processor time that all threads took within ten times 0.1 s after a call."""
+"""Prints the processor time of all threads during the 0.1 s after each of ten calls."""
 
 
 def test_no_processor_time_is_burned_after_a_call(bundle_dir):

@@ -1,4 +1,4 @@
-"""Several digits in one picture, from Python and from the command line."""
+"""Reading several digits in one picture, from Python and on the command line."""
 
 import gzip
 import json
@@ -21,7 +21,7 @@ def classifier(bundle_dir):
 
 @pytest.fixture(scope="module")
 def sure(expected):
-    """The eight test images that PyTorch is surest of, of as many classes as can be, and what they are."""
+    """For each of six digits the correctly classified image that PyTorch is surest of, and their text."""
     top = np.sort(expected["logits"], axis=1)
     right = expected["logits"].argmax(axis=1) == expected["labels"]
     order = np.argsort(-np.where(right, top[:, -1] - top[:, -2], -np.inf))
@@ -31,7 +31,7 @@ def sure(expected):
 
 @pytest.fixture(scope="module")
 def line(sure):
-    """The digits side by side, three times as large, dark on light paper."""
+    """The digits side by side, enlarged three times, dark on light paper, and their text."""
     images, text = sure
     row = np.concatenate([np.pad(image, ((10, 10), (4, 4))) for image in images], axis=1)
     large = np.asarray(Image.fromarray(row).resize((3 * row.shape[1], 3 * row.shape[0]), Image.Resampling.BICUBIC))

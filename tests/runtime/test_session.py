@@ -1,4 +1,4 @@
-"""Threads, isolation, and what the runtime leaves on a machine."""
+"""Threads, isolation, and what the runtime leaves behind on a machine."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def test_importing_the_package_alone_loads_nothing_heavy():
 
 
 def _written(bundle_dir, home, code):
-    # CI=true hides onnxruntime's telemetry, so it must not be set here.
+    # CI=true disables onnxruntime's telemetry, so it must be unset.
     result = run_python(
         code, bundle_dir, HOME=str(home), CI=None, XDG_CACHE_HOME=None, ORT_DISABLE_TELEMETRY=None, GITHUB_ACTIONS=None
     )
@@ -80,6 +80,6 @@ def test_onnxruntimes_own_format_is_refused(bundle_dir, tmp_path):
     options.add_session_config_entry("session.save_model_format", "ORT")
     session.ort.InferenceSession(str(bundle_dir / "model.onnx"), options, providers=["CPUExecutionProvider"])
     content = (tmp_path / "model.ort").read_bytes()
-    session.ort.InferenceSession(content, providers=["CPUExecutionProvider"])  # which would take it
+    session.ort.InferenceSession(content, providers=["CPUExecutionProvider"])  # onnxruntime itself accepts it
     with pytest.raises(ModelFormatError, match="onnxruntime"):
         session.Session(content)

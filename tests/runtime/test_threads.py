@@ -1,4 +1,4 @@
-"""How many threads: affinity, quotas of both versions of cgroups, real ones where the machine lets us make them."""
+"""The number of threads: CPU affinity, quotas of both cgroup versions, and real cgroups where the machine allows."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ from tests.helpers import run_python
 
 @pytest.fixture(autouse=True)
 def many_cores(monkeypatch, tmp_path):
-    """A machine of 64 cores on which nothing is known of cgroups."""
+    """A machine with 64 cores and no cgroup information."""
     monkeypatch.delenv(threads.THREADS_VARIABLE, raising=False)
     monkeypatch.setattr(limits, "PROCESS", tmp_path / "proc")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
@@ -25,7 +25,7 @@ def many_cores(monkeypatch, tmp_path):
 
 @pytest.fixture
 def machine(tmp_path):
-    """Build /proc/self and cgroup folders. `{}` in a mount line is the folder of the tree."""
+    """Builds /proc/self and cgroup folders. `{}` in a mount line becomes their root folder."""
 
     def build(groups: str, mounts: str, files: dict[str, str]) -> None:
         (tmp_path / "proc").mkdir(exist_ok=True)
@@ -229,7 +229,7 @@ for _ in range(100):  # a thread that is joined may take the system a moment to 
     time.sleep(0.05)
 print(default_threads(), alone, len(used), count() - before, cpu_quota())
 """
-"""Prints the policy's choice, the threads that computed a chunk and a large batch, those left over, and the quota."""
+"""Prints default threads, threads used for a chunk and for a large batch, threads left over, and the quota."""
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
 
@@ -280,12 +280,12 @@ def test_the_first_error_ends_the_batch_and_all_its_threads():
     with pytest.raises(ZeroDivisionError):
         threads.in_chunks(run, np.zeros((1000, 1)), chunk=10, width=1, threads=4)
     assert threading.active_count() == before
-    assert len(calls) <= 4  # one a thread at most
+    assert len(calls) <= 4  # at most one per thread
 
 
 @pytest.fixture
 def real_group(monkeypatch):
-    """A group of the kernel's own that may use one processor; skips where none can be made."""
+    """A real cgroup limited to one processor; skips if none can be created."""
     monkeypatch.setattr(limits, "PROCESS", Path("/proc/self"))
     roots = [(mount.point, "cgroup") for mount in limits._mounts("cgroup", "cpu")]
     roots += [(mount.point, "cgroup2") for mount in limits._mounts("cgroup2", "")]

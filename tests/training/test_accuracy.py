@@ -1,4 +1,4 @@
-"""The accuracies that the README promises, on the whole of MNIST, by bounds far below what any seed came to."""
+"""The accuracies in the README, on the whole of MNIST, with bounds far below the result of any seed."""
 
 import pytest
 

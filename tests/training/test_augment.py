@@ -1,4 +1,4 @@
-"""What a training does to its images."""
+"""Augmentation of the training images."""
 
 import pytest
 import torch
@@ -46,7 +46,7 @@ def test_some_are_changed_besides(small):
     thick, fine = augment.thicken(images, generator), augment.thin(images, generator)
     assert (thick >= images).all()
     assert (fine <= images).all()
-    assert (fine.amax(dim=(1, 2, 3)) > 60).all()  # no stroke is gone
+    assert (fine.amax(dim=(1, 2, 3)) > 60).all()  # no stroke vanishes
     assert thick.mean() > 1.2 * images.mean()
     assert fine.mean() < 0.8 * images.mean()
 
@@ -54,7 +54,7 @@ def test_some_are_changed_besides(small):
     erased = (augment.erase(full, generator) == 0).flatten(1)
     assert erased.sum(dim=1).min() >= augment.PATCH[0] ** 2
     assert erased.sum(dim=1).max() <= (augment.PATCH[1] - 1) ** 2
-    assert erased.view(-1, 28, 28)[:, 1:-1, 1:-1].any(dim=0).all()  # anywhere but in the very corners
+    assert erased.view(-1, 28, 28)[:, 1:-1, 1:-1].any(dim=0).all()  # patches can be anywhere
 
 
 def test_the_rest_stays_as_it_is(small, monkeypatch):
@@ -98,10 +98,10 @@ def test_poor_scans(small):
     torch.testing.assert_close(scans, augment.scan(images, torch.Generator().manual_seed(0)), rtol=0, atol=0)
     assert scans.min() == 0
     assert scans.max() == 255
-    corners = scans[:, :, :2, :2].flatten(1).mean(dim=1)  # where hardly a digit reaches
-    assert (corners > 0.5 * augment.HAZE * 255).float().mean() == pytest.approx(0.25, abs=0.06)  # of half of them half
-    assert (corners < 0.5 * augment.NOISE * 255).float().mean() > 0.45  # the background of the others is only noisy
-    middle = scans[corners > 0.5 * augment.HAZE * 255][:, :, :2, :2].flatten(1)  # so bright that no noise is clipped
+    corners = scans[:, :, :2, :2].flatten(1).mean(dim=1)  # digits hardly reach them
+    assert (corners > 0.5 * augment.HAZE * 255).float().mean() == pytest.approx(0.25, abs=0.06)  # half of the hazy half
+    assert (corners < 0.5 * augment.NOISE * 255).float().mean() > 0.45  # the others only have noise
+    middle = scans[corners > 0.5 * augment.HAZE * 255][:, :, :2, :2].flatten(1)  # too bright for clipped noise
     assert middle.std(dim=1).mean() == pytest.approx(augment.NOISE / 2 * 255, rel=0.2)
 
 
@@ -110,7 +110,7 @@ def test_clean_images_are_normalised_as_if_there_were_no_scans(small, monkeypatc
 
     def after_one_step(more_ink):
         training = loop.Training(subset(small, 1280, 100), Architecture.CNN_NANO, recipe)
-        training.run_epoch()  # the running statistics begin far from the truth
+        training.run_epoch()  # running statistics start far off
         training._model.train()
         with monkeypatch.context() as patch:
             patch.setattr(augment, "scan", lambda images, generator: images + more_ink)
@@ -120,4 +120,4 @@ def test_clean_images_are_normalised_as_if_there_were_no_scans(small, monkeypatc
     mild, wild = after_one_step(more_ink=0), after_one_step(more_ink=100)
     for one, other in zip(mild.buffers(), wild.buffers(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
-    assert not torch.equal(mild.classifier.weight, wild.classifier.weight)  # they were learned from all the same
+    assert not torch.equal(mild.classifier.weight, wild.classifier.weight)  # the scans still affect the weights

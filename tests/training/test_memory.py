@@ -1,4 +1,4 @@
-"""Freed memory stays at hand for the next step."""
+"""Freed memory is kept for the next step."""
 
 import platform
 
@@ -36,7 +36,7 @@ print(faults())
 def test_blocks_are_not_fetched_from_the_kernel_again():
     again, kept = (int(run_python(CODE, how).stdout) for how in ("", "keep"))
     assert kept < 100
-    assert again > 100 * max(kept, 1)  # so the measurement can fail
+    assert again > 100 * max(kept, 1)  # the measurement can fail
 
 
 IN_USE = (

@@ -1,4 +1,4 @@
-"""An interrupted training goes on, bit for bit, as if nothing had happened."""
+"""A resumed training ends bit for bit like an uninterrupted one."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ RECIPE = structs.replace(RECIPES[Architecture.CNN], epochs=3, calibration_split=
 
 
 CHEAP = (Architecture.CNN_NANO, Architecture.SIMPLE_NN)
-"""One of either kind; the others are those again, larger or smaller."""
+"""One of each kind; the others differ only in size."""
 
 
 def digest(folder):
@@ -41,7 +41,7 @@ def stop_in(wanted):
 
 
 def interrupt(data, architecture, recipe, out, epoch, **options):
-    """A training that ends in the middle of an epoch."""
+    """Train, and interrupt it in the middle of an epoch."""
     with pytest.raises(KeyboardInterrupt), begin(data, architecture, recipe, out, **options) as training:
         finish(training, data, out, on_batch=stop_in(epoch))
 
@@ -72,7 +72,7 @@ def test_resumed_as_often_as_one_likes_the_weights_are_the_same(small, tmp_path,
 
 
 def test_what_a_checkpoint_leaves_out_would_be_noticed(small, tmp_path):
-    """The comparison above can fail: without any one part of the state the weights end up elsewhere."""
+    """The comparison above can fail: if any part of the state is missing, the final weights differ."""
     data = subset(small, 1000, 100)
     train(data, Architecture.CNN, RECIPE, tmp_path / "whole")
     interrupt(data, Architecture.CNN, RECIPE, tmp_path / "parts", 3)
@@ -105,7 +105,7 @@ def wait_for(process, words):
 
 @pytest.fixture(scope="module")
 def undisturbed(mnist, tmp_path_factory):
-    """A data set, and the digest of the weights that a training on it comes to."""
+    """A data set, and the digest of the weights after an uninterrupted training on it."""
     folder = tmp_path_factory.mktemp("undisturbed")
     data = write_idx(folder / "data", subset(mnist, 3000, 100))
     whole = start(data, folder / "whole")
@@ -123,7 +123,7 @@ def test_a_signal_in_the_middle_of_an_epoch(undisturbed, tmp_path, kind, epoch):
     interrupted.send_signal(kind)
     _, rest = interrupted.communicate(timeout=60)
     assert interrupted.returncode == {signal.SIGINT: 130, signal.SIGKILL: -9}[kind]
-    assert f"[epoch {epoch}/3" not in rest  # it was in the middle of it
+    assert f"[epoch {epoch}/3" not in rest  # the signal came in the middle of the epoch
     if kind == signal.SIGINT:
         assert f"mnist-edge train --resume --out {tmp_path / 'parts'}" in rest
     result = run_cli("train", "--resume", "--out", tmp_path / "parts", OMP_NUM_THREADS="1")
@@ -156,7 +156,7 @@ def test_the_older_bundle_stays_until_the_first_epoch_is_finished(paused):
         (["--seed", "0"], "leave out --seed"),
         (["--fast"], "leave out --fast"),
         (["--overwrite"], "leave out --overwrite"),
-        (["--model", "cnn"], "is of simple-nn: leave out --model"),
+        (["--model", "cnn"], "training of simple-nn: leave out --model"),
     ],
 )
 def test_a_resumed_training_keeps_its_recipe(paused, options, words):
@@ -228,7 +228,7 @@ def test_nothing_to_resume(tmp_path, paused):
 def test_a_training_that_diverged_has_nothing_to_go_on_from(small, tmp_path):
     data = datasets.load(write_idx(tmp_path / "data", subset(small, 640, 100)))
     interrupt(data, Architecture.SIMPLE_NN, quick_recipe(Architecture.SIMPLE_NN), tmp_path / "out", 2)
-    (tmp_path / "out" / "checkpoint.pth").unlink()  # as after a loss that is no longer finite
+    (tmp_path / "out" / "checkpoint.pth").unlink()  # as after a loss that is not finite
     fails(cli_in_process("train", "--resume", "--out", tmp_path / "out"), 4, "holds no interrupted training")
 
 

@@ -1,4 +1,4 @@
-"""The two systems that the project carries on, the loop, and what a training leaves behind."""
+"""The two predecessor models, the training loop, and the files that a training writes."""
 
 import json
 
@@ -70,9 +70,9 @@ def test_the_saved_state_dict_loads_as_in_any_pytorch_program(small, tmp_path):
 
 @pytest.fixture
 def in_float64(monkeypatch):
-    """The loop in double precision, its every .float() included: what rounding does is then far below any mistake.
+    """Run the loop in double precision, including every .float(), so that rounding errors stay far below any bug.
 
-    In float32 Adam turns the last bit of a tiny gradient, which depends on the order of a sum, into a step of its own.
+    In float32, Adam turns the last bit of a tiny gradient, which depends on summation order, into a full step.
     """
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
     before = torch.get_default_dtype()
@@ -84,7 +84,7 @@ def in_float64(monkeypatch):
 @pytest.mark.numeric
 @pytest.mark.parametrize("architecture", [Architecture.SIMPLE_NN, Architecture.SIGMOID_NN])
 def test_the_loop_does_what_a_plain_pytorch_loop_does(small, in_float64, architecture):
-    """An independent loop, written the textbook way, from the same start and over the same batches."""
+    """An independent textbook loop with the same initial weights and batches."""
     data = subset(small, train=1000, test=100)
     recipe = structs.replace(RECIPES[architecture], epochs=1)
     torch.manual_seed(5)
@@ -140,7 +140,7 @@ def test_every_value_of_a_recipe_matters(small):
         "augment": True,
         "ema_decay": 0.5,
     }
-    # What is held out has tests of its own, with more images.
+    # The calibration split has its own tests, with more images.
     assert set(changes) | {"autocast", "calibration_split"} == set(Recipe.__struct_fields__)
     digests = {weights(small, structs.replace(base, **{name: value}), seed=0) for name, value in changes.items()}
     assert len(digests | {weights(small, base, seed=0)}) == len(changes) + 1
@@ -148,7 +148,7 @@ def test_every_value_of_a_recipe_matters(small):
 
 @pytest.mark.numeric
 def test_the_test_loss_is_a_mean_over_the_whole_set(small, tmp_path):
-    """The description prints 0.0014: a sum of batch means divided by the number of images. Here it is the true mean."""
+    """The description reports 0.0014, the sum of batch means divided by the number of images; this is the true mean."""
     data = subset(small, train=1000, test=997)
     ((epoch, model),) = loop.fit(
         data, Architecture.SIMPLE_NN, structs.replace(RECIPES[Architecture.SIMPLE_NN], epochs=1)
@@ -379,7 +379,7 @@ def test_a_last_image_joins_the_batch_before(mnist, images):
 @pytest.mark.parametrize(("images", "batch_size"), [(1, 64), (100, 1)])
 def test_batches_of_one_image_are_for_models_without_batch_normalisation(mnist, images, batch_size):
     recipe = structs.replace(RECIPES[Architecture.CNN], batch_size=batch_size)
-    with pytest.raises(UsageError, match="cnn normalises by its batch and cannot learn from batches of one image"):
+    with pytest.raises(UsageError, match="cnn uses batch normalisation and cannot learn from batches of one image"):
         loop.Training(subset(mnist, images, 100), Architecture.CNN, recipe)
     recipe = structs.replace(RECIPES[Architecture.SIMPLE_NN], batch_size=batch_size)
     loop.Training(subset(mnist, images, 100), Architecture.SIMPLE_NN, recipe).run_epoch()
