@@ -21,7 +21,7 @@ from mnist_edge.bundle.recipe import Architecture, Recipe
 from mnist_edge.bundle.records import Epoch
 from mnist_edge.data import idx
 from mnist_edge.data.datasets import Dataset, Split
-from mnist_edge.data.sources import IDX_FILES
+from mnist_edge.data.idx_folders import IDX_FILES
 from mnist_edge.training.recipes import RECIPES
 
 

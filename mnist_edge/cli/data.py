@@ -35,7 +35,10 @@ def load_data(wanted: str | None) -> "Dataset":
 
     name = wanted or os.environ.get(datasets.ENVIRONMENT_VARIABLE, "")
     note_if_shadowed(name, known=name in download.NAMES)
-    return load_recorded(wanted)
+    dataset = load_recorded(wanted)
+    for line in dataset.notes:
+        note(f"{dataset.name}: {line}")
+    return dataset
 
 
 def load_recorded(source: str | None) -> "Dataset":

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from mnist_edge.contract import HEIGHT, WIDTH, Preprocessing
 from mnist_edge.data import download, idx, sources
 from mnist_edge.data.download import OnBytes
-from mnist_edge.data.sources import RawData, RawSplit
+from mnist_edge.data.idx_folders import LABELS_FILE
+from mnist_edge.data.raw import RawData, RawSplit
 from mnist_edge.errors import DataError, DataFormatError, DataNotFoundError
 from mnist_edge.images.canonical import is_preprocessed
 
@@ -90,6 +91,9 @@ class Dataset:
 
     train: Split
     test: Split
+
+    notes: tuple[str, ...] = ()
+    """What was done to the images as the files hold them, a line each."""
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -175,12 +179,16 @@ def _assemble(name: str, source: str, data: RawData) -> Dataset:
     train, test = (data.train, data.test) if data.test is not None else _split_off_test(data.train, data.names)
     if unknown := set(test.labels.tolist()) - set(values.tolist()):
         raise DataFormatError(f"{test.where}: label {min(unknown)} does not occur in the training set")
+    notes = data.notes
+    if data.test is None:
+        notes += (f"has no test set: {len(test.labels):,} of {len(data.train.labels):,} images were set aside for it",)
     return Dataset(
         name=name,
         source=source,
         labels=tuple(data.names[value] if data.names else str(value) for value in values),
         train=_number(train, values),
         test=_number(test, values),
+        notes=notes,
     )
 
 
@@ -201,7 +209,7 @@ def _check(raw: RawSplit, names: tuple[str, ...] | None) -> None:
     if names is not None and raw.labels.max() >= len(names):
         raise DataFormatError(
             f"{raw.where}: label {raw.labels.max()} is not within 0…{len(names) - 1}: "
-            f"correct it, or name every class in {sources.LABELS_FILE}"
+            f"correct it, or name every class in {LABELS_FILE}"
         )
 
 

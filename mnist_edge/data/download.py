@@ -17,7 +17,7 @@ from mnist_edge.bundle.checksum import sha256
 from mnist_edge.bundle.writing import write_atomically
 from mnist_edge.contract import DIGITS
 from mnist_edge.data import idx
-from mnist_edge.data.sources import IDX_FILES, LABELS_FILE
+from mnist_edge.data.idx_folders import IDX_FILES, LABELS_FILE
 from mnist_edge.errors import DataError, DataNotFoundError
 from mnist_edge.extras import require
 

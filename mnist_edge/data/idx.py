@@ -20,6 +20,10 @@ from numpy.typing import NDArray
 from mnist_edge.errors import DataFormatError
 
 _UBYTE: Final = 0x08
+_BLOCK: Final = 1 << 20
+
+MOST: Final = 2_000_000_000
+"""Bytes of a file, uncompressed: the largest of EMNIST's has 547 million."""
 GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
@@ -75,14 +79,14 @@ def read_in_chunks(path: Path, *, dimensions: int, chunk: int) -> Iterator[NDArr
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
-    # Yields the uncompressed stream and its expected size in bytes.
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, int | None]]:
+    # Yields the uncompressed stream and its size in bytes; None if that must be counted.
     with path.open("rb") as file:
         compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
     try:
         if compressed:
             with gzip.open(path) as stream:
-                yield stream, _uncompressed_size(path)  # type: ignore[misc]  # GzipFile reads as BinaryIO does
+                yield stream, None  # type: ignore[misc]  # GzipFile reads as BinaryIO does
         else:
             with path.open("rb") as file:
                 yield file, path.stat().st_size
@@ -94,15 +98,22 @@ def _header(array: NDArray[np.uint8]) -> bytes:
     return struct.pack(f">HBB{array.ndim}I", 0, _UBYTE, array.ndim, *array.shape)
 
 
-def _uncompressed_size(path: Path) -> int:
-    # A gzip member ends with its uncompressed length modulo 2^32 (RFC 1952), so a wrong IDX header is noticed before
-    # anything is decompressed.
+def _uncompressed_size(path: Path, declared: int) -> int:
+    """The bytes in a gzipped file, counted to at most one block beyond `declared`."""
+    # A gzip member ends with its uncompressed length modulo 2^32 (RFC 1952). A file may have several members.
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 4))
-        return int.from_bytes(file.read(4), "little")
+        last = int.from_bytes(file.read(4), "little")
+    if last == declared:
+        return last
+    with gzip.open(path) as stream:
+        count = 0
+        while count <= declared and (block := stream.read(_BLOCK)):
+            count += len(block)
+    return count
 
 
-def _shape(stream: BinaryIO, path: Path, dimensions: int, size: int) -> tuple[int, ...]:
+def _shape(stream: BinaryIO, path: Path, dimensions: int, size: int | None) -> tuple[int, ...]:
     magic = stream.read(4)
     expected_magic = bytes((0, 0, _UBYTE, dimensions))
     if magic != expected_magic:
@@ -115,6 +126,11 @@ def _shape(stream: BinaryIO, path: Path, dimensions: int, size: int) -> tuple[in
         raise DataFormatError(f"{path}: truncated within its header: fetch the file again")
     shape = struct.unpack(f">{dimensions}I", header)
     declared = 4 + len(header) + math.prod(shape)
+    if declared > MOST:
+        raise DataFormatError(
+            f"{path}: its header declares {declared:,} bytes for shape {shape}, more than {MOST:,}: fetch it again"
+        )
+    size = _uncompressed_size(path, declared) if size is None else size
     if declared != size:
         raise DataFormatError(
             f"{path}: its header declares {declared:,} bytes for shape {shape}, the file has {size:,}: fetch it again"
@@ -123,7 +139,10 @@ def _shape(stream: BinaryIO, path: Path, dimensions: int, size: int) -> tuple[in
 
 
 def _values(stream: BinaryIO, path: Path, count: int) -> NDArray[np.uint8]:
-    values = stream.read(count)
+    values = bytearray()
+    # Block by block, so that no more memory is asked for than there are values.
+    while len(values) < count and (block := stream.read(min(_BLOCK, count - len(values)))):
+        values += block
     if len(values) != count:
         raise DataFormatError(f"{path}: holds fewer values than its header declares: fetch the file again")
     return np.frombuffer(values, dtype=np.uint8)

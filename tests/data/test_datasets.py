@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import hashlib
+import shutil
 import struct
 
 import numpy as np
@@ -151,6 +152,15 @@ def test_of_each_class_some_are_for_the_training_and_some_for_the_test(three, tm
     assert len(data.train) + len(data.test) == len(labels)
 
 
+def test_a_class_may_have_no_folder_among_the_test_images(three, tmp_path):
+    write_images(tmp_path / "train", three.train)
+    write_images(tmp_path / "test", three.test)
+    shutil.rmtree(tmp_path / "test" / THREE[1])
+    data = datasets.load(tmp_path)
+    assert data.labels == THREE
+    assert set(data.test.labels) == {0, 2}
+
+
 def test_labels_that_are_numbers_are_in_their_order(three, tmp_path):
     write_images(tmp_path, three.train, names=("10", "9", "100"))
     assert datasets.load(tmp_path).labels == ("9", "10", "100")
@@ -251,8 +261,10 @@ MALFORMED_IDX = {
     "more labels than images": (replace_labels(TEST_LABELS, [0, 1] * 30), "60 labels for 30 images"),
     "another size": (edit(IMAGES, lambda c: header(60, 14, 56) + c[16:]), "14×56"),
     "no images": (both(edit(IMAGES, lambda c: header(0, 28, 28)), edit(LABELS, lambda c: header(0))), "empty"),
-    "label out of range": (replace_labels(LABELS, [0, 1, 250] * 20), "label 250 is not within 0…9"),
-    "test label out of range": (replace_labels(TEST_LABELS, [0, 11] * 15), "label 11 is not within 0…9"),
+    "test label out of range": (
+        replace_labels(TEST_LABELS, [0, 11] * 15),
+        "label 11 does not occur in the training set",
+    ),
     "test label never trained": (replace_labels(TEST_LABELS, [7] * 30), "label 7 does not occur in the training set"),
     "one class only": (replace_labels(LABELS, [1] * 60), "two classes"),
     "name missing": (lambda folder: (folder / "labels.txt").write_text("a\nb\n"), "label 2 is not within 0…1"),
@@ -289,18 +301,21 @@ ROW = ",".join(["0"] * 784)
 HEADER = "label," + ",".join(f"pixel{k}" for k in range(784))
 
 MALFORMED_CSV = {
-    "empty": ("", "first line"),
-    "no header": (f"1,{ROW}\n", "first line"),
-    "Kaggle's test set, without labels": (HEADER.removeprefix("label,") + "\n", "first line"),
-    "header in another order": ("label," + ",".join(f"pixel{k}" for k in reversed(range(784))) + "\n", "first line"),
+    "empty": ("", "is empty"),
+    "too few columns": ("label,pixel0\n1,0\n", "2 columns instead of 785"),
+    "Kaggle's test set, without labels": (HEADER.removeprefix("label,") + "\n", "no column of labels"),
+    "header in another order": (
+        "label," + ",".join(f"pixel{k}" for k in reversed(range(784))) + "\n",
+        "not in their order",
+    ),
     "header only": (HEADER + "\n", "no images"),
-    "short line": (f"{HEADER}\n1,{ROW}\n1,{ROW[:-2]}\n", "each line is a label and 784 whole numbers"),
-    "all lines short": (f"{HEADER}\n1,{ROW[:-2]}\n", "784 values instead of 785"),
+    "short line": (f"{HEADER}\n1,{ROW}\n1,{ROW[:-2]}\n", "line 3: has 784 values instead of 785"),
+    "all lines short": (f"{HEADER}\n1,{ROW[:-2]}\n", "line 2: has 784 values instead of 785"),
     "words": (f"{HEADER}\n1,{ROW[:-1]}x\n", "whole numbers"),
     "comment": (f"{HEADER}\n1,{ROW}\n#0,{ROW}\n", "whole numbers"),
-    "fractions": (f"{HEADER}\n1,{ROW[:-1]}0.5\n", "whole numbers"),
-    "nan": (f"{HEADER}\n1,{ROW[:-1]}nan\n", "whole numbers"),
-    "pixel above": (f"{HEADER}\n1,{ROW}\n0,{ROW[:-1]}256\n", "line 3: pixel 256 is not within 0…255"),
+    "fractions": (f"{HEADER}\n1,{ROW[:-1]}0.5\n", "line 2: pixel 0.5 is not a whole number"),
+    "nan": (f"{HEADER}\n1,{ROW[:-1]}nan\n", "line 2: pixel nan is not"),
+    "pixel above": (f"{HEADER}\n1,{ROW}\n0,{ROW[:-1]}256\n", "line 3: pixel 256 is not a whole number within 0…255"),
     "pixel below": (f"{HEADER}\n1,{ROW[:-1]}-1\n", "line 2: pixel -1"),
     "label below": (f"{HEADER}\n-1,{ROW}\n", "line 2: label -1"),
     "label beyond bytes": (f"{HEADER}\n1,{ROW}\n999,{ROW}\n", "line 3: label 999"),

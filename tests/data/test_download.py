@@ -18,7 +18,7 @@ from torchvision import datasets as vision
 
 from mnist_edge import extras
 from mnist_edge.data import datasets, download, idx
-from mnist_edge.data.sources import IDX_FILES
+from mnist_edge.data.idx_folders import IDX_FILES
 from mnist_edge.errors import DataNotFoundError, MissingExtraError
 from tests.helpers import subset, write_idx
 

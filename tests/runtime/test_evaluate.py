@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mnist_edge.data import idx
-from mnist_edge.data.sources import IDX_FILES
+from mnist_edge.data.idx_folders import IDX_FILES
 from tests.helpers import run_python
 
 CODE = """

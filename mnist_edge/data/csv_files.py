@@ -1,0 +1,141 @@
+"""CSV files of 28×28 images: a label and 784 pixels a line, as Kaggle and others distribute MNIST.
+
+With a header or without; the label first or last; separated by commas, semicolons or tabs; whole numbers, also written
+as ``0.0``.
+"""
+
+import csv
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_edge.contract import HEIGHT, PIXELS, WHITE, WIDTH
+from mnist_edge.data import emnist
+from mnist_edge.data.raw import RawSplit
+from mnist_edge.errors import DataFormatError
+
+COLUMNS: Final = 1 + PIXELS
+
+LABEL_NAMES: Final = ("label", "labels", "class", "target", "y")
+"""What a header may call the column of labels, in any case."""
+
+LONGEST: Final = 1 << 16
+"""Bytes of a line: 785 numbers of 20 digits take a quarter of it."""
+
+TOGETHER: Final = 1000
+"""Lines that are parsed at once: as floats they take 6 MB, all of MNIST's would take 440."""
+
+_PLACE: Final = re.compile(r"pixel(\d+)|(\d+)x(\d+)", re.IGNORECASE)
+"""What headers call pixels: by number, or by row and column."""
+
+Lines = Iterator[tuple[int, str]]
+"""Numbers, counted from 1, and contents."""
+
+
+def read(path: Path) -> RawSplit | None:
+    """The images and labels of a file; None where it holds pixels only, as Kaggle's test set does.
+
+    Raises:
+        DataFormatError: it is something else.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        lines = ((number, line) for number, line in enumerate(iter(lambda: file.readline(LONGEST), b""), start=1))
+        number, first = next(lines, (1, b""))
+        if not first:
+            raise DataFormatError(f"{path}: is empty: export or fetch it again")
+        header = _decoded(first, path, number, "utf-8-sig")
+        delimiter = max(",;\t", key=header.count)
+        cells = [cell.strip() for cell in next(csv.reader([header], delimiter=delimiter), [])]
+        if len(cells) == PIXELS:
+            return None
+        if len(cells) != COLUMNS:
+            raise DataFormatError(
+                f"{path}: its first line has {len(cells)} columns instead of {COLUMNS}, a label and {PIXELS} pixels: "
+                "arrange them so"
+            )
+        has_header = not all(_is_whole(cell) for cell in cells)
+        position = _label_column(cells, path) if has_header else None
+        rest = ((number, _decoded(line, path, number, "ascii")) for number, line in lines)
+        values = _values(rest if has_header else itertools.chain([(number, header)], rest), delimiter, position, path)
+    if position is None:
+        # MNIST's first and last pixels are always background.
+        position = -1 if values[:, 0].min() == values[:, 0].max() and values[:, -1].min() < values[:, -1].max() else 0
+    pixels = np.delete(values, position, axis=1).reshape(-1, HEIGHT, WIDTH)
+    if emnist.classes(path.name):
+        pixels = pixels.transpose(0, 2, 1)
+    return RawSplit(images=pixels, labels=values[:, position].astype(np.int64), where=str(path))
+
+
+def _decoded(line: bytes, path: Path, number: int, encoding: str) -> str:
+    if len(line) == LONGEST:
+        raise DataFormatError(f"{path}, line {number}: longer than {LONGEST:,} bytes: not a CSV file of 28×28 images")
+    try:
+        # Beyond ASCII there are no numbers, and numpy's parser crashes on characters beyond U+FFFF.
+        return line.decode(encoding)
+    except UnicodeDecodeError as error:
+        if encoding == "ascii":
+            raise DataFormatError(f"{path}, line {number}: holds a character that no number has: correct it") from error
+        raise DataFormatError(f"{path}: is not UTF-8 text: save the file as UTF-8") from error
+
+
+def _is_whole(cell: str) -> bool:
+    return re.fullmatch(r"\d+(\.0*)?", cell) is not None
+
+
+def _label_column(header: Sequence[str], path: Path) -> int | None:
+    """Where a header says that the labels are; None where it does not."""
+    found = [index for index, name in enumerate(header) if name.lower() in LABEL_NAMES]
+    if len(found) > 1:
+        raise DataFormatError(
+            f"{path}: has several columns of labels ({', '.join(header[i] for i in found)}): keep one"
+        )
+    places = [tuple(map(int, filter(None, match.groups()))) for match in map(_PLACE.fullmatch, header) if match]
+    if places != sorted(places):
+        raise DataFormatError(f"{path}: its columns of pixels are not in their order: sort them row by row")
+    return found[0] if found else None
+
+
+def _values(lines: Lines, delimiter: str, position: int | None, path: Path) -> NDArray[np.uint8]:
+    """All values, uint8 [n, COLUMNS]."""
+    chunks = []
+    filled = ((number, line) for number, line in lines if line.strip())
+    while chunk := list(itertools.islice(filled, TOGETHER)):
+        for number, line in chunk:
+            if line.count(delimiter) != COLUMNS - 1:
+                raise DataFormatError(
+                    f"{path}, line {number}: has {line.count(delimiter) + 1} values instead of {COLUMNS}: complete it"
+                )
+        values = _parsed(chunk, delimiter, path)
+        # NaN fails each of the comparisons.
+        right = (values >= 0) & (values <= WHITE) & (values == np.floor(values))
+        if not right.all():
+            row, column = np.argwhere(~right)[0]
+            what = "value" if position is None else "label" if column == position % COLUMNS else "pixel"
+            raise DataFormatError(
+                f"{path}, line {chunk[row][0]}: {what} {values[row, column]:g} is not a whole number within 0…{WHITE}: "
+                "correct it, or scale the pixels"
+            )
+        chunks.append(values.astype(np.uint8))
+    if not chunks:
+        raise DataFormatError(f"{path}: holds no images below its header")
+    return np.concatenate(chunks)
+
+
+def _parsed(chunk: Sequence[tuple[int, str]], delimiter: str, path: Path) -> NDArray[np.float64]:
+    try:
+        return np.loadtxt([line for _, line in chunk], delimiter=delimiter, ndmin=2, quotechar='"', comments=None)
+    except ValueError as error:
+        if len(chunk) == 1:
+            what = str(error).splitlines()[0].split(" to float")[0]
+            raise DataFormatError(
+                f"{path}, line {chunk[0][0]}: {what} to a number: each line is a label and {PIXELS} whole numbers"
+            ) from error
+        for line in chunk:
+            _parsed([line], delimiter, path)
+        raise
