@@ -13,6 +13,7 @@ from mnist_edge.cli.display import (
     counting,
     json_line,
     leaving_when_pipe_closes,
+    note,
     note_if_model_shadowed,
     one_line,
     print_findings,
@@ -71,6 +72,7 @@ def predict(
     min_probability: MinProbability = 0.0,
     max_ood: MaxOod = 1.0,
     max_novelty: MaxNovelty = None,
+    single: Annotated[bool, typer.Option("--single", help="Abstain if the image shows several digits.")] = False,
     show: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Save each image, as the model sees it, as a PNG file in DIR.")
     ] = None,
@@ -92,7 +94,7 @@ def predict(
         classifier, limits = _opened(model, form), _limits(min_probability, max_ood, max_novelty)
         write = printer(classifier.file, as_json=json, as_csv=csv)
         preview = Preview(show) if show else None
-        runs = _answers(classifier, inputs.expand(images), preview, limits)
+        runs = _answers(classifier, inputs.expand(images), preview, limits, single=single)
         worst = 0
         with counting(lambda: sum(item.count for item in inputs.expand(images))) as advance:
             for run in runs:
@@ -100,6 +102,7 @@ def predict(
                     write(answers)
                     sys.stdout.flush()
                     worst = max(worst, _complain_of_errors(answers))
+                    _note_several_digits(answers)
                     advance(len(answers))
     raise typer.Exit(worst)
 
@@ -121,6 +124,8 @@ def _answers(
     items: "Iterator[Item]",
     preview: "Preview | None",
     limits: Limits,
+    *,
+    single: bool,
 ) -> "Iterator[Iterator[Answer]]":
     """Yield one iterator of answers per run of inputs of the same kind; exhaust each before taking the next."""
     from mnist_edge.cli.inputs import Picture, Stack
@@ -130,9 +135,9 @@ def _answers(
         if kind is Picture:
             named, pictures = itertools.tee(cast("Iterator[Picture]", run))
             if preview:
-                found = _with_preview(classifier, pictures, preview, limits)
+                found = _with_preview(classifier, pictures, preview, limits, single=single)
             else:
-                found = classifier.predict_each((picture.source for picture in pictures), **limits)
+                found = classifier.predict_each((picture.source for picture in pictures), **limits, single=single)
             yield zip((picture.name for picture in named), found, strict=True)
         elif kind is Stack:
             for stack in run:
@@ -142,16 +147,18 @@ def _answers(
 
 
 def _with_preview(
-    classifier: "Classifier", pictures: "Iterator[Picture]", preview: "Preview", limits: Limits
+    classifier: "Classifier", pictures: "Iterator[Picture]", preview: "Preview", limits: Limits, *, single: bool
 ) -> "Iterator[Prediction | InputError | ExecutionError]":
+    from mnist_edge.runtime.pixels import grey_values
+
     for picture in pictures:
         try:
-            image = classifier.preprocess(picture.source)
+            pixels = grey_values(picture.source)
+            preview.add(picture.name, classifier.preprocess(pixels))
         except (InputError, ExecutionError) as error:
             yield error
         else:
-            preview.add(picture.name, image)
-            yield from classifier.predict_each([image], preprocess=False, **limits)
+            yield from classifier.predict_each([pixels], **limits, single=single)
 
 
 def _of_stack(
@@ -178,6 +185,13 @@ def _complain_of_errors(answers: list[Answer]) -> int:
     for error in errors:
         complain(error)
     return gravest(errors)
+
+
+def _note_several_digits(answers: list[Answer]) -> None:
+    for name, answer in answers:
+        if not isinstance(answer, MnistEdgeError) and (answer.digits or 0) > 1:
+            seen = f"shows {answer.digits} digits, only one of them was classified"
+            note(f"note: {one_line(name)}: {seen}: use  mnist-edge read")
 
 
 def read(

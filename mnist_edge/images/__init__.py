@@ -4,7 +4,7 @@
 is decoded, so arrays can be classified without it.
 """
 
-from mnist_edge.images.canonical import has_ink, preprocess
+from mnist_edge.images.canonical import has_ink, preprocess, preprocess_counting
 from mnist_edge.images.files import SUFFIXES, decode, find, grey
 
-__all__ = ["SUFFIXES", "decode", "find", "grey", "has_ink", "preprocess"]
+__all__ = ["SUFFIXES", "decode", "find", "grey", "has_ink", "preprocess", "preprocess_counting"]

@@ -31,7 +31,14 @@ _MOMENTS: Final = np.stack(
 
 
 def preprocess(pixels: NDArray[np.uint8], preprocessing: Preprocessing = Preprocessing.MNIST) -> NDArray[np.uint8]:
-    """Bring a grey picture of any size into the canonical form.
+    """`preprocess_counting` without the number of digits."""
+    return preprocess_counting(pixels, preprocessing)[0]
+
+
+def preprocess_counting(
+    pixels: NDArray[np.uint8], preprocessing: Preprocessing
+) -> tuple[NDArray[np.uint8], int | None]:
+    """Bring a grey picture of any size into the canonical form, and count the digits that it shows.
 
     Args:
         pixels: uint8 [height, width]: one digit, dark on light or light on dark.
@@ -39,7 +46,8 @@ def preprocess(pixels: NDArray[np.uint8], preprocessing: Preprocessing = Preproc
 
     Returns:
         uint8 [28, 28], 0 = background, 255 = full ink. With `Preprocessing.MNIST`, all zero if no ink stands out from
-        the background. A picture that already has the form is returned as it is.
+        the background. A picture that already has the form is returned as it is. Beside it the number of digits, the
+        one in the result included; None if the picture was not searched for any.
 
     Raises:
         ImageFormatError: the picture is empty.
@@ -51,10 +59,10 @@ def preprocess(pixels: NDArray[np.uint8], preprocessing: Preprocessing = Preproc
     else:
         already = pixels.shape == (HEIGHT, WIDTH) and _is_preprocessed(pixels)
     if already:
-        return pixels
+        return pixels, None
     from mnist_edge.images.preprocessing import cropped, whole  # most of the package, not needed until here
 
-    return whole(pixels) if preprocessing is Preprocessing.WHOLE else cropped(pixels)
+    return (whole(pixels), None) if preprocessing is Preprocessing.WHOLE else cropped(pixels)
 
 
 def has_ink(images: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:

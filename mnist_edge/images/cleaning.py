@@ -1,19 +1,13 @@
-"""Keep the strokes that belong to a digit, and remove frames, ruled lines and specks."""
+"""Keep the strokes that belong to a digit, and remove frames and specks."""
 
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_edge.images.components import Components, box, label
+from mnist_edge.images.components import Components, box, label, unite
 
 Mask = NDArray[np.bool_]
-
-LONG: Final = 0.8
-"""A ruled line crosses at least this share of the picture."""
-
-THIN: Final = 0.06
-"""Maximum thickness of a ruled line, as a share of the picture's size across the line."""
 
 EDGE: Final = 0.12
 """Width of the margin along a box's sides, as a share of its size; a component entirely within it is an outline."""
@@ -30,54 +24,40 @@ SPECK: Final = 0.03
 PIECE: Final = 0.1
 """A component with at least this share of the main component's ink belongs to the digit if it is within `NEAR`."""
 
+OVERLAP: Final = 0.5
+"""Pieces belong to one digit if at least this share of the narrower one's width lies above or below the other."""
+
+GAP: Final = 0.4
+"""Maximum vertical gap between pieces of a digit, as a share of the usual height."""
+
+TALL: Final = 1.3
+"""Pieces that are together more than this many usual heights tall belong to different lines."""
+
+SHORT: Final = 0.6
+"""A piece shorter than this share of the usual height is no digit by itself; it joins one that it nearly touches."""
+
+BESIDE: Final = 0.12
+"""Horizontal gap, as a share of the usual height, below which pieces nearly touch. Also the least vertical overlap of
+neighbours in a line, as a share of the shorter one's height."""
+
+BROKEN: Final = 2.2
+"""The same in a picture of one digit, which may be broken in two: the usual height is that of its tallest piece."""
+
+UPRIGHT: Final = 0.65
+"""Beside a digit, pieces at least this share of its height tall are another digit."""
+
+ENOUGH: Final = 0.2
+"""And have at least this share of its ink."""
+
 NEAR: Final = 0.5
 """Maximum distance of a digit's pieces, as a share of the main component's longer side; a third of it for pieces
 between `SPECK` and `PIECE`."""
 
+TEXTURE: Final = 300
+"""With more components than this the picture is a texture, and the digit must stand out of it in one piece."""
+
 SHARE: Final = 0.25
 """The digit must hold at least this share of all ink; in pure noise no component does."""
-
-
-def without_lines(mask: Mask, fewest: int = 2) -> Mask:
-    """The mask without the ruled lines and frames that cross it from side to side; strokes across them stay whole.
-
-    Args:
-        mask: bool [height, width].
-        fewest: with fewer lines none is removed. In the picture of one digit, a single one may be the bar of a seven.
-    """
-    across, down = _lines(mask), _lines(mask.T).T
-    if _count(across) + _count(down.T) < fewest:
-        return mask
-    return mask & ~across & ~down
-
-
-def _lines(mask: Mask) -> Mask:
-    """The pixels of thin horizontal lines, which may be slightly slanted."""
-    height = len(mask)
-    thick = max(2, int(THIN * height))
-    thin = mask & ~_tall(mask, thick + 1)
-    slack = max(1, height // 100)
-    band = np.any([np.roll(thin, -k, axis=0) for k in range(slack + 1)], axis=0)
-    crossing = band.mean(axis=1) >= LONG
-    covered = np.any([np.roll(crossing, k) for k in range(slack + 1)], axis=0)
-    lines: Mask = covered[:, None] & thin
-    return lines
-
-
-def _tall(mask: Mask, length: int) -> Mask:
-    """The pixels in vertical runs of at least `length`."""
-    if length > len(mask):
-        return np.zeros_like(mask)
-    total = np.pad(mask, ((1, 0), (0, 0))).cumsum(axis=0)
-    full = (total[length:] - total[:-length]) == length
-    padded = np.pad(full, ((length, length), (0, 0))).cumsum(axis=0)
-    tall: Mask = (padded[length : length + len(mask)] - padded[: len(mask)]) > 0
-    return tall
-
-
-def _count(lines: Mask) -> int:
-    rows = np.pad(lines.any(axis=1), 1).astype(np.int8)
-    return int((np.diff(rows) == 1).sum())
 
 
 def outlines(found: Components) -> NDArray[np.bool_]:
@@ -104,7 +84,7 @@ def _is_outline(found: Components, number: int, height: int, width: int) -> bool
     return bool(hollow and sum(corner.any() for corner in corners) >= 3)
 
 
-def digit(mask: Mask, ink: NDArray[np.float32]) -> Mask:
+def digit(mask: Mask, ink: NDArray[np.float32]) -> tuple[Mask, int]:
     """The strokes of the one digit in a picture.
 
     Args:
@@ -112,21 +92,41 @@ def digit(mask: Mask, ink: NDArray[np.float32]) -> Mask:
         ink: float32 [height, width], the amount of ink.
 
     Returns:
-        The part of the mask that is the digit; all False if nothing stands out.
+        The part of the mask that is the digit, all False if nothing stands out; and how many digits there are, of which
+        it is the one with the most ink.
     """
-    found = label(without_lines(mask))
+    found = label(mask)
     if len(found):
         found = _without(found, outlines(found))
     if not len(found):
         found = label(mask)
     if not len(found):
-        return mask
+        return mask, 0
     sums = found.sums(ink)
     main = int(sums.argmax())
     chosen = belongs(found.boxes, sums, main)
-    if sums[chosen].sum() < SHARE * sums.sum():
-        return np.zeros_like(mask)
-    return found.mask(chosen)
+    held = sums[main] if len(found) > TEXTURE else sums[chosen].sum()
+    if held < SHARE * sums.sum():
+        return np.zeros_like(mask), 0
+    digits = _digits(found, sums)
+    others = digits[digits != digits[main]]
+    return found.mask(chosen & ((digits == digits[main]) | (digits < 0))), 1 + len(np.unique(others[others >= 0]))
+
+
+def _digits(found: Components, sums: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Which of the digits in a picture each component is part of; -1 for what is too small to be one: int64 [n]."""
+    large = np.flatnonzero(sums >= PIECE * sums.max())
+    usual = float(found.heights[large].max())
+    groups = merged(found.boxes[large], usual, BROKEN)
+    digits = np.full(len(found), -1)
+    heaviest = np.bincount(groups, weights=sums[large]).max()
+    for group in np.unique(groups):
+        members = large[groups == group]
+        boxes = found.boxes[members]
+        height = boxes[:, 3].max() - boxes[:, 1].min()
+        if height >= UPRIGHT * usual and sums[members].sum() >= ENOUGH * heaviest:
+            digits[members] = group
+    return digits
 
 
 def _without(found: Components, unwanted: NDArray[np.bool_]) -> Components:
@@ -142,6 +142,26 @@ def belongs(boxes: NDArray[np.int64], sums: NDArray[np.float64], main: int) -> N
     share = sums / sums[main]
     pieces: NDArray[np.bool_] = ((share >= PIECE) & (distance <= NEAR)) | ((share >= SPECK) & (distance <= NEAR / 3))
     return pieces
+
+
+def merged(boxes: NDArray[np.int64], usual: float, tall: float = TALL) -> NDArray[np.int64]:
+    """Number the marks with these boxes [n, 4] so that the pieces of a digit share a number below n: int64 [n]."""
+    partners = [
+        one + 1 + np.flatnonzero(_are_pieces(box, boxes[one + 1 :], usual, tall)) for one, box in enumerate(boxes)
+    ]
+    ones = np.repeat(np.arange(len(boxes)), [len(others) for others in partners])
+    return unite(len(boxes), ones, np.concatenate(partners))
+
+
+def _are_pieces(one: NDArray[np.int64], others: NDArray[np.int64], usual: float, tall: float) -> NDArray[np.bool_]:
+    """Which of the boxes `others` [n, 4] are pieces of the same digit as `one` [4]: bool [n]."""
+    left, top, right, bottom = others.T
+    overlap = np.minimum(right, one[2]) - np.maximum(left, one[0])
+    gap = np.maximum(top, one[1]) - np.minimum(bottom, one[3])
+    near = (gap <= GAP * usual) & (np.maximum(bottom, one[3]) - np.minimum(top, one[1]) <= tall * usual)
+    low = np.minimum(bottom - top, one[3] - one[1]) < SHORT * usual
+    above = overlap >= OVERLAP * np.minimum(right - left, one[2] - one[0])
+    return np.asarray(near & (above | (low & (-overlap < BESIDE * usual))))
 
 
 def is_sheet(mask: Mask) -> bool:

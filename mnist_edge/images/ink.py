@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_edge.images.arrays import Array, blur, erode, grow, resample, smooth
+from mnist_edge.images.components import label
 
 VIEW: Final = 96
 """Longer side, in pixels, of the reduced picture in which polarity is decided."""
@@ -49,6 +50,18 @@ SIGNIFICANT: Final = 5.0
 SOLID: Final = 0.4
 """Share of the full contrast above which a pixel belongs to a stroke."""
 
+FAINT: Final = 0.2
+"""The same for a pixel that is connected to one of those: strokes thin out where the pen is lifted or runs dry."""
+
+MOSTLY: Final = 0.5
+"""If more than this share of the picture is above the faint level, the level is in the noise: only solid ink counts."""
+
+EDGE: Final = 2
+"""Pixels around solid ink in which faint ink is only its soft edge, which would join it to its neighbours."""
+
+FAINT_NOISE: Final = 3.0
+"""Faint ink must exceed that many more standard deviations of the background's noise than one."""
+
 
 @dataclass(frozen=True)
 class Ink:
@@ -60,13 +73,29 @@ class Ink:
     full: float
     """The level of solid ink; 0 if there is none."""
 
+    faintest: float
+    """The level above which a pixel may belong to a stroke."""
+
     dark: bool
     """Whether the ink is darker than the background."""
 
     @property
-    def mask(self) -> NDArray[np.bool_]:
-        """Pixels of strokes: bool [height, width]."""
-        return self.values > max(SOLID * self.full, 1e-6)
+    def marks(self) -> NDArray[np.bool_]:
+        """Pixels that may belong to strokes: bool [height, width]."""
+        return self.values > self.faintest
+
+    def strokes(self, marks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Those of the marks that belong to strokes, bool [height, width]: what is connected to solid ink.
+
+        Two thresholds, as in Canny 1986 ("A Computational Approach to Edge Detection"): a stroke may grow faint, and
+        faint dirt on its own is none.
+        """
+        solid = (self.values > SOLID * self.full).astype(np.float32)
+        beyond = marks & (grow(solid, EDGE) == 0)
+        if not beyond.any():
+            return solid > 0
+        found = label((solid > 0) | (marks & (grow(beyond.astype(np.float32), EDGE + 1) > 0)))
+        return found.mask(found.sums(solid) > 0)
 
 
 def find_ink(picture: Array, dark: bool | None = None) -> Ink:
@@ -92,8 +121,11 @@ def find_ink(picture: Array, dark: bool | None = None) -> Ink:
     values = (values - noise).clip(0)
     full = _full(values)
     if full < max(FAINTEST, (SIGNIFICANT - 1) * noise):
-        return Ink(np.zeros_like(values), 0.0, dark)
-    return Ink(values, full, dark)
+        return Ink(np.zeros_like(values), 0.0, 1e-6, dark)
+    faintest = max(FAINT * full, FAINT_NOISE * noise, 1e-6)
+    if np.count_nonzero(values > faintest) > MOSTLY * values.size:
+        faintest = SOLID * full
+    return Ink(values, full, faintest, dark)
 
 
 def _gradient(picture: Array) -> Array:

@@ -6,7 +6,7 @@ thinnest place near where a digit's usual width suggests; this fails if they int
 Letters, signs and decorations as large as digits are found as well: the classifier must reject them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from mnist_edge.errors import ImageFormatError
 from mnist_edge.images.arrays import shrink, smooth
-from mnist_edge.images.cleaning import Mask, outlines, without_lines
+from mnist_edge.images.cleaning import BESIDE, Mask, merged, outlines
 from mnist_edge.images.components import box as box_of
-from mnist_edge.images.components import boxes_around, label, unite
+from mnist_edge.images.components import boxes_around, label
 from mnist_edge.images.ink import Ink, find_ink
 from mnist_edge.images.preprocessing import alone, enlarged, place
+from mnist_edge.images.rules import under_many
 
 Box = tuple[int, int, int, int]
 Numbers = NDArray[np.int64]
@@ -31,22 +32,6 @@ LOWEST: Final = 0.45
 
 FAINT: Final = 0.1
 """A group of strokes with less than this share of the usual digit's ink is dirt."""
-
-OVERLAP: Final = 0.5
-"""Pieces belong to one digit if at least this share of the narrower one's width lies above or below the other."""
-
-GAP: Final = 0.4
-"""Maximum vertical gap between pieces of a digit, as a share of the usual height."""
-
-TALL: Final = 1.3
-"""Pieces that are together more than this many usual heights tall belong to different lines."""
-
-SHORT: Final = 0.6
-"""A piece shorter than this share of the usual height is no digit by itself; it joins one that it nearly touches."""
-
-BESIDE: Final = 0.12
-"""Horizontal gap, as a share of the usual height, below which pieces nearly touch. Also the least vertical overlap of
-neighbours in a line, as a share of the shorter one's height."""
 
 SPECK: Final = 0.04
 """A component with less than this share of the usual digit's ink is dirt."""
@@ -125,7 +110,10 @@ def find_digits(pixels: NDArray[np.uint8]) -> list[Found]:
 
 def _numbered_strokes(ink: Ink) -> Numbers:
     """The number of the digit that each pixel belongs to, −1 for none: int64 [height, width]."""
-    found = label(without_lines(ink.mask, fewest=1))
+    paper = under_many(ink.marks)
+    if paper.any():
+        ink = replace(ink, values=np.where(paper, 0, ink.values).astype(np.float32))
+    found = label(ink.strokes(ink.marks))
     if not len(found):
         return found.labels.astype(np.int64)
     sums = found.sums(ink.values)
@@ -139,7 +127,7 @@ def _numbered_strokes(ink: Ink) -> Numbers:
             f"the picture has {len(marks):,} marks that could be digits, more than {MOST:,}: crop it to the digits"
         )
     numbers = np.full(len(found) + 1, -1)  # label -1 indexes the last, which stays -1
-    numbers[marks] = _merged(found.boxes[marks], usual)
+    numbers[marks] = merged(found.boxes[marks], usual)
     strokes = numbers[found.labels]
     fresh = len(marks)
     waiting = list(_boxes(strokes).items())
@@ -161,24 +149,6 @@ def _stroke_width(mask: Mask) -> float:
     padded = np.pad(mask, 1)
     steps = int((padded[1:] != padded[:-1]).sum()) + int((padded[:, 1:] != padded[:, :-1]).sum())
     return 2 * float(mask.sum()) / max(np.pi / 4 * steps, 1)
-
-
-def _merged(boxes: NDArray[np.int64], usual: float) -> NDArray[np.int64]:
-    """Number the marks with these boxes [n, 4] so that the pieces of a digit share a number below n: int64 [n]."""
-    partners = [one + 1 + np.flatnonzero(_are_pieces(box, boxes[one + 1 :], usual)) for one, box in enumerate(boxes)]
-    ones = np.repeat(np.arange(len(boxes)), [len(others) for others in partners])
-    return unite(len(boxes), ones, np.concatenate(partners))
-
-
-def _are_pieces(one: NDArray[np.int64], others: NDArray[np.int64], usual: float) -> NDArray[np.bool_]:
-    """Which of the boxes `others` [n, 4] are pieces of the same digit as `one` [4]: bool [n]."""
-    left, top, right, bottom = others.T
-    overlap = np.minimum(right, one[2]) - np.maximum(left, one[0])
-    gap = np.maximum(top, one[1]) - np.minimum(bottom, one[3])
-    near = (gap <= GAP * usual) & (np.maximum(bottom, one[3]) - np.minimum(top, one[1]) <= TALL * usual)
-    low = np.minimum(bottom - top, one[3] - one[1]) < SHORT * usual
-    above = overlap >= OVERLAP * np.minimum(right - left, one[2] - one[0])
-    return np.asarray(near & (above | (low & (-overlap < BESIDE * usual))))
 
 
 def _cut(mask: Mask, usual: float) -> NDArray[np.int64] | None:

@@ -5,6 +5,7 @@ that background again at a higher resolution. It is then scaled to a longer side
 centre of mass is where MNIST has it, and its strokes are brought to the width of MNIST's.
 """
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -15,6 +16,7 @@ from mnist_edge.images.arrays import Array, grow, halo, resample, shrink, smooth
 from mnist_edge.images.cleaning import SHEET_EDGE, digit, is_sheet
 from mnist_edge.images.components import box as box_of
 from mnist_edge.images.ink import Ink, find_ink
+from mnist_edge.images.rules import of_the_paper
 
 INK_BOX: Final = 20
 """Longer side of the ink after preprocessing, in pixels, as in MNIST."""
@@ -42,10 +44,17 @@ CONTRAST: Final = (0.15, 0.65)
 """Shares of the solid level at which ink begins and counts as solid: blurred edges become as steep as MNIST's."""
 
 
-def cropped(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The digit of a picture, uint8 [height, width], placed as in MNIST: uint8 [28, 28], all zero if there is none."""
-    ink = extract(pixels)
-    return np.zeros((HEIGHT, WIDTH), dtype=np.uint8) if ink is None else place(ink)
+def cropped(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
+    """The digit of a picture, uint8 [height, width], in MNIST's place, and how many digits the picture shows.
+
+    Returns:
+        uint8 [28, 28], all zero where there is no digit, and the number; digits that touch count as one.
+    """
+    found = extract(pixels)
+    if found is None:
+        return np.zeros((HEIGHT, WIDTH), dtype=np.uint8), 0
+    ink, digits = found
+    return place(ink), digits
 
 
 def whole(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -59,17 +68,17 @@ def whole(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return _as_bytes(fitted + background)
 
 
-def extract(pixels: NDArray[np.uint8]) -> Array | None:
+def extract(pixels: NDArray[np.uint8]) -> tuple[Array, int] | None:
     """The ink of the digit in a picture, cut out.
 
     Args:
         pixels: uint8 [height, width].
 
     Returns:
-        float32 [h, w], 0 = background, 1 = solid ink; None if there is no digit.
+        float32 [h, w], 0 = background, 1 = solid ink, and how many digits there are; None if there is none.
     """
     small, factor = shrink(pixels, OVERVIEW)
-    ink, strokes = _strokes(enlarged(small), None)
+    ink, strokes, digits = _strokes(enlarged(small), None)
     if not strokes.any():
         return None
     if factor * min(small.shape) > SMALLEST and is_sheet(strokes):
@@ -83,10 +92,10 @@ def extract(pixels: NDArray[np.uint8]) -> Array | None:
         margin = int(MARGIN * max(right - left, bottom - top)) + 2 * factor
         pixels = pixels[max(0, top - margin) : bottom + margin, max(0, left - margin) : right + margin]
         small, _ = shrink(pixels, DETAIL)
-        ink, strokes = _strokes(enlarged(small), ink.dark)
+        ink, strokes, _ = _strokes(enlarged(small), ink.dark)
         if not strokes.any():
             return None
-    return alone(ink.values, strokes)
+    return alone(ink.values, strokes), digits
 
 
 def enlarged(picture: Array) -> Array:
@@ -99,9 +108,12 @@ def enlarged(picture: Array) -> Array:
     return resample(padded, (height * times, width * times), 1 / times, (1.0, 1.0))
 
 
-def _strokes(picture: Array, dark: bool | None) -> tuple[Ink, NDArray[np.bool_]]:
+def _strokes(picture: Array, dark: bool | None) -> tuple[Ink, NDArray[np.bool_], int]:
     ink = find_ink(smooth(picture) if min(picture.shape) > SMALLEST else picture, dark)
-    return ink, digit(ink.mask, ink.values)
+    paper = of_the_paper(ink.marks)
+    if paper.any():
+        ink = replace(ink, values=np.where(paper, 0, ink.values).astype(np.float32))
+    return ink, *digit(ink.strokes(ink.marks), ink.values)
 
 
 def alone(ink: Array, strokes: NDArray[np.bool_]) -> Array:

@@ -4,9 +4,9 @@ import contextlib
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from numbers import Real
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 from msgspec import Struct
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mnist_edge.contract import HEIGHT, INPUT_NAME, OUTPUT_NAME, WIDTH, Contract, Preprocessing
 from mnist_edge.errors import ExecutionError, InputError, MnistEdgeError, UsageError
-from mnist_edge.images import has_ink, preprocess
+from mnist_edge.images import has_ink, preprocess_counting
 from mnist_edge.runtime.model import open_model
 from mnist_edge.runtime.pixels import as_batch, as_image, as_tensor, grey_values, require_several
 from mnist_edge.runtime.prediction import Digit, Prediction, Reading, ood_score, softmax
@@ -26,8 +26,19 @@ CHUNK: Final = 256
 GROWTH: Final = 4
 """Growth factor of the chunks of a stream: small ones first for early answers, then large ones for throughput."""
 
-Prepared = NDArray[np.uint8] | InputError | ExecutionError
-"""A picture ready for the model, uint8 [28, 28], or the error that preparing it raised."""
+
+class _Picture(NamedTuple):
+    """A picture ready for the model."""
+
+    pixels: NDArray[np.uint8]
+    """[28, 28]"""
+
+    digits: int | None = None
+    """As in `Prediction`."""
+
+
+Prepared = _Picture | InputError | ExecutionError
+"""A picture, or the error that preparing it raised."""
 
 
 class _Limits(Struct, frozen=True):
@@ -35,6 +46,7 @@ class _Limits(Struct, frozen=True):
 
     min_probability: float
     max_ood: float
+    single: bool = False
 
 
 class Classifier:
@@ -117,11 +129,17 @@ class Classifier:
 
     def preprocess(self, image: object) -> NDArray[np.uint8]:
         """Turn a picture into the model's input, uint8 [28, 28]; takes and raises what `predict` does."""
-        with _memory_for_a_picture():
-            # A copy, because a picture that needs no preprocessing would come back as the caller's own array.
-            return preprocess(grey_values(image), self.contract.preprocessing).copy()
+        # A copy, because a picture that needs no preprocessing would come back as the caller's own array.
+        return self._prepared(image).pixels.copy()
 
-    def predict(self, image: object, *, min_probability: float = 0.0, max_ood: float = 1.0) -> Prediction:
+    def _prepared(self, image: object) -> _Picture:
+        with _memory_for_a_picture():
+            pixels, digits = preprocess_counting(grey_values(image), self.contract.preprocessing)
+        return _Picture(pixels.copy(), digits)  # the caller may reuse its array
+
+    def predict(
+        self, image: object, *, min_probability: float = 0.0, max_ood: float = 1.0, single: bool = False
+    ) -> Prediction:
         """Classify one picture.
 
         Args:
@@ -129,6 +147,7 @@ class Classifier:
                 like the training images; one that already looks like them is left unchanged.
             min_probability: abstain (`label` is None) if the most probable class is less probable than this.
             max_ood: abstain if the out-of-distribution score is higher than this.
+            single: abstain if the picture shows several digits; `read` reads them.
 
         Raises:
             ImageNotFoundError: no file at that path.
@@ -143,15 +162,15 @@ class Classifier:
         >>> Classifier().predict(np.zeros((28, 28), np.uint8)).label is None  # a blank picture
         True
         """
-        limits = self._limits(min_probability, max_ood)
-        return self._classify(self.preprocess(image)[None], limits)[0]
+        limits = self._limits(min_probability, max_ood, single=single)
+        return self._classify([self._prepared(image)], limits)[0]
 
     def predict_many(
-        self, images: Iterable[object], *, min_probability: float = 0.0, max_ood: float = 1.0
+        self, images: Iterable[object], *, min_probability: float = 0.0, max_ood: float = 1.0, single: bool = False
     ) -> list[Prediction]:
         """Classify several pictures of any kind that `predict` takes; raises the error of the first one that fails."""
         predictions = []
-        for answer in self.predict_each(images, min_probability=min_probability, max_ood=max_ood):
+        for answer in self.predict_each(images, min_probability=min_probability, max_ood=max_ood, single=single):
             if isinstance(answer, MnistEdgeError):
                 raise answer
             predictions.append(answer)
@@ -163,6 +182,7 @@ class Classifier:
         *,
         min_probability: float = 0.0,
         max_ood: float = 1.0,
+        single: bool = False,
         preprocess: bool = True,
     ) -> Iterator[Prediction | InputError | ExecutionError]:
         """Classify a stream of pictures, yielding the answers in order.
@@ -175,6 +195,7 @@ class Classifier:
             images: of any kind that `predict` takes.
             min_probability: as `predict` takes it.
             max_ood: as `predict` takes it.
+            single: as `predict` takes it.
             preprocess: False if `images` are arrays [28, 28] that need no preprocessing, as `logits` takes them.
 
         Raises:
@@ -182,8 +203,8 @@ class Classifier:
             UsageError: as `predict` does.
         """
         require_several(images)
-        prepare = self.preprocess if preprocess else as_image
-        return self._predict_each(iter(images), self._limits(min_probability, max_ood), prepare)
+        prepare = self._prepared if preprocess else lambda image: _Picture(as_image(image))
+        return self._predict_each(iter(images), self._limits(min_probability, max_ood, single=single), prepare)
 
     def read(self, image: object, *, min_probability: float = 0.0, max_ood: float = 1.0) -> Reading:
         """Read the digits of a picture, on one line or several.
@@ -207,7 +228,7 @@ class Classifier:
 
         with _memory_for_a_picture():
             found = find_digits(grey_values(image))
-        images = np.array([digit.image for digit in found], dtype=np.uint8).reshape(-1, HEIGHT, WIDTH)
+        answers = self._classify([_Picture(digit.image) for digit in found], limits)
         return Reading(
             tuple(
                 Digit(
@@ -217,11 +238,11 @@ class Classifier:
                     box=digit.box,
                     line=digit.line,
                 )
-                for digit, answer in zip(found, self._classify(images, limits), strict=True)
+                for digit, answer in zip(found, answers, strict=True)
             )
         )
 
-    def _limits(self, min_probability: float, max_ood: float) -> _Limits:
+    def _limits(self, min_probability: float, max_ood: float, *, single: bool = False) -> _Limits:
         for name, limit in (("min_probability", min_probability), ("max_ood", max_ood)):
             if isinstance(limit, bool) or not isinstance(limit, Real) or not 0 <= limit <= 1:
                 raise UsageError(f"{name} must be within 0…1, not {limit!r}")
@@ -238,31 +259,29 @@ class Classifier:
                 f"max_ood {max_ood} would refuse nothing: this model was calibrated on {calibration.images} images, "
                 f"so no score exceeds {finest}: give that or less, or 1 for no limit"
             )
-        return _Limits(min_probability, max_ood)
+        return _Limits(min_probability, max_ood, single)
 
-    def _classify(self, images: NDArray[np.uint8], limits: _Limits) -> list[Prediction]:
+    def _classify(self, pictures: Sequence[_Picture], limits: _Limits) -> list[Prediction]:
         try:
-            return self._predictions(images, self._run(images[:, None]), limits)
+            return self._predictions(pictures, limits)
         except MemoryError as error:
-            raise ExecutionError(f"too little memory for {len(images):,} images: give fewer at a time") from error
+            raise ExecutionError(f"too little memory for {len(pictures):,} images: give fewer at a time") from error
 
-    def _classify_each(self, images: NDArray[np.uint8], limits: _Limits) -> list[Prediction | ExecutionError]:
+    def _classify_each(self, pictures: Sequence[_Picture], limits: _Limits) -> list[Prediction | ExecutionError]:
         """Like `_classify`, but retry image by image if the batch fails; an image that fails alone yields its error."""
         try:
-            return [*self._classify(images, limits)]
+            return [*self._classify(pictures, limits)]
         except ExecutionError as error:
-            if len(images) == 1:
+            if len(pictures) == 1:
                 return [error]
-        return [answer for image in images for answer in self._classify_each(image[None], limits)]
+        return [answer for picture in pictures for answer in self._classify_each([picture], limits)]
 
     def _predict_each(
-        self, images: Iterator[object], limits: _Limits, prepare: Callable[[object], NDArray[np.uint8]]
+        self, images: Iterator[object], limits: _Limits, prepare: Callable[[object], _Picture]
     ) -> Iterator[Prediction | InputError | ExecutionError]:
         def answered(prepared: list[Prepared]) -> list[Prediction | InputError | ExecutionError]:
-            usable = [image for image in prepared if isinstance(image, np.ndarray)]
-            batch = np.array(usable, dtype=np.uint8).reshape(-1, HEIGHT, WIDTH)
-            found = iter(self._classify_each(batch, limits))
-            return [next(found) if isinstance(image, np.ndarray) else image for image in prepared]
+            found = iter(self._classify_each([each for each in prepared if isinstance(each, _Picture)], limits))
+            return [next(found) if isinstance(each, _Picture) else each for each in prepared]
 
         size = 1
         prepared, failure = _next_prepared(prepare, images, size)
@@ -278,15 +297,21 @@ class Classifier:
         if failure:
             raise failure
 
-    def _predictions(self, images: NDArray[np.uint8], logits: NDArray[np.float32], limits: _Limits) -> list[Prediction]:
+    def _predictions(self, pictures: Sequence[_Picture], limits: _Limits) -> list[Prediction]:
+        images = np.array([picture.pixels for picture in pictures], dtype=np.uint8).reshape(-1, HEIGHT, WIDTH)
+        logits = self._run(images[:, None])
         probabilities = self.probabilities(logits)
         calibration = self.contract.calibration
         scores = ood_score(logits, calibration).tolist() if calibration else [None] * len(logits)
         best = probabilities.argmax(axis=1).tolist()
-        rows = zip(best, has_ink(images).tolist(), scores, probabilities.tolist(), logits.tolist(), strict=True)
+        digits = [picture.digits for picture in pictures]
+        shown = has_ink(images).tolist()
         predictions = []
-        for index, ink, score, shares, values in rows:
+        for index, ink, score, shares, values, count in zip(
+            best, shown, scores, probabilities.tolist(), logits.tolist(), digits, strict=True
+        ):
             refused = not ink or shares[index] < limits.min_probability or (score or 0.0) > limits.max_ood
+            refused = refused or (limits.single and (count or 0) > 1)
             predictions.append(
                 Prediction(
                     label=None if refused else self.labels[index],
@@ -294,6 +319,7 @@ class Classifier:
                     ood_score=score,
                     probabilities=dict(zip(self.labels, shares, strict=True)),
                     logits=dict(zip(self.labels, values, strict=True)),
+                    digits=count,
                 )
             )
         return predictions
@@ -308,7 +334,7 @@ def _memory_for_a_picture() -> Iterator[None]:
 
 
 def _next_prepared(
-    prepare: Callable[[object], NDArray[np.uint8]], images: Iterator[object], size: int
+    prepare: Callable[[object], _Picture], images: Iterator[object], size: int
 ) -> tuple[list[Prepared], Exception | None]:
     """The next pictures, ready for the model, and the error that iterating over `images` raised, if any."""
 

@@ -40,6 +40,11 @@ class Prediction(Answer, frozen=True, kw_only=True):
     logits: dict[str, float]
     """The model's raw output for every class, in the same order."""
 
+    digits: int | None
+    """How many digits the picture shows, of which the one with the most ink is classified; digits that touch count as
+    one. None if they were not counted: the image was already 28×28 and preprocessed, or the model takes whole pictures.
+    """
+
 
 class Digit(Answer, frozen=True, kw_only=True):
     """The answer for one digit of a picture, and where it is."""

@@ -239,7 +239,7 @@ def test_the_forms_of_the_output(bundle_dir, expected, answers, tmp_path):
 
     full = json_lines(predict(*names, "--json", model=bundle_dir, cwd=tmp_path), code=3)
     assert [list(line) for line in full[:2]] == 2 * [
-        ["image", "label", "probability", "ood_score", "probabilities", "logits", "file"]
+        ["image", "label", "probability", "ood_score", "probabilities", "logits", "digits", "file"]
     ]
     assert list(full[2]) == ["image", "error"]
     for line, row, csv_row, wanted in zip(full, rows, lines, logits, strict=False):
@@ -265,6 +265,30 @@ def test_none_is_an_answer(bundle_dir, expected, tmp_path):
     assert [line["label"] is None for line in lines] == [score > min(scores) for score in scores] + [True]
     assert run().stdout.decode().splitlines()[3].split("\t")[:2] == ["x.npy[3]", "none"]
     assert run("--csv").stdout.decode().splitlines()[4].startswith("x.npy[3],none,")
+
+
+def test_several_digits_are_told_and_refused_where_a_single_one_is_asked_for(bundle_dir, expected, tmp_path):
+    one, two = (np.pad(expected["images"][index], 20) for index in (0, 1))
+    Image.fromarray(np.hstack([one, two])).save(tmp_path / "two.png")
+    Image.fromarray(one).save(tmp_path / "one.png")
+    result = predict("one.png", "two.png", "--json", model=bundle_dir, cwd=tmp_path)
+    first, second = json_lines(result)
+    assert (first["digits"], second["digits"]) == (1, 2)
+    assert second["label"] is not None
+    assert result.stderr.decode().splitlines() == [
+        "note: two.png: shows 2 digits, only one of them was classified: use  mnist-edge read"
+    ]
+    options = ("one.png", "two.png", "--json", "--single", "--show", "seen")
+    first, second = json_lines(predict(*options, model=bundle_dir, cwd=tmp_path))
+    assert first["label"] is not None
+    assert second["label"] is None
+    assert second["digits"] == 2
+    assert {path.name for path in (tmp_path / "seen").iterdir()} == {"one.png", "two.png"}
+    (line,) = json_lines(predict("-", "--json", model=bundle_dir, stdin=(tmp_path / "two.png").read_bytes()))
+    assert line["digits"] == 2
+    np.save(tmp_path / "images.npy", expected["images"][:1])
+    (line,) = json_lines(predict("images.npy", "--json", model=bundle_dir, cwd=tmp_path))
+    assert line["digits"] is None
 
 
 @pytest.mark.parametrize(

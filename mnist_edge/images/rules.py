@@ -1,0 +1,249 @@
+"""Find straight lines that belong to the paper: ruled lines, squares, frames and cells, at any small angle.
+
+A line is sought among the short runs of a mask's columns (for lines along the rows; the transposed mask finds the
+others): their middles vote for slope and height (Hough 1962, Duda & Hart 1972), and the line is fitted to those near
+the best one. What runs through the picture and past everything else on both sides is the paper's. A seven's bar, a
+one's foot and a four's stem end where the digit ends.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_edge.images.components import box
+
+Mask = NDArray[np.bool_]
+
+STEEPEST: Final = 0.19
+"""The largest slope of a line, a little more than the tangent of 10°."""
+
+THIN: Final = 0.06
+"""The largest thickness of a line, as a share of the picture's shorter side."""
+
+SHORTEST: Final = 0.4
+"""The least length of a line, as a share of the picture's side along it."""
+
+FILLED: Final = 0.85
+"""The least share of a line that is in the mask."""
+
+BOX: Final = 0.2
+"""`SHORTEST` where several digits are written, in boxes perhaps."""
+
+ALONE: Final = 0.5
+"""The least length of a line there that does not end at others, as a share of the side."""
+
+FULL: Final = 0.9
+"""The same for one along the columns: ones stand upright."""
+
+BREAK: Final = 0.03
+"""The longest gap in a line, as a share of the picture's side along it."""
+
+MOST: Final = 80
+"""Lines in each direction, beyond which nothing more is sought."""
+
+BORDER: Final = 0.05
+"""How near the picture's border, or another line, an end must come to be no loose end, as a share of the side."""
+
+PAST: Final = 1.15
+"""A line is at least that many times as long as the longer side of what remains."""
+
+LOOSE: Final = 2.2
+"""The same for a line with loose ends."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A line along the rows of a mask: pixel rows ``height + slope * column``, from column `first` to `last`."""
+
+    slope: float
+    height: float
+    thickness: float
+    first: int
+    last: int
+
+    @property
+    def length(self) -> int:
+        """In columns."""
+        return self.last - self.first + 1
+
+    def at(self, column: float) -> float:
+        """The row of the line's middle in a column."""
+        return self.height + self.slope * column
+
+
+def along_rows(mask: Mask, shortest: float = SHORTEST) -> list[Rule]:
+    """The straight lines of a mask, bool [height, width], that run along its rows, the best first.
+
+    Args:
+        mask: bool [height, width].
+        shortest: the least length of a line, as a share of the width.
+    """
+    height, width = mask.shape
+    thickest = 2 + int(THIN * min(height, width))  # with the soft edges on both sides
+    columns, middles, lengths = _short_runs(mask, thickest)
+    slopes = np.linspace(-STEEPEST, STEEPEST, max(9, 2 * int(STEEPEST * width / 2.5) + 1))
+    found: list[Rule] = []
+    while len(columns) >= shortest * width and len(found) < MOST:
+        slope, level = _most_votes(columns, middles, slopes)
+        near = abs(middles - level - slope * columns) <= 2.5 + thickest / 4
+        if near.sum() < shortest * width / 2:
+            break
+        for _ in range(2):
+            slope, level = _fitted(columns[near], middles[near])
+            near = abs(middles - level - slope * columns) <= 1.25
+            if near.sum() < 3:
+                break
+        else:
+            rule = _extent(mask, slope, level, float(np.median(lengths[near])), shortest)
+            if rule is not None:
+                found.append(rule)
+        used = abs(middles - level - slope * columns) <= 2.5 + thickest / 4
+        if not used.any():
+            break
+        columns, middles, lengths = columns[~used], middles[~used], lengths[~used]
+    return found
+
+
+def _short_runs(mask: Mask, longest: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Column, middle row and length of the runs in the mask's columns that are no longer than that."""
+    edges = np.diff(np.pad(mask.T, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    columns, starts = np.nonzero(edges == 1)
+    ends = np.nonzero(edges == -1)[1]
+    short = ends - starts <= longest
+    middles = (starts + ends - 1) / 2
+    return columns[short].astype(np.float64), middles[short], (ends - starts)[short].astype(np.float64)
+
+
+def _most_votes(
+    columns: NDArray[np.float64], middles: NDArray[np.float64], slopes: NDArray[np.float64]
+) -> tuple[float, float]:
+    levels = middles - slopes[:, None] * columns
+    lowest = levels.min()
+    bins = ((levels - lowest) / 2).astype(np.int64)
+    count = int(bins.max()) + 2
+    votes = np.bincount((bins + count * np.arange(len(slopes))[:, None]).ravel(), minlength=count * len(slopes))
+    votes = votes.reshape(len(slopes), count)
+    together = votes[:, :-1] + votes[:, 1:]
+    best, level = np.unravel_index(together.argmax(), together.shape)
+    return float(slopes[best]), float(lowest + 2 * (level + 1))
+
+
+def _fitted(columns: NDArray[np.float64], middles: NDArray[np.float64]) -> tuple[float, float]:
+    x, y = columns.mean(), middles.mean()
+    spread = float(((columns - x) ** 2).sum())
+    slope = float(((columns - x) * (middles - y)).sum()) / spread if spread else 0.0
+    return slope, float(y - slope * x)
+
+
+def _extent(mask: Mask, slope: float, level: float, thickness: float, shortest: float) -> Rule | None:
+    height, width = mask.shape
+    columns = np.arange(width)
+    rows = np.rint(level + slope * columns).astype(np.int64)
+    inside = (rows >= 0) & (rows < height)
+    filled = np.zeros(width, dtype=bool)
+    for shift in (-1, 0, 1):
+        shifted = (rows + shift).clip(0, height - 1)
+        filled |= inside & mask[shifted, columns]
+    lit = np.flatnonzero(filled)
+    if len(lit) == 0:
+        return None
+    breaks = np.flatnonzero(np.diff(lit) > 1 + BREAK * width)
+    firsts, lasts = lit[np.r_[0, breaks + 1]], lit[np.r_[breaks, len(lit) - 1]]
+    best = int((lasts - firsts).argmax())
+    first, last = int(firsts[best]), int(lasts[best])
+    long = last - first + 1 >= shortest * width
+    return Rule(slope, level, thickness, first, last) if long and filled[first : last + 1].mean() >= FILLED else None
+
+
+def covered(shape: tuple[int, ...], rules: list[Rule], spare: float) -> Mask:
+    """The pixels of lines along the rows, and of that much beyond either side: bool [height, width]."""
+    y = np.arange(shape[0])[:, None]
+    found = np.zeros(shape, dtype=bool)
+    for rule in rules:
+        further = 2 + int(BORDER * shape[1])  # where a line leaves the picture it tapers off
+        columns = np.arange(max(0, rule.first - further), min(shape[1], rule.last + 1 + further))
+        away = abs(y - (rule.height + rule.slope * columns))
+        found[:, columns] |= away <= rule.thickness / 2 + spare
+    return found
+
+
+def tall(mask: Mask, length: int) -> Mask:
+    """The pixels that belong to a vertical run of at least that length."""
+    if length > len(mask):
+        return np.zeros_like(mask)
+    total = np.pad(mask, ((1, 0), (0, 0))).cumsum(axis=0)
+    full = (total[length:] - total[:-length]) == length
+    padded = np.pad(full, ((length, length), (0, 0))).cumsum(axis=0)
+    found: Mask = (padded[length : length + len(mask)] - padded[: len(mask)]) > 0
+    return found
+
+
+def of_the_paper(mask: Mask) -> Mask:
+    """The lines of the paper and their soft edges in a picture of one digit: bool [height, width]."""
+    across, down = along_rows(mask), along_rows(mask.T)
+    if not across and not down:
+        return np.zeros_like(mask)
+    for _ in range(2):  # what belongs to the digit after all counts when the others are judged again
+        rest = mask & ~taken(mask, across, down)
+        across, down = (
+            [rule for rule in across if _is_papers(rule, rest, down)],
+            [rule for rule in down if _is_papers(rule, rest.T, across)],
+        )
+    return taken(mask, across, down, spare=1.5)
+
+
+def under_many(mask: Mask) -> Mask:
+    """The same where several digits are written: ruled lines, squares, the sides of boxes."""
+    across, down = along_rows(mask, BOX), along_rows(mask.T, BOX)
+    height, width = mask.shape
+    thickest = 1 + 1.6 * min((rule.thickness for rule in across), default=0.0)
+    down = [rule for rule in down if rule.thickness <= thickest]
+    count = -1
+    while count != (count := len(across) + len(down)):  # a side goes with the lines that it ended at
+        across = [rule for rule in across if rule.length >= ALONE * width or _closed_by(rule, down, width) == 2]
+        down = [rule for rule in down if rule.length >= FULL * height or _closed_by(rule, across, height) == 2]
+    if not across:
+        return np.zeros_like(mask)
+    return taken(mask, across, down, spare=1.5)
+
+
+def _closed_by(rule: Rule, others: list[Rule], side: int) -> int:
+    """How many ends of a line lie on lines across it."""
+    reach = BORDER * side + 2
+    return sum(any(abs(other.at(rule.at(end)) - end) <= reach for other in others) for end in (rule.first, rule.last))
+
+
+def taken(mask: Mask, across: list[Rule], down: list[Rule], spare: float = 1.0) -> Mask:
+    """The pixels of lines along the rows and along the columns, but for strokes that cross them."""
+    rows, columns = covered(mask.shape, across, spare), covered(mask.T.shape, down, spare).T
+    thick = 3 + int(1.6 * max((rule.thickness for rule in (*across, *down)), default=0))
+    strokes_down, strokes_across = tall(mask & ~columns, thick), tall((mask & ~rows).T, thick).T
+    found: Mask = (rows & ~strokes_down) | (columns & ~strokes_across) | (rows & columns)
+    return found
+
+
+def _is_papers(rule: Rule, rest: Mask, others: list[Rule]) -> bool:
+    """Whether a line along the rows belongs to the paper, given the mask without any lines, and the lines across it."""
+    height, width = rest.shape
+    if not rest.any():
+        return False
+    left, top, right, bottom = box(rest)
+    reach = BORDER * width + 2 + width // 100
+
+    def is_closed(end: int) -> bool:
+        row = rule.at(end)
+        at_border = min(end, width - 1 - end) <= reach or min(row, height - 1 - row) <= reach
+        return at_border or any(abs(other.at(row) - end) <= reach for other in others)
+
+    def is_joined(end: int) -> bool:
+        near = int(rule.thickness) + 2
+        y, x = max(0, round(rule.at(end)) - near), max(0, end - near)
+        return bool(rest[y : y + 2 * near + 1, x : x + 2 * near + 1].any())
+
+    if is_joined(rule.first) or is_joined(rule.last):
+        return False
+    closed = is_closed(rule.first) and is_closed(rule.last)
+    past = rule.first < left - 1 and rule.last > right
+    return past and rule.length >= (PAST if closed else LOOSE) * max(right - left, bottom - top)
