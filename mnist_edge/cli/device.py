@@ -149,11 +149,11 @@ def _answers(
 def _with_preview(
     classifier: "Classifier", pictures: "Iterator[Picture]", preview: "Preview", limits: Limits, *, single: bool
 ) -> "Iterator[Prediction | InputError | ExecutionError]":
-    from mnist_edge.runtime.pixels import grey_values
+    from mnist_edge.runtime.pixels import grey_picture
 
     for picture in pictures:
         try:
-            pixels = grey_values(picture.source)
+            pixels = grey_picture(picture.source).pixels
             preview.add(picture.name, classifier.preprocess(pixels))
         except (InputError, ExecutionError) as error:
             yield error

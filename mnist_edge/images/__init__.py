@@ -5,6 +5,20 @@ is decoded, so arrays can be classified without it.
 """
 
 from mnist_edge.images.canonical import has_ink, preprocess, preprocess_counting
-from mnist_edge.images.files import SUFFIXES, decode, find, grey
+from mnist_edge.images.files import PAGED, SUFFIXES, Grey, Page, decode, decode_scaled, find, grey, grey_scaled, pages
 
-__all__ = ["SUFFIXES", "decode", "find", "grey", "has_ink", "preprocess", "preprocess_counting"]
+__all__ = [
+    "PAGED",
+    "SUFFIXES",
+    "Grey",
+    "Page",
+    "decode",
+    "decode_scaled",
+    "find",
+    "grey",
+    "grey_scaled",
+    "has_ink",
+    "pages",
+    "preprocess",
+    "preprocess_counting",
+]

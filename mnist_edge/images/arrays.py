@@ -20,13 +20,15 @@ def shrink(pixels: NDArray[np.uint8], longest: int) -> tuple[Array, int]:
     factor = -(-max(height, width) // longest)
     if factor == 1:
         return pixels.astype(np.float32), 1
-    missing = (-height % factor, -width % factor)
+    # A side that is shorter than the factor becomes one pixel.
+    down, across = min(factor, height), min(factor, width)
+    missing = (-height % down, -width % across)
     if any(missing):
         pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1])), mode="edge")
-    # Summing slices is many times faster than the mean of a reshaped array.
-    rows = sum((pixels[k::factor].astype(np.uint32) for k in range(1, factor)), pixels[::factor].astype(np.uint32))
-    total = sum((rows[:, k::factor] for k in range(1, factor)), rows[:, ::factor])
-    return (total / factor**2).astype(np.float32), factor
+    # Adding slices is many times faster than taking the mean of a reshaped array.
+    rows = sum((pixels[k::down].astype(np.uint32) for k in range(1, down)), pixels[::down].astype(np.uint32))
+    total = sum((rows[:, k::across] for k in range(1, across)), rows[:, ::across])
+    return (total / (down * across)).astype(np.float32), factor
 
 
 def resample(values: Array, shape: tuple[int, int], step: float, origin: tuple[float, float]) -> Array:

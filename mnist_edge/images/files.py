@@ -1,52 +1,82 @@
-"""Convert image files, and Pillow images of any mode, to grey values. The only module here that needs Pillow."""
+"""Decode image files to grey values. Only the formats listed here are ever decoded, and only in bounded memory."""
 
 import io
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_edge.contract import WHITE
-from mnist_edge.errors import ImageFormatError, ImageNotFoundError
-from mnist_edge.images import png
+from mnist_edge.errors import ImageFormatError
+from mnist_edge.images import content, png
 
 if TYPE_CHECKING:
     from PIL import Image
 
+FORMATS: Final = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+"""Pillow's names of the formats that are decoded, by content and whatever a file is called. Others could start a
+program (PostScript) or hide a picture of any size (ICO)."""
+
 SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".tif", ".tiff", ".webp"})
 """Suffixes, in lower case, of the files that `find` takes for images."""
+
+OTHERS: Final = frozenset(
+    {".heic", ".heif", ".avif", ".svg", ".pdf", ".eps", ".psd", ".ico", ".jp2", ".jxl", ".dng", ".cr2", ".nef", ".arw"}
+)
+"""Suffixes of pictures in formats that are not decoded."""
+
+PAGED: Final = (".tif", ".tiff", ".gif")
+"""Suffixes of files that may hold several pictures."""
 
 MAX_PIXELS: Final = 64_000_000
 """Larger pictures are refused before decoding; a 48-megapixel photograph passes."""
 
-DEPTHS: Final = (8, 10, 12, 14, 16)
-"""Bit depths that a picture's values may have: cameras and scanners store 12-bit values in 16-bit files. White is the
-largest value of the smallest depth that holds all values; scaling by the largest value itself would amplify the noise
-of a blank picture."""
+MAX_SIDE: Final = 32_768
+"""Pixels of a side: longer strips are no pictures of digits."""
 
-HIDDEN: Final = 0.25
-"""Transparent pictures are composited onto white, or onto black if white gives less than this share of the contrast
-that black gives."""
+MAX_BYTES: Final = 180_000_000
+"""Bytes that a decoded picture and its decoder may take."""
 
-COLOUR_GAIN: Final = 2.5
-"""A colour channel replaces the luminance if it has more than this many times its contrast: red on green, yellow on
-white."""
+_BYTES: Final = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
+"""What Pillow takes for a pixel, by mode; the others take four."""
 
-SAMPLES: Final = 4096
-"""About how many pixels of a colour picture are sampled to choose between luminance and channels."""
+_COPIES: Final = {"WEBP": 4, "GIF": 2}
+"""How many times that much decoding takes, by format: some decoders keep frames of their own. Measured."""
 
 _ORIENTATION: Final = 0x0112
 
 
-def find(folder: str | os.PathLike[str], on_error: Callable[[OSError], object] | None = None) -> Iterator[str]:
+class Page(NamedTuple):
+    """One of the pictures in a file."""
+
+    path: str
+    number: int
+    """From 0."""
+
+
+class Grey(NamedTuple):
+    """A decoded picture."""
+
+    pixels: NDArray[np.uint8]
+    """[height, width]"""
+
+    scale: float
+    """Pixels of the original for one of these: large pictures are reduced."""
+
+
+def find(
+    folder: str | os.PathLike[str],
+    on_error: Callable[[OSError], object] | None = None,
+    on_other: Callable[[str], object] = lambda path: None,
+) -> Iterator[str]:
     """Yield the paths of all image files below a folder, sorted by name within each folder; hidden ones are skipped.
 
     Args:
         folder: where to look.
         on_error: called with the OSError of each folder that cannot be listed, which is then skipped; None raises the
             error.
+        on_other: called with the path of each picture in a format that is not decoded.
     """
     try:
         with os.scandir(folder) as listing:
@@ -58,68 +88,85 @@ def find(folder: str | os.PathLike[str], on_error: Callable[[OSError], object] |
         return
     entries = sorted(shown, key=lambda entry: entry.name)
     for entry in entries:
-        if os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file():  # noqa: PTH122  # many names
+        suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122  # many names
+        if suffix in SUFFIXES and entry.is_file():
             yield os.fspath(entry)
+        elif suffix in OTHERS:
+            on_other(os.fspath(entry))
         elif entry.is_dir(follow_symlinks=False):
-            yield from find(entry, on_error)
+            yield from find(entry, on_error, on_other)
 
 
-def decode(source: str | os.PathLike[str] | BinaryIO) -> NDArray[np.uint8]:
-    """Decode a picture to grey values, turned upright as its EXIF orientation says.
+def decode(source: str | os.PathLike[str] | BinaryIO | Page) -> NDArray[np.uint8]:
+    """`decode_scaled` without the scale: uint8 [height, width]."""
+    return decode_scaled(source).pixels
+
+
+def decode_scaled(source: str | os.PathLike[str] | BinaryIO | Page) -> Grey:
+    """Decode a picture to grey values, rotated as its EXIF data say.
 
     Args:
-        source: a path, or a binary file object at its start.
+        source: a path, a binary file object at its start, or a page of a file.
 
     Returns:
-        uint8 [height, width]. Deeper pictures are scaled to 8 bits, transparent ones composited onto white or black,
-        whichever shows their ink. Of several frames or pages the first is used.
+        The picture. Deeper ones are scaled to 8 bits, transparent ones composited onto white or black, whichever shows
+        their ink; of several frames or pages the first is used. Large ones are reduced to between 1,600 and 3,200
+        pixels on the longer side.
 
     Raises:
         ImageNotFoundError: there is no file at that path.
-        ImageFormatError: it is not a picture that Pillow reads, is damaged or truncated, or is larger than
-            `MAX_PIXELS`.
+        ImageFormatError: it is not in one of `FORMATS`, is damaged or truncated, or is too large.
     """
+    page = 0
+    if isinstance(source, Page):
+        source, page = source
     name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else getattr(source, "name", "the image")
+    return grey_scaled(content.read(source, name), name if page == 0 else f"{name}[{page}]", page)
+
+
+def pages(path: str) -> int:
+    """How many pictures a file holds; 1 where that cannot be told, for whoever decodes it says what is wrong."""
     try:
-        data = _content(source) if isinstance(source, (str, os.PathLike)) else source.read()
-    except FileNotFoundError as error:
-        raise ImageNotFoundError(f"{name}: no such file: check the path") from error
-    except IsADirectoryError as error:
-        raise ImageFormatError(f"{name}: is a folder: name a picture in it") from error
-    except UnicodeDecodeError as error:
-        raise ImageFormatError(f"{name}: opened as text: open the file in binary mode") from error
-    except (OSError, ValueError) as error:
-        raise ImageFormatError(f"{name}: cannot be read ({error}): check the path") from error
-    if not isinstance(data, bytes):
-        raise ImageFormatError(f"{name}: read() returns {type(data).__name__}, not bytes: open the file in binary mode")
-    if not data:
-        raise ImageFormatError(f"{name}: is empty: save or fetch the picture again")
-    return grey(data, name)
+        return getattr(_opened(content.read(path, path)), "n_frames", 1)
+    except Exception:  # noqa: BLE001  # what Pillow raises on damaged files is not documented
+        return 1
 
 
-def _content(path: str | os.PathLike[str]) -> bytes:
-    with open(path, "rb") as file:  # noqa: PTH123  # takes half as long as Path.read_bytes on small files
-        return file.read()
+def grey(image: "Image.Image", name: str) -> NDArray[np.uint8]:
+    """`grey_scaled` without the scale: uint8 [height, width]."""
+    return grey_scaled(image, name).pixels
 
 
-def grey(source: "bytes | Image.Image", name: str) -> NDArray[np.uint8]:
-    """The grey values, as `decode` returns them, of an encoded file or a Pillow image; `name` is for error messages."""
+def grey_scaled(source: "bytes | Image.Image", name: str, page: int = 0) -> Grey:
+    """What `decode_scaled` returns, of an encoded file or a Pillow image; `name` is for error messages."""
     from PIL import Image, UnidentifiedImageError
+
+    from mnist_edge.images import modes
 
     try:
         image = _opened(source) if isinstance(source, bytes) else source
+        if page:
+            image.seek(page)
+        width, height = image.size
         _require_reasonable(image, name)
         if isinstance(source, bytes):
+            factor = modes.factor_of(width, height)
+            image.draft(None, (width // factor, height // factor))  # JPEG is decoded at half the size or less
+            _require_small(image, width * height, name)
             _require_whole(source, name)
-        return _grey_values(_upright(image), name)
+        image.load()  # a PNG may store its orientation after its pixels
+        pixels = _upright(modes.grey_values(image, name), image.getexif().get(_ORIENTATION, 1))
     except UnidentifiedImageError as error:
-        raise ImageFormatError(f"{name}: not a picture that Pillow can read: convert it to PNG or JPEG") from error
+        raise ImageFormatError(
+            f"{name}: not a picture in a format that is read ({', '.join(FORMATS)}): convert it to PNG or JPEG"
+        ) from error
     except ImageFormatError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageFormatError(f"{name}: more than {MAX_PIXELS:,} pixels: scale the picture down") from error
     except Exception as error:  # what Pillow's decoders raise on damaged files is not documented
         raise ImageFormatError(f"{name}: cannot be decoded ({error}): save or fetch the picture again") from error
+    return Grey(pixels, max(width, height) / max(1, *pixels.shape))
 
 
 def _opened(data: bytes) -> "Image.Image":
@@ -130,13 +177,31 @@ def _opened(data: bytes) -> "Image.Image":
         return PngImageFile(io.BytesIO(data))
     from PIL import Image
 
-    return Image.open(io.BytesIO(data))
+    return Image.open(io.BytesIO(data), formats=FORMATS)
 
 
 def _require_reasonable(image: "Image.Image", name: str) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise ImageFormatError(
             f"{name}: {image.width}×{image.height} pixels are more than {MAX_PIXELS:,}: scale the picture down"
+        )
+    if max(image.size) > MAX_SIDE:
+        raise ImageFormatError(
+            f"{name}: {image.width}×{image.height} pixels, a side is longer than {MAX_SIDE:,}: crop the picture"
+        )
+
+
+def _require_small(image: "Image.Image", pixels: int, name: str) -> None:
+    """Raise ImageFormatError where decoding an image, of so many pixels at full size, takes more than `MAX_BYTES`."""
+    needed = image.width * image.height * _BYTES.get(image.mode, 4) * _COPIES.get(image.format or "", 1)
+    if image.info.get("progressive"):
+        # libjpeg keeps all coefficients of the whole picture, two bytes each; colour has fewer than brightness.
+        shares = [across * down for _, across, down, _ in getattr(image, "layer", [])]
+        needed += 2 * pixels * sum(shares) // max(shares, default=1)
+    if needed > MAX_BYTES:
+        raise ImageFormatError(
+            f"{name}: takes {needed / 1e6:.0f} MB once decoded, more than {MAX_BYTES / 1e6:.0f}: scale it down, or "
+            "save it as JPEG"
         )
 
 
@@ -145,70 +210,12 @@ def _require_whole(data: bytes, name: str) -> None:
         raise ImageFormatError(f"{name}: cannot be decoded (the PNG is cut short): save or fetch the picture again")
 
 
-def _upright(image: "Image.Image") -> "Image.Image":
-    image.load()  # a PNG may store its orientation after its pixels
-    if image.getexif().get(_ORIENTATION, 1) == 1:
-        return image
-    from PIL import ImageOps
-
-    return ImageOps.exif_transpose(image)
-
-
-def _grey_values(image: "Image.Image", name: str) -> NDArray[np.uint8]:
-    if image.mode == "L" and "transparency" not in image.info:
-        return np.asarray(image)
-    if image.mode[0] in "IF":
-        return _from_deep(np.asarray(image), image.mode, name)
-    if image.mode == "LAB":
-        return np.asarray(image.getchannel(0))
-    if image.has_transparency_data:
-        return _from_transparent(np.asarray(image.convert("RGBA")))
-    if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L"))
-    return _from_colour(np.asarray(image.convert("RGB")))
-
-
-def _from_deep(values: NDArray[Any], mode: str, name: str) -> NDArray[np.uint8]:
-    # Pillow's own conversion would clip values to 8 bits.
-    if values.size == 0:
-        return np.zeros(values.shape, dtype=np.uint8)
-    whites = [2**bits - 1 for bits in DEPTHS]
-    if mode == "F":
-        whites.insert(0, 1)
-    low, high = float(values.min()), float(values.max())
-    if not (low >= 0 and high <= whites[-1]):
-        raise ImageFormatError(f"{name}: {mode} pixels beyond 0…{whites[-1]}: save it with 8 or 16 bits per channel")
-    white = next(white for white in whites if high <= white)
-    return (values.astype(np.float32) * (WHITE / white)).round().astype(np.uint8)
-
-
-def _from_transparent(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    alpha = rgba[..., 3:].astype(np.float32) / WHITE
-    if rgba.size == 0 or alpha.min() == alpha.max():
-        return _from_colour(rgba[..., :3])
-    over_black = (rgba[..., :3] * alpha).round().astype(np.uint8)
-    over_white = (rgba[..., :3] * alpha + WHITE * (1 - alpha)).round().astype(np.uint8)
-    visible = _contrast(_luminance(over_white)) >= HIDDEN * _contrast(_luminance(over_black))
-    return _from_colour(over_white if visible else over_black)
-
-
-def _contrast(values: NDArray[Any]) -> float:
-    return float(abs(values - float(np.median(values))).mean())
-
-
-def _luminance(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    # ITU-R 601-2 luma, with Pillow's 16-bit weights.
-    weights = np.array([19595, 38470, 7471], dtype=np.uint32)
-    return ((rgb @ weights + 0x8000) >> 16).astype(np.uint8)
-
-
-def _from_colour(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The luminance, or a single channel if that shows the ink much better (`COLOUR_GAIN`)."""
-    step = max(1, int((rgb.size / 3 / SAMPLES) ** 0.5))
-    sample = rgb[::step, ::step]
-    luminance = _contrast(_luminance(sample)) if sample.size else 0.0
-    contrasts = [_contrast(sample[..., channel]) if sample.size else 0.0 for channel in range(3)]
-    best = int(np.argmax(contrasts))
-    if contrasts[best] > COLOUR_GAIN * max(luminance, 1):
-        return np.ascontiguousarray(rgb[..., best])
-    return _luminance(rgb)
+def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turn a picture as EXIF's orientation says, 1 to 8: mirrored, upside down, or its rows standing as columns."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.T
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)

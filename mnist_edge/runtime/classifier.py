@@ -16,7 +16,7 @@ from mnist_edge.contract import HEIGHT, INPUT_NAME, OUTPUT_NAME, WIDTH, Contract
 from mnist_edge.errors import ExecutionError, InputError, MnistEdgeError, UsageError
 from mnist_edge.images import has_ink, preprocess_counting
 from mnist_edge.runtime.model import open_model
-from mnist_edge.runtime.pixels import as_batch, as_image, as_tensor, grey_values, require_several
+from mnist_edge.runtime.pixels import as_batch, as_image, as_tensor, grey_picture, require_several
 from mnist_edge.runtime.prediction import Digit, Prediction, Reading, ood_score, softmax
 from mnist_edge.runtime.threads import asked_threads, default_threads, in_background, in_chunks
 
@@ -134,7 +134,7 @@ class Classifier:
 
     def _prepared(self, image: object) -> _Picture:
         with _memory_for_a_picture():
-            pixels, digits = preprocess_counting(grey_values(image), self.contract.preprocessing)
+            pixels, digits = preprocess_counting(grey_picture(image).pixels, self.contract.preprocessing)
         return _Picture(pixels.copy(), digits)  # the caller may reuse its array
 
     def predict(
@@ -227,7 +227,8 @@ class Classifier:
         from mnist_edge.images.lines import find_digits  # not needed for single digits
 
         with _memory_for_a_picture():
-            found = find_digits(grey_values(image))
+            picture = grey_picture(image)
+            found = find_digits(picture.pixels)
         answers = self._classify([_Picture(digit.image) for digit in found], limits)
         return Reading(
             tuple(
@@ -235,7 +236,7 @@ class Classifier:
                     label=answer.label,
                     probability=answer.probability,
                     ood_score=answer.ood_score,
-                    box=digit.box,
+                    box=_scaled(digit.box, picture.scale),
                     line=digit.line,
                 )
                 for digit, answer in zip(found, answers, strict=True)
@@ -323,6 +324,11 @@ class Classifier:
                 )
             )
         return predictions
+
+
+def _scaled(box: tuple[int, int, int, int], scale: float) -> tuple[int, int, int, int]:
+    left, top, right, bottom = (round(scale * edge) for edge in box)
+    return left, top, right, bottom
 
 
 @contextlib.contextmanager

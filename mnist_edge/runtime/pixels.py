@@ -19,11 +19,12 @@ _CHANNELS: Final = (3, 4)
 _GREY: Final = "turn colour into grey first, or give PIL.Image.fromarray(picture)"
 
 
-def grey_values(image: object) -> NDArray[np.uint8]:
-    """Convert a picture to grey values, uint8 [height, width].
+def grey_picture(image: object) -> pictures.Grey:
+    """Convert a picture to grey values.
 
     Args:
-        image: a path, a binary file object, a Pillow image, or an array [height, width] of whole numbers 0…255.
+        image: a path, a page of a file, a binary file object, a Pillow image, or an array [height, width] of whole
+            numbers 0…255.
 
     Raises:
         ImageNotFoundError: no file at that path.
@@ -34,11 +35,11 @@ def grey_values(image: object) -> NDArray[np.uint8]:
         if image.ndim != 2:
             raise ImageFormatError(f"a picture is a grey array [height, width], not {image.shape}: {_advice(image)}")
         _require_pixels(image)
-        return image.astype(np.uint8, copy=False)
-    if isinstance(image, (str, os.PathLike)) or hasattr(image, "read"):
-        return pictures.decode(cast("str | os.PathLike[str] | BinaryIO", image))
+        return pictures.Grey(image.astype(np.uint8, copy=False), 1.0)
+    if isinstance(image, (str, os.PathLike, pictures.Page)) or hasattr(image, "read"):
+        return pictures.decode_scaled(cast("str | os.PathLike[str] | BinaryIO | pictures.Page", image))
     if hasattr(image, "getbands"):  # a Pillow image, recognised without importing Pillow
-        return pictures.grey(cast("Image.Image", image), "the image")
+        return pictures.grey_scaled(cast("Image.Image", image), "the image")
     raise ImageTypeError(
         f"cannot classify a {type(image).__name__}: give a path, a file object, a Pillow image or a uint8 array"
     )

@@ -70,14 +70,14 @@ def test_what_cannot_be_answered_even_alone_stops_nothing(bundle_dir, expected, 
 def test_a_picture_for_which_there_is_no_memory(bundle_dir, expected, monkeypatch):
     from mnist_edge.runtime import classifier as module
 
-    real = module.grey_values
+    real = module.grey_picture
 
-    def grey_values(image):
+    def grey_picture(image):
         if image is None:
             raise MemoryError
         return real(image)
 
-    monkeypatch.setattr(module, "grey_values", grey_values)
+    monkeypatch.setattr(module, "grey_picture", grey_picture)
     first, none, last = Classifier(bundle_dir).predict_each([expected["images"][0], None, expected["images"][1]])
     assert first.label is not None
     assert last.label is not None

@@ -157,7 +157,7 @@ UNUSABLE = {
     "no file.png": (lambda path: None, "no such file: check the path"),
     "nothing*.png": (lambda path: None, "nothing*.png: no file matches this pattern"),
     "empty folder": (lambda path: path.mkdir(), "empty folder: a folder without pictures"),
-    "text": (lambda path: path.write_text("some text"), "not a picture that Pillow can read"),
+    "text": (lambda path: path.write_text("some text"), "not a picture in a format that is read"),
     "empty": (lambda path: path.write_bytes(b""), "is empty"),
     "labels": (lambda path: path.write_bytes(idx_bytes(np.zeros(5, np.uint8))), "an IDX file of labels"),
     "labels.gz": (lambda path: path.write_bytes(gzip.compress(idx_bytes(np.zeros(5, np.uint8)))), "file of labels"),

@@ -1,0 +1,131 @@
+"""From a Pillow image of any mode to grey values, of a large one reduced, strip by strip.
+
+Everything here works on a few rows at a time, so that besides what Pillow has decoded little memory is needed.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_edge.contract import WHITE
+from mnist_edge.errors import ImageFormatError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+ENOUGH: Final = 1600
+"""Larger pictures are reduced to this many pixels on the longer side, or up to twice as many. `read` needs so many."""
+
+STRIP: Final = 64
+"""Rows that are converted at a time."""
+
+DEPTHS: Final = (8, 10, 12, 14, 16)
+"""Bit depths that a picture's values may have: cameras and scanners store 12-bit values in 16-bit files. White is the
+largest value of the smallest depth that holds all values; scaling by the largest value itself would amplify the noise
+of a blank picture."""
+
+HIDDEN: Final = 0.25
+"""Transparent pictures are composited onto white, or onto black if white gives less than this share of the contrast
+that black gives."""
+
+COLOUR_GAIN: Final = 2.5
+"""A colour channel replaces the luminance if it has more than this many times its contrast: red on green, yellow on
+white."""
+
+SAMPLES: Final = 4096
+"""About how many pixels of a colour picture are sampled to choose between luminance and channels."""
+
+
+def factor_of(width: int, height: int) -> int:
+    """By how much a picture of that size is reduced."""
+    return max(1, max(width, height) // ENOUGH)
+
+
+def grey_values(image: "Image.Image", name: str) -> NDArray[np.uint8]:
+    """The grey values of an image, uint8 [height, width], reduced by `factor_of`; `name` is for error messages."""
+    if image.mode == "L" and "transparency" not in image.info:
+        return _array(image, "L")
+    if image.mode[0] in "IF":
+        return _from_deep(_array(image, "F" if image.mode == "F" else "I"), image.mode, name)
+    if image.mode == "LAB":
+        return _array(image.getchannel(0), "L")
+    if image.has_transparency_data:
+        return _from_transparent(_array(image, "RGBA"))
+    if image.mode in ("1", "L"):
+        return _array(image, "L")
+    return _from_colour(_array(image, "RGB"))
+
+
+def _array(image: "Image.Image", mode: str) -> NDArray[Any]:
+    factor = factor_of(*image.size)
+    if factor == 1:
+        return np.asarray(image if image.mode == mode else image.convert(mode))
+    strips = []
+    for top in range(0, image.height, factor * STRIP):
+        strip = image.crop((0, top, image.width, min(top + factor * STRIP, image.height)))
+        strips.append(np.asarray(strip.convert(mode).reduce(factor)))
+    return np.concatenate(strips)
+
+
+def _from_deep(values: NDArray[Any], mode: str, name: str) -> NDArray[np.uint8]:
+    # Pillow's own conversion would clip values to 8 bits.
+    if values.size == 0:
+        return np.zeros(values.shape, dtype=np.uint8)
+    whites = [2**bits - 1 for bits in DEPTHS]
+    if mode == "F":
+        whites.insert(0, 1)
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= whites[-1]):
+        raise ImageFormatError(f"{name}: {mode} pixels beyond 0…{whites[-1]}: save it with 8 or 16 bits per channel")
+    white = next(white for white in whites if high <= white)
+    return (values.astype(np.float32) * (WHITE / white)).round().astype(np.uint8)
+
+
+def _from_transparent(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if rgba.size == 0 or rgba[..., 3].min() == rgba[..., 3].max():
+        return _from_colour(rgba[..., :3])
+    on_black, on_white = (_contrast(_luminance(_composited(_sample(rgba), ground))) for ground in (0, WHITE))
+    ground = WHITE if on_white >= HIDDEN * on_black else 0
+    return _from_colour(_by_strips(lambda strip: _composited(strip, ground), rgba))
+
+
+def _composited(rgba: NDArray[np.uint8], ground: int) -> NDArray[np.uint8]:
+    alpha = rgba[..., 3:].astype(np.float32) / WHITE
+    return (rgba[..., :3] * alpha + ground * (1 - alpha)).round().astype(np.uint8)
+
+
+def _by_strips(
+    function: Callable[[NDArray[np.uint8]], NDArray[np.uint8]], pixels: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """A function's results for some rows at a time: its intermediate arrays are many times as large as the pixels."""
+    return np.concatenate([function(pixels[top : top + STRIP]) for top in range(0, len(pixels), STRIP)])
+
+
+def _sample(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width, _ = pixels.shape
+    step = max(1, int((height * width / SAMPLES) ** 0.5))
+    return pixels[::step, ::step]
+
+
+def _contrast(values: NDArray[Any]) -> float:
+    return float(abs(values - float(np.median(values))).mean())
+
+
+def _luminance(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    # ITU-R 601-2 luma, with Pillow's 16-bit weights.
+    red, green, blue = (rgb[..., channel].astype(np.uint32) for channel in range(3))
+    return ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).astype(np.uint8)
+
+
+def _from_colour(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The luminance, or a single channel if that shows the ink much better (`COLOUR_GAIN`)."""
+    if rgb.size == 0:
+        return rgb[..., 0]
+    sample = _sample(rgb)
+    contrasts = [_contrast(sample[..., channel]) for channel in range(3)]
+    best = int(np.argmax(contrasts))
+    if contrasts[best] > COLOUR_GAIN * max(_contrast(_luminance(sample)), 1):
+        return np.ascontiguousarray(rgb[..., best])
+    return _by_strips(_luminance, rgb)
