@@ -137,3 +137,5 @@ class Contract(Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if "" in self.labels or len(set(self.labels)) < len(self.labels) or len(self.labels) < 2:
             raise ValueError(f"labels {self.labels!r:.80} are not two or more different names")
+        if not all(label.isprintable() for label in self.labels):
+            raise ValueError(f"labels {self.labels!a:.80} hold characters that cannot be printed")

@@ -145,6 +145,17 @@ def test_only_one_module_of_the_runtime_imports_onnxruntime():
     assert set(importing) == {"session.py"}
 
 
+def test_all_that_is_printed_goes_through_one_filter():
+    """`mnist_edge.cli.output`; JSON escapes what it holds, and the progress of a download is the program's own."""
+    printing = {
+        path.name
+        for path in (PACKAGE / "cli").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "sys.stdout.write", "sys.stderr.write")
+    }
+    assert printing == {"output.py", "answers.py", "data.py", "device.py", "display.py"}
+
+
 def test_modules_can_be_read_in_one_sitting():
     assert max(len(path.read_text().splitlines()) for path in MODULES) <= 400
 

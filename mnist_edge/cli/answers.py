@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from mnist_edge.cli.display import Table, json_line, one_line
+from mnist_edge.cli.output import say
 from mnist_edge.errors import MnistEdgeError
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 Answer = tuple[str, "Prediction | MnistEdgeError"]
 """The name of an input, and its prediction or the error that prevented one."""
+
+STDIN: Final = "-"
+"""The name that stands for a picture on stdin."""
 
 NONE: Final = "none"
 """Printed in place of a label when the model abstains."""
@@ -54,16 +58,22 @@ def _print_csv(answers: Sequence[Answer]) -> None:
 
 
 def _csv_row(name: str, answer: "Prediction | MnistEdgeError") -> tuple[str, str, str, str, str]:
+    name = _as_cell(name)
     if isinstance(answer, MnistEdgeError):
-        return name, "", "", "", str(answer)
+        return name, "", "", "", _as_cell(str(answer))
     score = "" if answer.ood_score is None else f"{answer.ood_score:.6f}"
-    return name, answer.label or NONE, f"{answer.probability:.6f}", score, ""
+    return name, _as_cell(answer.label or NONE), f"{answer.probability:.6f}", score, ""
+
+
+def _as_cell(text: str) -> str:
+    """A text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) and text != STDIN else text
 
 
 def _print_lines(answers: Sequence[Answer]) -> None:
     for name, answer in answers:
         if not isinstance(answer, MnistEdgeError):
-            print(f"{one_line(name)}\t{answer.label or NONE}\t{answer.probability:.4f}")
+            say(f"{one_line(name)}\t{answer.label or NONE}\t{answer.probability:.4f}")
 
 
 def _print_rows(table: Table, answers: Sequence[Answer]) -> None:

@@ -11,6 +11,7 @@ from mnist_edge import __version__
 from mnist_edge.cli import device, evaluate, export, train
 from mnist_edge.cli.display import print_json
 from mnist_edge.cli.failures import Failed, explain
+from mnist_edge.cli.output import say
 
 COMMANDS: Final = (
     train.train,
@@ -39,7 +40,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(f"mnist-edge {__version__}")
+        say(f"mnist-edge {__version__}")
         raise typer.Exit
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnist_edge.bundle import reading
-from mnist_edge.cli.display import note, note_if_shadowed
+from mnist_edge.cli.display import note_if_shadowed
+from mnist_edge.cli.output import note
 from mnist_edge.errors import DataNotFoundError
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from mnist_edge.cli.display import (
     counting,
     json_line,
     leaving_when_pipe_closes,
-    note,
     note_if_model_shadowed,
     one_line,
     print_findings,
@@ -23,6 +22,7 @@ from mnist_edge.cli.display import (
 )
 from mnist_edge.cli.failures import FAILED, Failed, complain, exit_code, gravest
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Form, Json
+from mnist_edge.cli.output import note, say
 from mnist_edge.contract import BATCH_AXIS, HEIGHT, INPUT_NAME, OUTPUT_NAME, WIDTH, Contract, Preprocessing
 from mnist_edge.errors import DataError, ExecutionError, InputError, MnistEdgeError
 
@@ -230,7 +230,7 @@ def read(
                 sys.stdout.write(json_line({"image": item.name, **facts}))
             else:
                 for line in lines:
-                    print(f"{one_line(item.name)}\t{line}")
+                    say(f"{one_line(item.name)}\t{line}")
     raise typer.Exit(worst)
 
 
@@ -269,8 +269,8 @@ def info(
         ("answers", facts.answers or "no file by default"),
         ("exported by", _versions(provenance.exported_by)),
     ):
-        print(f"{name:14} {value}")
-    print()
+        say(f"{name:14} {value}")
+    say()
     print_table(
         ("file", "size", "max |Δlogit|", "flips", "accuracy", "temperature", "ECE", "state", "SHA-256"),
         [_file_row(name, file, contract) for name, file in facts.files.items()],
@@ -319,7 +319,7 @@ def selftest(
     if json:
         print_json({"file": model.name, **plain(result)})
     else:
-        print(
+        say(
             f"{model.name}: ok, {result.vectors} golden vectors answered as PyTorch does "
             f"(max |Δlogit| {result.max_abs_diff:.1e}, allowed {result.tolerance:.1e})"
         )

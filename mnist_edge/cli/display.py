@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import typer
 
 from mnist_edge.cli.failures import PIPE_CLOSED
+from mnist_edge.cli.output import note, say
 
 if TYPE_CHECKING:
     from mnist_edge.bundle.records import Epoch, Manifest
@@ -26,11 +27,6 @@ MANY: Final = 100
 
 EVERY_BATCHES: Final = 100
 """Batches per printed loss, where stderr is not a terminal."""
-
-
-def note(message: str) -> None:
-    """Print a line on stderr."""
-    print(message, file=sys.stderr, flush=True)
 
 
 def note_if_shadowed(name: str, *, known: bool) -> None:
@@ -98,7 +94,11 @@ def json_line(value: object) -> str:
 def _as_json(value: object, indent: int | None = None) -> str:
     # stdout's error handler would escape characters that its encoding lacks, and the result would not be JSON.
     ascii_only = codecs.lookup(sys.stdout.encoding).name != "utf-8"
-    return json.dumps(value, indent=indent, ensure_ascii=ascii_only, allow_nan=False)
+    text = json.dumps(value, indent=indent, ensure_ascii=ascii_only, allow_nan=False)
+    if text.isprintable():
+        return text
+    # JSON need not escape all that a terminal obeys.
+    return "".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text)
 
 
 class Table:
@@ -115,7 +115,7 @@ class Table:
         self._widths = [*map(max, widths, self._widths or widths)] if rows else self._widths
         for first, *others in lines:
             cells = [cell.rjust(width) for cell, width in zip(others, self._widths[1:], strict=True)]
-            print("  ".join([first.ljust(self._widths[0]), *cells]).rstrip())
+            say("  ".join([first.ljust(self._widths[0]), *cells]).rstrip())
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -147,9 +147,9 @@ def print_recommendation(facts: "Manifest | Description") -> None:
         return
     file = facts.recommended.file
     times = {name: f" ({latency.microseconds:.0f} µs an image)" for name, latency in (facts.measured or {}).items()}
-    print(f"\nrecommended: {file}{times.get(file, '')}")
+    say(f"\nrecommended: {file}{times.get(file, '')}")
     for name, reason in facts.recommended.reasons_against.items():
-        print(f"not recommended: {name}: {reason}")
+        say(f"not recommended: {name}: {reason}")
 
 
 def print_findings(findings: Iterable["Finding"]) -> None:
@@ -158,11 +158,11 @@ def print_findings(findings: Iterable["Finding"]) -> None:
     topic = None
     for finding in findings:
         if finding.topic != topic:
-            print(finding.topic if topic is None else f"\n{finding.topic}")
+            say(finding.topic if topic is None else f"\n{finding.topic}")
             topic = finding.topic
-        print(f"{marks[finding.state]} {finding.name:18} {finding.value}")
+        say(f"{marks[finding.state]} {finding.name:18} {finding.value}")
         if finding.remedy:
-            print(f"{'':20} → {finding.remedy}")
+            say(f"{'':20} → {finding.remedy}")
 
 
 class TrainingProgress:

@@ -10,6 +10,7 @@ from mnist_edge.bundle.decoding import plain
 from mnist_edge.cli.data import Data, data_of, load_data, load_recorded
 from mnist_edge.cli.display import note_if_model_shadowed, print_json, print_table
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Form, Json
+from mnist_edge.cli.output import say
 from mnist_edge.errors import DataFormatError, UsageError
 
 if TYPE_CHECKING:
@@ -41,11 +42,11 @@ def evaluate(
     if json:
         print_json({"model": str(file), "data": dataset.name, **plain(result)})
         return
-    print(
+    say(
         f"{file} on {dataset.name}: loss {result.loss:.4f}, accuracy {result.correct}/{result.total} "
         f"({100 * result.accuracy:.2f} %)"
     )
-    print(f"calibration error {100 * result.calibration_error:.2f} % at temperature {result.temperature:g}\n")
+    say(f"calibration error {100 * result.calibration_error:.2f} % at temperature {result.temperature:g}\n")
     print_table(
         ("target accuracy", "images answered", "--min-probability"),
         [
@@ -53,7 +54,7 @@ def evaluate(
             for row in result.coverage
         ],
     )
-    print()
+    say()
     print_table(
         ("class", "images", "precision", "recall", "F1"),
         [
@@ -61,7 +62,7 @@ def evaluate(
             for label, row in result.per_class.items()
         ],
     )
-    print("\nconfusion matrix: one row per true class, one column per predicted class")
+    say("\nconfusion matrix: one row per true class, one column per predicted class")
     rows = zip(result.labels, result.confusion, strict=True)
     print_table(("", *result.labels), [(label, *map(str, counts)) for label, counts in rows])
 

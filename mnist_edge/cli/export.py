@@ -21,9 +21,10 @@ from mnist_edge.bundle.decoding import plain
 from mnist_edge.bundle.layout import Format
 from mnist_edge.bundle.writing import require_free
 from mnist_edge.cli.data import Data, data_of
-from mnist_edge.cli.display import StepProgress, note, print_json, print_outcomes, print_recommendation
+from mnist_edge.cli.display import StepProgress, print_json, print_outcomes, print_recommendation
 from mnist_edge.cli.failures import Failed, complain, gravest
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Json
+from mnist_edge.cli.output import note
 from mnist_edge.errors import MnistEdgeError, UsageError
 from mnist_edge.extras import require
 

@@ -1,9 +1,9 @@
 """How a command fails: one line on stderr, an exit code, and with ``--json`` a document."""
 
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from mnist_edge.cli.output import note
 from mnist_edge.errors import DataError, InputError, MnistEdgeError, ModelError, UsageError
 
 FAILED: Final = 1
@@ -71,4 +71,4 @@ def explain(error: BaseException) -> tuple[str, int] | None:
 
 def complain(error: Exception | str) -> None:
     """Print an error as one line on stderr."""
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    note(f"error: {' '.join(str(error).split())}")

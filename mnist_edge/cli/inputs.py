@@ -5,10 +5,12 @@ and NumPy files are 28×28 pixels already and go to the model unchanged.
 """
 
 import glob
+import math
 import os
 import re
 import stat
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_edge import images
-from mnist_edge.contract import HEIGHT, WHITE, WIDTH
+from mnist_edge.cli.answers import STDIN
+from mnist_edge.cli.output import note
+from mnist_edge.contract import HEIGHT, PIXELS, WHITE, WIDTH
 from mnist_edge.data import idx
 from mnist_edge.errors import DataFormatError, ImageFormatError, ImageTypeError, MnistEdgeError, UsageError
 from mnist_edge.runtime.classifier import CHUNK
 
-STDIN: Final = "-"
-"""The name that stands for a picture on stdin."""
-
 _SUFFIXES: Final = tuple(images.SUFFIXES)
 _NPY: Final = b"\x93NUMPY"
+_HEADERS: Final = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _IDX: Final = re.compile(rb"\0\0[\x08\x09\x0b-\x0e][\x01-\x04]")
 
 
@@ -36,7 +38,7 @@ class Picture:
     """A picture of any size and format."""
 
     name: str
-    source: str | BinaryIO
+    source: str | BinaryIO | images.Page
     count: int = 1
 
 
@@ -82,7 +84,7 @@ def expand(names: Iterable[str]) -> Iterator[Item]:
             yield from _named(name)
 
 
-def single(item: Item) -> str | BinaryIO:
+def single(item: Item) -> str | BinaryIO | images.Page:
     """The picture of an item. Raises the item's own error, or ImageFormatError if the item is a `Stack`."""
     match item:
         case Picture():
@@ -101,13 +103,27 @@ def explained(name: str, error: MnistEdgeError | OSError) -> MnistEdgeError:
 
 
 def _matching(pattern: str) -> Iterator[Item]:
-    paths = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute patterns
-    if "**" in pattern:  # the pattern already matches what is in the folders
-        paths = [path for path in paths if not Path(path).is_dir()]
+    paths = _below(pattern) if "**" in pattern else sorted(glob.glob(pattern))  # noqa: PTH207  # also absolute ones
     for path in paths:
-        yield from _named(path)
+        if not _is_pipe(path):  # nobody named it, and nobody may be writing to it
+            yield from _named(path)
     if not paths:
         yield Unusable(pattern, ImageFormatError(f"{pattern}: no file matches this pattern: check it"))
+
+
+def _below(pattern: str) -> list[str]:
+    """The files that a pattern with ``**`` matches; links to folders are not followed, for they may form a circle."""
+    parts = Path(f"{pattern}/*" if pattern.endswith("**") else pattern).parts
+    start = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    root = Path(*parts[:start])
+    hidden = any(part.startswith(".") for part in parts[start:])
+    found = (path for path in root.glob(str(Path(*parts[start:]))) if path.is_file())
+    names = ((path, path.relative_to(root).parts) for path in found)
+    return sorted(str(path) for path, parts in names if hidden or not any(part.startswith(".") for part in parts))
+
+
+def _is_pipe(path: str) -> bool:
+    return Path(path).is_fifo() or Path(path).is_socket()
 
 
 def _named(name: str) -> Iterator[Item]:
@@ -119,6 +135,8 @@ def _named(name: str) -> Iterator[Item]:
     try:
         if stat.S_ISDIR(mode):
             yield from _in_folder(name)
+        elif stat.S_ISREG(mode) and name.lower().endswith(images.PAGED):
+            yield from _paged(name)
         elif stat.S_ISREG(mode) and not name.lower().endswith(_SUFFIXES):
             yield _by_content(name)
         else:  # pipes too: they can be read only once, so not by content
@@ -129,16 +147,31 @@ def _named(name: str) -> Iterator[Item]:
 
 def _in_folder(folder: str) -> Iterator[Item]:
     failures: list[OSError] = []
+    others: Counter[str] = Counter()
     empty = True
-    for path in images.find(folder, on_error=failures.append):
+    for path in images.find(folder, failures.append, lambda path: others.update([Path(path).suffix.lower()])):
         empty = False
-        yield Picture(path, path)
+        if path.lower().endswith(images.PAGED):
+            yield from _paged(path)
+        else:
+            yield Picture(path, path)
+    if others:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+        note(f"note: {folder}: passed over {kinds}: convert them to PNG or JPEG to have them read")
     for failure in failures:
         yield Unusable(failure.filename, explained(failure.filename, failure))
     if empty and not failures:
         yield Unusable(
             folder, ImageFormatError(f"{folder}: a folder without pictures: give a picture, or a folder of pictures")
         )
+
+
+def _paged(name: str) -> Iterator[Item]:
+    count = images.pages(name)
+    if count == 1:
+        yield Picture(name, name)
+    for number in range(count if count > 1 else 0):
+        yield Picture(f"{name}[{number}]", images.Page(name, number))
 
 
 def _by_content(name: str) -> Item:
@@ -172,18 +205,37 @@ def _holds_labels(path: Path) -> bool:
 
 
 def _npy(name: str) -> Stack:
+    # Read, not mapped: where a file shrinks while it is mapped the process dies.
     try:
-        array = np.lib.format.open_memmap(name, mode="r")  # never unpickles
+        with Path(name).open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            header = _HEADERS[version](file)
+            start = file.tell()
     except Exception as error:  # NumPy does not document what it raises on damaged files
         reason = " ".join(str(error).split()).rstrip(".")
         raise ImageFormatError(f"{name}: not a usable .npy file ({reason}): write it with numpy.save") from error
-    if array.dtype != np.uint8:
-        raise ImageTypeError(f"{name}: holds {array.dtype}, expected raw pixels as uint8 0…{WHITE}: convert it first")
-    images: NDArray[np.uint8] = array[None] if array.shape == (HEIGHT, WIDTH) else array
-    images = images[:, 0] if images.ndim == 4 and images.shape[1] == 1 else images
-    _require_images(name, images.shape)
-    count = len(images)
-    return Stack(name, count, lambda: (images[start : start + CHUNK] for start in range(0, count, CHUNK)))
+    shape, by_column, dtype = header
+    if dtype != np.uint8:
+        raise ImageTypeError(f"{name}: holds {dtype}, expected raw pixels as uint8 0…{WHITE}: convert it first")
+    shape = (1, *shape) if shape == (HEIGHT, WIDTH) else shape
+    shape = (shape[0], *shape[2:]) if len(shape) == 4 and shape[1] == 1 else shape
+    _require_images(name, shape)
+    if Path(name).stat().st_size - start < math.prod(shape):
+        raise ImageFormatError(f"{name}: holds less than its header declares: write or copy it again")
+    if by_column:
+        whole = np.fromfile(name, np.uint8, math.prod(shape), offset=start).reshape(shape[::-1]).T
+        return Stack(name, shape[0], lambda: (whole[first : first + CHUNK] for first in range(0, shape[0], CHUNK)))
+    return Stack(name, shape[0], lambda: _npy_chunks(name, start, shape[0]))
+
+
+def _npy_chunks(name: str, start: int, count: int) -> Iterator[NDArray[np.uint8]]:
+    with Path(name).open("rb") as file:
+        file.seek(start)
+        for first in range(0, count, CHUNK):
+            images = np.frombuffer(file.read(min(CHUNK, count - first) * PIXELS), np.uint8)
+            if len(images) < min(CHUNK, count - first) * PIXELS:
+                raise ImageFormatError(f"{name}: was cut short while it was read: write or copy it again")
+            yield images.reshape(-1, HEIGHT, WIDTH)
 
 
 def _require_images(name: str, shape: tuple[int, ...]) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_edge.cli.inputs import STDIN
+from mnist_edge.cli.answers import STDIN
 from mnist_edge.errors import UsageError
 
 LONGEST: Final = 200

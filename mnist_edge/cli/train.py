@@ -16,9 +16,10 @@ from mnist_edge.bundle.layout import ARTIFACTS
 from mnist_edge.bundle.recipe import Architecture, OptimizerName, Recipe, Schedule
 from mnist_edge.bundle.writing import require_free
 from mnist_edge.cli.data import load_data, load_recorded
-from mnist_edge.cli.display import TrainingProgress, note, print_json, tensorboard
+from mnist_edge.cli.display import TrainingProgress, print_json, tensorboard
 from mnist_edge.cli.failures import INTERRUPTED, TERMINATED, Failed
 from mnist_edge.cli.options import Json
+from mnist_edge.cli.output import note, say
 from mnist_edge.errors import UsageError
 from mnist_edge.extras import require
 from mnist_edge.training.memory import keep_freed
@@ -244,5 +245,5 @@ def _report(folder: Path, json: bool) -> None:
         print_json({"bundle": str(folder), **plain(record)})
         return
     test = record.epochs[-1].test
-    print(f"{folder}: {100 * test.accuracy:.2f} % of {test.total:,} test images correct")
+    say(f"{folder}: {100 * test.accuracy:.2f} % of {test.total:,} test images correct")
     note(f"next:  mnist-edge export {folder}")

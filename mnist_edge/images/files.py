@@ -35,7 +35,7 @@ MAX_PIXELS: Final = 64_000_000
 MAX_SIDE: Final = 32_768
 """Pixels of a side: longer strips are no pictures of digits."""
 
-MAX_BYTES: Final = 180_000_000
+MAX_BYTES: Final = 160_000_000
 """Bytes that a decoded picture and its decoder may take."""
 
 _BYTES: Final = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}

@@ -122,10 +122,7 @@ def _numbered_strokes(ink: Ink) -> Numbers:
     large = sums >= FAINT * sums.max()
     usual, usual_ink = float(np.percentile(found.heights[large], 75)), float(np.median(sums[large]))
     marks = np.flatnonzero(sums >= SPECK * usual_ink)
-    if len(marks) > MOST:
-        raise ImageFormatError(
-            f"the picture has {len(marks):,} marks that could be digits, more than {MOST:,}: crop it to the digits"
-        )
+    _require_few(len(marks))
     numbers = np.full(len(found) + 1, -1)  # label -1 indexes the last, which stays -1
     numbers[marks] = merged(found.boxes[marks], usual)
     strokes = numbers[found.labels]
@@ -141,7 +138,15 @@ def _numbered_strokes(ink: Ink) -> Numbers:
             part[own & (np.arange(right - left) >= path[:, None])] = fresh
             waiting += [(one, _shifted(box_of(part == one), left, top)) for one in (number, fresh)]
             fresh += 1
+            _require_few(fresh)
     return strokes
+
+
+def _require_few(marks: int) -> None:
+    if marks > MOST:
+        raise ImageFormatError(
+            f"the picture has {marks:,} marks that could be digits, more than {MOST:,}: crop it to the digits"
+        )
 
 
 def _stroke_width(mask: Mask) -> float:

@@ -40,8 +40,17 @@ FULL: Final = 0.9
 BREAK: Final = 0.03
 """The longest gap in a line, as a share of the picture's side along it."""
 
-MOST: Final = 80
+POINTS: Final = 20_000
+"""Runs that vote; of more, those in every second, third … column."""
+
+MOST: Final = 120
 """Lines in each direction, beyond which nothing more is sought."""
+
+CROWDED: Final = 100
+"""Runs in a column beyond which a picture is a texture, in which no lines are sought."""
+
+ROUNDS: Final = 8
+"""How often votes are counted. Each time all lines of the best slope are found: those of a paper are parallel."""
 
 BORDER: Final = 0.05
 """How near the picture's border, or another line, an end must come to be no loose end, as a share of the side."""
@@ -74,7 +83,7 @@ class Rule:
 
 
 def along_rows(mask: Mask, shortest: float = SHORTEST) -> list[Rule]:
-    """The straight lines of a mask, bool [height, width], that run along its rows, the best first.
+    """The straight lines of a mask that run along its rows.
 
     Args:
         mask: bool [height, width].
@@ -82,59 +91,66 @@ def along_rows(mask: Mask, shortest: float = SHORTEST) -> list[Rule]:
     """
     height, width = mask.shape
     thickest = 2 + int(THIN * min(height, width))  # with the soft edges on both sides
-    columns, middles, lengths = _short_runs(mask, thickest)
+    runs = _short_runs(mask, thickest)
+    if len(runs) > CROWDED * width:  # a texture
+        return []
+    stride = 1 + len(runs) // POINTS
+    runs = runs[runs[:, 0] % stride == 0]
+    needed = shortest * width / stride
     slopes = np.linspace(-STEEPEST, STEEPEST, max(9, 2 * int(STEEPEST * width / 2.5) + 1))
     found: list[Rule] = []
-    while len(columns) >= shortest * width and len(found) < MOST:
-        slope, level = _most_votes(columns, middles, slopes)
-        near = abs(middles - level - slope * columns) <= 2.5 + thickest / 4
-        if near.sum() < shortest * width / 2:
+    for _ in range(ROUNDS):
+        if len(runs) < needed or len(found) > MOST:
             break
-        for _ in range(2):
-            slope, level = _fitted(columns[near], middles[near])
-            near = abs(middles - level - slope * columns) <= 1.25
-            if near.sum() < 3:
-                break
-        else:
-            rule = _extent(mask, slope, level, float(np.median(lengths[near])), shortest)
-            if rule is not None:
+        slope, levels = _most_votes(runs, slopes, needed / 2)
+        for level in levels:
+            line = _fitted(runs, slope, level, 2.5 + thickest / 4)
+            if line is None:
+                continue
+            near = abs(runs[:, 1] - line[1] - line[0] * runs[:, 0])
+            if (rule := _extent(mask, *line, float(np.median(runs[near <= 1.25, 2])), shortest)) is not None:
                 found.append(rule)
-        used = abs(middles - level - slope * columns) <= 2.5 + thickest / 4
-        if not used.any():
+            runs = runs[near > 2.5 + thickest / 4]
+        if not levels:
             break
-        columns, middles, lengths = columns[~used], middles[~used], lengths[~used]
     return found
 
 
-def _short_runs(mask: Mask, longest: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Column, middle row and length of the runs in the mask's columns that are no longer than that."""
+def _short_runs(mask: Mask, longest: int) -> NDArray[np.float64]:
+    """The runs in the mask's columns that are no longer than that, [n, 3]: column, middle row and length."""
     edges = np.diff(np.pad(mask.T, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     columns, starts = np.nonzero(edges == 1)
     ends = np.nonzero(edges == -1)[1]
-    short = ends - starts <= longest
-    middles = (starts + ends - 1) / 2
-    return columns[short].astype(np.float64), middles[short], (ends - starts)[short].astype(np.float64)
+    runs = np.stack([columns, (starts + ends - 1) / 2, ends - starts], axis=1)
+    return runs[runs[:, 2] <= longest]
 
 
-def _most_votes(
-    columns: NDArray[np.float64], middles: NDArray[np.float64], slopes: NDArray[np.float64]
-) -> tuple[float, float]:
-    levels = middles - slopes[:, None] * columns
+def _most_votes(runs: NDArray[np.float64], slopes: NDArray[np.float64], needed: float) -> tuple[float, list[float]]:
+    """The slope with the most votes for one level, and the levels at that slope that have enough, the best first."""
+    levels = runs[:, 1] - slopes[:, None] * runs[:, 0]
     lowest = levels.min()
     bins = ((levels - lowest) / 2).astype(np.int64)
     count = int(bins.max()) + 2
     votes = np.bincount((bins + count * np.arange(len(slopes))[:, None]).ravel(), minlength=count * len(slopes))
     votes = votes.reshape(len(slopes), count)
     together = votes[:, :-1] + votes[:, 1:]
-    best, level = np.unravel_index(together.argmax(), together.shape)
-    return float(slopes[best]), float(lowest + 2 * (level + 1))
+    best = int(together.max(axis=1).argmax())
+    row = together[best]
+    peaks = np.flatnonzero((row >= needed) & (row >= np.roll(row, 1)) & (row >= np.roll(row, -1)))
+    return float(slopes[best]), [float(lowest + 2 * (peak + 1)) for peak in peaks[np.argsort(-row[peaks])]]
 
 
-def _fitted(columns: NDArray[np.float64], middles: NDArray[np.float64]) -> tuple[float, float]:
-    x, y = columns.mean(), middles.mean()
-    spread = float(((columns - x) ** 2).sum())
-    slope = float(((columns - x) * (middles - y)).sum()) / spread if spread else 0.0
-    return slope, float(y - slope * x)
+def _fitted(runs: NDArray[np.float64], slope: float, level: float, tolerance: float) -> tuple[float, float] | None:
+    """The line through the runs near a line, as slope and level; None where there are too few."""
+    for within in (tolerance, 1.25):
+        near = runs[abs(runs[:, 1] - level - slope * runs[:, 0]) <= within]
+        if len(near) < 3:
+            return None
+        x, y = near[:, 0].mean(), near[:, 1].mean()
+        spread = float(((near[:, 0] - x) ** 2).sum())
+        slope = float(((near[:, 0] - x) * (near[:, 1] - y)).sum()) / spread if spread else 0.0
+        level = float(y - slope * x)
+    return slope, level
 
 
 def _extent(mask: Mask, slope: float, level: float, thickness: float, shortest: float) -> Rule | None:
@@ -159,13 +175,14 @@ def _extent(mask: Mask, slope: float, level: float, thickness: float, shortest: 
 
 def covered(shape: tuple[int, ...], rules: list[Rule], spare: float) -> Mask:
     """The pixels of lines along the rows, and of that much beyond either side: bool [height, width]."""
-    y = np.arange(shape[0])[:, None]
     found = np.zeros(shape, dtype=bool)
     for rule in rules:
         further = 2 + int(BORDER * shape[1])  # where a line leaves the picture it tapers off
         columns = np.arange(max(0, rule.first - further), min(shape[1], rule.last + 1 + further))
-        away = abs(y - (rule.height + rule.slope * columns))
-        found[:, columns] |= away <= rule.thickness / 2 + spare
+        middles = rule.height + rule.slope * columns
+        reach = rule.thickness / 2 + spare
+        top, bottom = (int(edge.clip(0, shape[0])) for edge in (middles.min() - reach, middles.max() + reach + 2))
+        found[top:bottom, columns] |= abs(np.arange(top, bottom)[:, None] - middles) <= reach
     return found
 
 

@@ -128,6 +128,7 @@ def edit(change):
         (edit(lambda m: m["contract"].update(calibration=3)), "$.contract.calibration"),
         (edit(lambda m: m["files"]["model.onnx"].pop("calibration")), "without format, parity or calibration"),
         (edit(lambda m: m["contract"].update(labels=["a"])), "two or more different names"),
+        (edit(lambda m: m["contract"].update(labels=["a", "\x1b[31mb"])), "hold characters that cannot be printed"),
         (edit(lambda m: m["contract"]["normalization"].update(std=0)), "> 0.0 - at `$.contract.normalization.std`"),
         (edit(lambda m: m["provenance"].pop("seed")), "missing required field `seed`"),
     ],

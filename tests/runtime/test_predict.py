@@ -172,13 +172,16 @@ UNUSABLE = {
     "rgb.npy": (lambda path: np.save(path, np.zeros((2, 3, 28, 28), np.uint8)), "shape (2, 3, 28, 28)"),
     "scalar.npy": (lambda path: np.save(path, np.uint8(3)), "shape ()"),
     "none.npy": (lambda path: np.save(path, np.zeros((0, 28, 28), np.uint8)), "none.npy: "),
-    "object.npy": (lambda path: np.save(path, np.array([{}]), allow_pickle=True), "not a usable .npy file"),
+    "object.npy": (lambda path: np.save(path, np.array([{}]), allow_pickle=True), "holds object, expected raw pixels"),
     "pickle.npy": (lambda path: path.write_bytes(b"\x80\x04]."), "not a usable .npy file"),
     "text.npy": (lambda path: path.write_text("some text"), "not a usable .npy file"),
     "empty.npy": (lambda path: path.write_bytes(b""), "not a usable .npy file"),
     "npz.npy": (npz, "not a usable .npy file"),
     "python2.npy": (python_2, "not a usable .npy file"),
-    "cut.npy": (lambda path: (np.save(path, np.zeros((2, 28, 28), np.uint8)), os.truncate(path, 900)), "not a usable"),
+    "cut.npy": (
+        lambda path: (np.save(path, np.zeros((2, 28, 28), np.uint8)), os.truncate(path, 900)),
+        "holds less than its header declares",
+    ),
     "head.npy": (lambda path: (np.save(path, np.zeros((2, 28, 28), np.uint8)), os.truncate(path, 40)), "not a usable"),
     "lie.npy": (
         lambda path: path.write_bytes(
