@@ -96,7 +96,7 @@ def predict(
         preview = Preview(show) if show else None
         runs = _answers(classifier, inputs.expand(images), preview, limits, single=single)
         worst = 0
-        with counting(lambda: sum(item.count for item in inputs.expand(images))) as advance:
+        with counting(lambda: sum(item.count for item in inputs.expand(images, tell=len))) as advance:
             for run in runs:
                 while answers := list(itertools.islice(run, CHUNK)):
                     write(answers)

@@ -63,13 +63,17 @@ class Unusable:
 
 Item = Picture | Stack | Unusable
 
+Tell = Callable[[str], object]
+"""What takes a note for the user."""
 
-def expand(names: Iterable[str]) -> Iterator[Item]:
+
+def expand(names: Iterable[str], tell: Tell = note) -> Iterator[Item]:
     """Expand names into items.
 
     Args:
         names: files, folders (searched for pictures), glob patterns, or `STDIN`. A name that exists is never taken as a
             pattern; in a pattern, ``**`` matches any number of folders.
+        tell: called with what is worth a note.
     """
     read = False
     for name in names:
@@ -79,9 +83,9 @@ def expand(names: Iterable[str]) -> Iterator[Item]:
             read = True
             yield Picture(name, sys.stdin.buffer)
         elif glob.has_magic(name) and not os.path.lexists(name):
-            yield from _matching(name)
+            yield from _matching(name, tell)
         else:
-            yield from _named(name)
+            yield from _named(name, tell)
 
 
 def single(item: Item) -> str | BinaryIO | images.Page:
@@ -102,11 +106,11 @@ def explained(name: str, error: MnistEdgeError | OSError) -> MnistEdgeError:
     return ImageFormatError(f"{name}: cannot be read ({error.strerror}): check the path and its permissions")
 
 
-def _matching(pattern: str) -> Iterator[Item]:
+def _matching(pattern: str, tell: Tell) -> Iterator[Item]:
     paths = _below(pattern) if "**" in pattern else sorted(glob.glob(pattern))  # noqa: PTH207  # also absolute ones
     for path in paths:
         if not _is_pipe(path):  # nobody named it, and nobody may be writing to it
-            yield from _named(path)
+            yield from _named(path, tell)
     if not paths:
         yield Unusable(pattern, ImageFormatError(f"{pattern}: no file matches this pattern: check it"))
 
@@ -126,7 +130,7 @@ def _is_pipe(path: str) -> bool:
     return Path(path).is_fifo() or Path(path).is_socket()
 
 
-def _named(name: str) -> Iterator[Item]:
+def _named(name: str, tell: Tell) -> Iterator[Item]:
     try:
         mode = Path(name).stat().st_mode
     except (OSError, ValueError):
@@ -134,7 +138,7 @@ def _named(name: str) -> Iterator[Item]:
         return
     try:
         if stat.S_ISDIR(mode):
-            yield from _in_folder(name)
+            yield from _in_folder(name, tell)
         elif stat.S_ISREG(mode) and name.lower().endswith(images.PAGED):
             yield from _paged(name)
         elif stat.S_ISREG(mode) and not name.lower().endswith(_SUFFIXES):
@@ -145,7 +149,7 @@ def _named(name: str) -> Iterator[Item]:
         yield Unusable(name, explained(name, error))
 
 
-def _in_folder(folder: str) -> Iterator[Item]:
+def _in_folder(folder: str, tell: Tell) -> Iterator[Item]:
     failures: list[OSError] = []
     others: Counter[str] = Counter()
     empty = True
@@ -157,7 +161,7 @@ def _in_folder(folder: str) -> Iterator[Item]:
             yield Picture(path, path)
     if others:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
-        note(f"note: {folder}: passed over {kinds}: convert them to PNG or JPEG to have them read")
+        tell(f"note: {folder}: passed over {kinds}: convert them to PNG or JPEG to have them read")
     for failure in failures:
         yield Unusable(failure.filename, explained(failure.filename, failure))
     if empty and not failures:
@@ -167,11 +171,10 @@ def _in_folder(folder: str) -> Iterator[Item]:
 
 
 def _paged(name: str) -> Iterator[Item]:
-    count = images.pages(name)
-    if count == 1:
+    pages = images.pages(name)
+    yield from (Picture(page.name, page) for page in pages)
+    if not pages:
         yield Picture(name, name)
-    for number in range(count if count > 1 else 0):
-        yield Picture(f"{name}[{number}]", images.Page(name, number))
 
 
 def _by_content(name: str) -> Item:

@@ -16,7 +16,7 @@ from mnist_edge.export.parity import Run, in_batches
 from mnist_edge.runtime.classifier import CHUNK
 from mnist_edge.runtime.prediction import energy, softmax
 
-DIGITS: Final = 4
+SIGNIFICANT: Final = 4
 """Significant digits of a stored temperature and decimals of a stored energy. This is finer than a few thousand images
 can resolve, and coarser than the rounding differences between machines."""
 
@@ -49,7 +49,7 @@ def fit(run: Run, split: Split) -> Calibration | None:
         return None
     scores, energies = ood_scale(energy(logits))
     return Calibration(
-        temperature=float(f"{found:.{DIGITS}g}"), ood_scores=scores, energies=energies, images=len(split)
+        temperature=float(f"{found:.{SIGNIFICANT}g}"), ood_scores=scores, energies=energies, images=len(split)
     )
 
 
@@ -61,7 +61,7 @@ def ood_scale(energies: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[f
     """
     finest = len(energies) / (len(energies) + 1)
     scores = (*(score for score in OOD_SCORES if score < finest), finest)
-    quantiles = np.quantile(energies, scores, method="weibull").round(DIGITS)
+    quantiles = np.quantile(energies, scores, method="weibull").round(SIGNIFICANT)
     return scores, tuple(quantiles.tolist())
 
 

@@ -5,7 +5,7 @@ is decoded, so arrays can be classified without it.
 """
 
 from mnist_edge.images.canonical import has_ink, preprocess, preprocess_counting
-from mnist_edge.images.files import PAGED, SUFFIXES, Grey, Page, decode, decode_scaled, find, grey, grey_scaled, pages
+from mnist_edge.images.files import PAGED, SUFFIXES, Grey, Page, decode, decode_scaled, find, grey_scaled, pages
 
 __all__ = [
     "PAGED",
@@ -15,7 +15,6 @@ __all__ = [
     "decode",
     "decode_scaled",
     "find",
-    "grey",
     "grey_scaled",
     "has_ink",
     "pages",

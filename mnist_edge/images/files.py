@@ -1,5 +1,6 @@
 """Decode image files to grey values. Only the formats listed here are ever decoded, and only in bounded memory."""
 
+import functools
 import io
 import os
 from collections.abc import Callable, Iterator
@@ -47,12 +48,29 @@ _COPIES: Final = {"WEBP": 4, "GIF": 2}
 _ORIENTATION: Final = 0x0112
 
 
-class Page(NamedTuple):
-    """One of the pictures in a file."""
+class Document:
+    """A file of several pictures, read once for all of them."""
 
-    path: str
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    @functools.cached_property
+    def image(self) -> "Image.Image":
+        """The file, opened; raises as Pillow does."""
+        return _opened(content.read(self.path, self.path))
+
+
+class Page(NamedTuple):
+    """One of the pictures in a file. Taken in their order, each is decoded once."""
+
+    document: Document
     number: int
     """From 0."""
+
+    @property
+    def name(self) -> str:
+        """Such as ``file.tif[0]``."""
+        return f"{self.document.path}[{self.number}]"
 
 
 class Grey(NamedTuple):
@@ -117,42 +135,41 @@ def decode_scaled(source: str | os.PathLike[str] | BinaryIO | Page) -> Grey:
         ImageNotFoundError: there is no file at that path.
         ImageFormatError: it is not in one of `FORMATS`, is damaged or truncated, or is too large.
     """
-    page = 0
     if isinstance(source, Page):
-        source, page = source
+        return grey_scaled(source, source.name)
     name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else getattr(source, "name", "the image")
-    return grey_scaled(content.read(source, name), name if page == 0 else f"{name}[{page}]", page)
+    return grey_scaled(content.read(source, name), name)
 
 
-def pages(path: str) -> int:
-    """How many pictures a file holds; 1 where that cannot be told, for whoever decodes it says what is wrong."""
+def pages(path: str) -> list[Page]:
+    """The pictures in a file; none where there is only one, or where decoding it would say what is wrong."""
+    document = Document(path)
     try:
-        return getattr(_opened(content.read(path, path)), "n_frames", 1)
+        count = getattr(document.image, "n_frames", 1)
     except Exception:  # noqa: BLE001  # what Pillow raises on damaged files is not documented
-        return 1
+        return []
+    return [Page(document, number) for number in range(count)] if count > 1 else []
 
 
-def grey(image: "Image.Image", name: str) -> NDArray[np.uint8]:
-    """`grey_scaled` without the scale: uint8 [height, width]."""
-    return grey_scaled(image, name).pixels
-
-
-def grey_scaled(source: "bytes | Image.Image", name: str, page: int = 0) -> Grey:
-    """What `decode_scaled` returns, of an encoded file or a Pillow image; `name` is for error messages."""
+def grey_scaled(source: "bytes | Image.Image | Page", name: str) -> Grey:
+    """What `decode_scaled` returns, of an encoded file, a Pillow image or a page; `name` is for error messages."""
     from PIL import Image, UnidentifiedImageError
 
     from mnist_edge.images import modes
 
     try:
-        image = _opened(source) if isinstance(source, bytes) else source
-        if page:
-            image.seek(page)
+        if isinstance(source, Page):
+            image = source.document.image
+            image.seek(source.number)
+        else:
+            image = _opened(source) if isinstance(source, bytes) else source
         width, height = image.size
         _require_reasonable(image, name)
-        if isinstance(source, bytes):
+        if isinstance(source, (bytes, Page)):
             factor = modes.factor_of(width, height)
             image.draft(None, (width // factor, height // factor))  # JPEG is decoded at half the size or less
             _require_small(image, width * height, name)
+        if isinstance(source, bytes):
             _require_whole(source, name)
         image.load()  # a PNG may store its orientation after its pixels
         pixels = _upright(modes.grey_values(image, name), image.getexif().get(_ORIENTATION, 1))
@@ -160,7 +177,7 @@ def grey_scaled(source: "bytes | Image.Image", name: str, page: int = 0) -> Grey
         raise ImageFormatError(
             f"{name}: not a picture in a format that is read ({', '.join(FORMATS)}): convert it to PNG or JPEG"
         ) from error
-    except ImageFormatError:
+    except (ImageFormatError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageFormatError(f"{name}: more than {MAX_PIXELS:,} pixels: scale the picture down") from error

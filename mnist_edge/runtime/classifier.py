@@ -1,6 +1,5 @@
 """`Classifier`: raw pixels in, logits or a named class out."""
 
-import contextlib
 import itertools
 import math
 import os
@@ -16,7 +15,7 @@ from mnist_edge.contract import HEIGHT, INPUT_NAME, OUTPUT_NAME, WIDTH, Contract
 from mnist_edge.errors import ExecutionError, InputError, MnistEdgeError, UsageError
 from mnist_edge.images import has_ink, preprocess_counting
 from mnist_edge.runtime.model import open_model
-from mnist_edge.runtime.pixels import as_batch, as_image, as_tensor, grey_picture, require_several
+from mnist_edge.runtime.pixels import as_batch, as_image, as_tensor, grey_picture, memory_for_a_picture, require_several
 from mnist_edge.runtime.prediction import Digit, Prediction, Reading, ood_score, softmax
 from mnist_edge.runtime.threads import asked_threads, default_threads, in_background, in_chunks
 
@@ -133,7 +132,7 @@ class Classifier:
         return self._prepared(image).pixels.copy()
 
     def _prepared(self, image: object) -> _Picture:
-        with _memory_for_a_picture():
+        with memory_for_a_picture():
             pixels, digits = preprocess_counting(grey_picture(image).pixels, self.contract.preprocessing)
         return _Picture(pixels.copy(), digits)  # the caller may reuse its array
 
@@ -226,7 +225,7 @@ class Classifier:
         limits = self._limits(min_probability, max_ood)
         from mnist_edge.images.lines import find_digits  # not needed for single digits
 
-        with _memory_for_a_picture():
+        with memory_for_a_picture():
             picture = grey_picture(image)
             found = find_digits(picture.pixels)
         answers = self._classify([_Picture(digit.image) for digit in found], limits)
@@ -329,14 +328,6 @@ class Classifier:
 def _scaled(box: tuple[int, int, int, int], scale: float) -> tuple[int, int, int, int]:
     left, top, right, bottom = (round(scale * edge) for edge in box)
     return left, top, right, bottom
-
-
-@contextlib.contextmanager
-def _memory_for_a_picture() -> Iterator[None]:
-    try:
-        yield
-    except MemoryError as error:
-        raise ExecutionError("too little memory for this picture: free some, or scale the picture down") from error
 
 
 def _next_prepared(

@@ -4,15 +4,18 @@ With them a device can prove, offline and without torch, that its onnxruntime re
 """
 
 import zlib
-from typing import Annotated
+from typing import Annotated, Final
 
 import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from mnist_edge.bundle.decoding import decode, encode
-from mnist_edge.contract import HEIGHT, WIDTH, Positive
+from mnist_edge.contract import HEIGHT, PIXELS, WIDTH, Positive
 from mnist_edge.errors import ModelFormatError
+
+MOST: Final = 10_000_000
+"""Bytes of golden images, or of their logits: ours are a dozen images of 784 bytes."""
 
 
 class Golden(Struct, frozen=True):
@@ -48,9 +51,21 @@ def unpack(text: str, classes: int, where: str) -> Golden:
     packed = decode(text, _Packed, f"{where}: its golden vectors", "export it again")
     try:
         return Golden(
-            images=np.frombuffer(zlib.decompress(packed.images), "u1").reshape(packed.count, 1, HEIGHT, WIDTH),
-            logits=np.frombuffer(zlib.decompress(packed.logits), "<f4").reshape(packed.count, classes).astype("f4"),
+            images=np.frombuffer(_inflated(packed.images, packed.count * PIXELS), "u1").reshape(-1, 1, HEIGHT, WIDTH),
+            logits=np.frombuffer(_inflated(packed.logits, packed.count * classes * 4), "<f4")
+            .reshape(-1, classes)
+            .astype("f4"),
             tolerance=packed.tolerance,
         )
-    except (ValueError, zlib.error) as error:
+    except (ValueError, OverflowError, zlib.error) as error:
         raise ModelFormatError(f"{where}: its golden vectors: malformed ({error}): export it again") from error
+
+
+def _inflated(data: bytes, size: int) -> bytes:
+    """Decompressed data, which must be of that size; no more of it is ever held."""
+    if not 0 < size <= MOST:
+        raise ValueError(f"{size:,} bytes are not within 1…{MOST:,}")
+    content = zlib.decompressobj().decompress(data, size + 1)
+    if len(content) != size:
+        raise ValueError(f"{len(content):,} bytes or more instead of {size:,}")
+    return content

@@ -1,6 +1,8 @@
 """Check and convert what callers pass to a `Classifier`: batches of raw pixels, and single pictures of any kind."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import numpy as np
@@ -8,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mnist_edge import images as pictures
 from mnist_edge.contract import HEIGHT, WHITE, WIDTH
-from mnist_edge.errors import ImageFormatError, ImageTypeError
+from mnist_edge.errors import ExecutionError, ImageFormatError, ImageTypeError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,7 +32,22 @@ def grey_picture(image: object) -> pictures.Grey:
         ImageNotFoundError: no file at that path.
         ImageFormatError: it cannot be decoded, or is an array of another shape or with values outside 0…255.
         ImageTypeError: it is none of the above kinds, or an array that does not hold integers.
+        ExecutionError: there is too little memory for it.
     """
+    with memory_for_a_picture():
+        return _grey_picture(image)
+
+
+@contextlib.contextmanager
+def memory_for_a_picture() -> Iterator[None]:
+    """Report too little memory as ExecutionError."""
+    try:
+        yield
+    except MemoryError as error:
+        raise ExecutionError("too little memory for this picture: free some, or scale the picture down") from error
+
+
+def _grey_picture(image: object) -> pictures.Grey:
     if isinstance(image, np.ndarray):
         if image.ndim != 2:
             raise ImageFormatError(f"a picture is a grey array [height, width], not {image.shape}: {_advice(image)}")

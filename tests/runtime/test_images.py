@@ -61,7 +61,7 @@ def assert_ell(framed):
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "I", "F"])
 def test_every_mode_keeps_its_greys(mode):
     grey = dark_on_light(ell()) if mode != "1" else np.where(ell(), 0, 255).astype(np.uint8)
-    decoded = images.grey(Image.fromarray(grey).convert(mode), "it")
+    decoded = images.grey_scaled(Image.fromarray(grey).convert(mode), "it").pixels
     assert decoded.dtype == np.uint8
     np.testing.assert_allclose(decoded.astype(int), grey, atol=3)
 
@@ -97,13 +97,13 @@ def test_the_noise_of_a_blank_16_bit_picture_is_no_ink(level):
 
 def test_floats_within_0_and_1_are_shares_of_white():
     values = np.where(ell(), 0.2, 0.8).astype(np.float32)
-    np.testing.assert_allclose(images.grey(Image.fromarray(values), "it"), values * 255, atol=1)
+    np.testing.assert_allclose(images.grey_scaled(Image.fromarray(values), "it").pixels, values * 255, atol=1)
 
 
 @pytest.mark.parametrize("value", [-1.0, 1e9, float("nan"), float("inf")])
 def test_impossible_floats_are_refused(value):
     with pytest.raises(ImageFormatError, match=r"it: F pixels beyond 0…65535: save it with 8 or 16 bits"):
-        images.grey(Image.fromarray(np.full((9, 9), value, np.float32)), "it")
+        images.grey_scaled(Image.fromarray(np.full((9, 9), value, np.float32)), "it")
 
 
 @pytest.mark.parametrize("hidden", [0, 255])
@@ -193,7 +193,7 @@ def test_what_cannot_be_read_is_named(tmp_path):
     with pytest.raises(ImageFormatError, match="folder"):
         images.decode(tmp_path)
     with pytest.raises(ImageFormatError, match="scale the picture down"):
-        images.grey(Image.new("1", (9000, 9000)), "it")
+        images.grey_scaled(Image.new("1", (9000, 9000)), "it")
 
 
 # Preprocessing
