@@ -43,20 +43,34 @@ def resample(values: Array, shape: tuple[int, int], step: float, origin: tuple[f
     Returns:
         float32, of that shape.
     """
-    rows = _weights(values.shape[0], shape[0], step, origin[0])
-    columns = _weights(values.shape[1], shape[1], step, origin[1])
-    return np.asarray(rows @ values @ columns.T, dtype=np.float32)
+    rows = _averaged(values, shape[0], step, origin[0])
+    return np.ascontiguousarray(_averaged(np.ascontiguousarray(rows.T), shape[1], step, origin[1]).T)
 
 
-def _weights(size: int, count: int, step: float, origin: float) -> Array:
-    # How far each result pixel's window overlaps each input pixel. A window is at least one pixel wide; at exactly one,
-    # this is linear interpolation.
+def _averaged(values: Array, count: int, step: float, origin: float) -> Array:
+    """The mean over `count` windows along the first axis, from running sums: a product would wake a pool of threads."""
+    width = max(step, 1.0)  # at exactly one pixel this is linear interpolation
+    sums = np.zeros((len(values) + 1, values.shape[1]))
+    np.cumsum(values, axis=0, out=sums[1:])
     centres = origin + (np.arange(count) + 0.5) * step
-    width = max(step, 1.0)
-    edges = np.arange(size)
-    low = np.maximum(edges, centres[:, None] - width / 2)
-    high = np.minimum(edges + 1, centres[:, None] + width / 2)
-    return np.asarray((high - low).clip(0) / width, dtype=np.float32)
+    low, high = ((centres + edge * width / 2).clip(0, len(values)) for edge in (-1, 1))
+    return ((_between(sums, high) - _between(sums, low)) / width).astype(np.float32)
+
+
+def _between(sums: NDArray[np.float64], positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows of an array at positions between whole ones."""
+    whole = np.minimum(positions.astype(np.int64), len(sums) - 2)
+    part = (positions - whole)[:, None]
+    return np.asarray(sums[whole] + part * (sums[whole + 1] - sums[whole]))
+
+
+def resized(values: Array, height: int, width: int) -> Array:
+    """The whole of a picture at another size: a weighted mean when reducing, linear interpolation when enlarging."""
+    if values.shape == (height, width):
+        return values
+    from PIL import Image  # many times faster here than numpy, and on one thread
+
+    return np.asarray(Image.fromarray(values).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def blur(values: Array, radius: int) -> Array:
@@ -90,16 +104,17 @@ def erode(values: Array, radius: int) -> Array:
 
 def _greatest(values: Array, radius: int) -> Array:
     for _ in range(2):
+        # Along the first axis, where numpy compares whole rows.
         window = 2 * radius + 1
-        padding = ((radius, radius), (0, 0))
-        best = np.pad(values, padding, constant_values=-np.inf)
+        best = np.full((len(values) + 2 * radius, values.shape[1]), -np.inf, np.float32)
+        best[radius : radius + len(values)] = values
         reach = 1
-        while 2 * reach <= window:  # windows of 2, 4, 8 …: logarithmically many passes
+        while 2 * reach <= window:  # windows of 2, 4, 8 …: the logarithm of the size in passes
             best = np.maximum(best[:-reach], best[reach:])
             reach *= 2
         if rest := window - reach:
             best = np.maximum(best[:-rest], best[rest:])
-        values = best.T
+        values = np.ascontiguousarray(best.T)
     return values
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_edge.images.arrays import Array, blur, erode, grow, resample, smooth
+from mnist_edge.images.arrays import Array, blur, erode, grow, resized, smooth
 from mnist_edge.images.components import label
 
 VIEW: Final = 96
@@ -31,6 +31,12 @@ DOUBTFUL: Final = 0.35
 
 INSET: Final = 6
 """The border is examined again this many pixels further in, past a frame line."""
+
+THUMBNAIL: Final = 24
+"""The longer side of the reduced picture in which a gradient is fitted."""
+
+TERMS: Final = 6
+"""Of a quadratic surface."""
 
 FLATTENED: Final = 0.5
 """A gradient is subtracted first if that reduces the picture's spread to this share or less."""
@@ -131,33 +137,50 @@ def find_ink(picture: Array, dark: bool | None = None) -> Ink:
 def _gradient(picture: Array) -> Array:
     """A quadratic surface fitted to the background with Cauchy weights, or the median (see `FLATTENED`)."""
     height, width = picture.shape
-    step = max(1.0, max(height, width) / 48)
-    small = resample(picture, (max(1, int(height / step)), max(1, int(width / step))), step, (0.0, 0.0))
+    step = max(1.0, max(height, width) / THUMBNAIL)
+    small = resized(picture, max(1, int(height / step)), max(1, int(width / step)))
     flat = float(np.median(small))
-    terms = _quadratic(*small.shape)
+    y, x = _coordinates(*small.shape)
+    terms = np.stack([np.broadcast_to(term, small.shape).ravel() for term in _quadratic(y, x)], axis=-1)
     target = small.ravel()
-    weights: NDArray[Any] = np.ones_like(target)
-    coefficients: NDArray[Any] = np.zeros(6)
+    products = np.concatenate([terms[:, :, None] * terms[:, None, :], (terms * target[:, None])[:, :, None]], axis=2)
+    weights = np.ones_like(target)
+    coefficients = np.zeros(TERMS)
     spread = 1.0
     for _ in range(8):
-        weighted = terms * weights[:, None]
-        coefficients = np.linalg.lstsq(weighted.T @ terms + 1e-4 * np.eye(6), weighted.T @ target, rcond=None)[0]
-        residual = abs(target - terms @ coefficients)
+        # Sums and an elimination by hand: BLAS and LAPACK would wake a pool of threads for them.
+        system = (products * weights[:, None, None]).sum(axis=0, dtype=np.float64)
+        coefficients = _solved(system[:, :TERMS] + 1e-4 * np.eye(TERMS), system[:, TERMS])
+        residual = abs(target - (terms * coefficients).sum(axis=1))
         spread = max(float(np.median(residual)), 0.5)
         weights = 1 / (1 + (residual / (2 * spread)) ** 2)
     if spread > FLATTENED * float(np.median(abs(target - flat))):
         return np.full_like(picture, flat)
-    surface = _quadratic(height, width) @ coefficients
-    return np.asarray(surface.reshape(height, width), dtype=np.float32)
+    y, x = _coordinates(height, width)
+    surface = sum(factor * term for factor, term in zip(coefficients, _quadratic(y, x), strict=True))
+    return np.asarray(np.broadcast_to(surface, picture.shape), dtype=np.float32)
 
 
-def _quadratic(height: int, width: int) -> NDArray[np.float64]:
-    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1).reshape(-1, 6)
+def _coordinates(height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None]
+
+
+def _quadratic(y: NDArray[np.float64], x: NDArray[np.float64]) -> tuple[Any, ...]:
+    return np.ones((1, 1)), x, y, x * x, x * y, y * y
+
+
+def _solved(matrix: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The solution of a positive definite system, by Gauss and Jordan's elimination, which needs no pivots then."""
+    rows = np.column_stack([matrix, right])
+    for pivot in range(len(rows)):
+        rows[pivot] /= rows[pivot, pivot]
+        others = np.arange(len(rows)) != pivot
+        rows[others] -= rows[others, pivot : pivot + 1] * rows[pivot]
+    return np.asarray(rows[:, -1])
 
 
 def _is_dark(flat: Array) -> bool:
-    small, _ = _reduced(flat)
+    small = _reduced(flat)
     if_light, if_dark = _cost(small), _cost(-small)
     low, high = _two_levels(small)
     # Both costs are high if a digit fills the picture: then the border counts. If one is low, its polarity is certain,
@@ -221,16 +244,14 @@ def _above_ground(picture: Array) -> Array:
 
 def _nearby(values: Array) -> Array:
     """The mean over a square half as wide as the opening's window; it is smooth, so a reduced picture is enough."""
-    small, step = _reduced(values)
-    wide = np.pad(blur(small, max(2, int(0.5 * WINDOW * min(small.shape)))), 1, mode="edge")
-    return resample(wide, (values.shape[0], values.shape[1]), 1 / step, (1.0, 1.0))
+    small = _reduced(values)
+    return resized(blur(small, max(2, int(0.5 * WINDOW * min(small.shape)))), *values.shape)
 
 
-def _reduced(values: Array) -> tuple[Array, float]:
+def _reduced(values: Array) -> Array:
     height, width = values.shape
     step = max(1.0, max(height, width) / VIEW)
-    shape = (-(-height // step), -(-width // step))
-    return resample(values, (int(shape[0]), int(shape[1])), step, (0.0, 0.0)), step
+    return resized(values, int(-(-height // step)), int(-(-width // step)))
 
 
 def _noise(values: Array) -> float:
@@ -249,4 +270,4 @@ def _full(values: Array) -> float:
     """The level of solid ink: that of the strongest pixels, ignoring a few hot ones."""
     count = max(4, values.size // 10_000)
     strong = values[values > 0.5 * float(values.max(initial=0))]
-    return float(np.sort(strong)[-count]) if len(strong) >= count else float(values.max())
+    return float(np.partition(strong, -count)[-count]) if len(strong) >= count else float(values.max())

@@ -152,8 +152,8 @@ def _placed(ink: Array, longer: float) -> Array:
     step = max(right - left, bottom - top) / (FINE * longer)
     rows, columns = ink.sum(axis=1), ink.sum(axis=0)
     mass = float(rows.sum())
-    y = float(rows @ (np.arange(len(rows)) + 0.5)) / mass
-    x = float(columns @ (np.arange(len(columns)) + 0.5)) / mass
+    y = float((rows * (np.arange(len(rows)) + 0.5)).sum()) / mass
+    x = float((columns * (np.arange(len(columns)) + 0.5)).sum()) / mass
     # Index 14.0 is a pixel's centre: 14.5 pixels from the border.
     origin = (
         _inside(y - (HEIGHT / 2 + 0.5) * FINE * step, top, bottom, HEIGHT * FINE * step),

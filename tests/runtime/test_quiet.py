@@ -1,16 +1,19 @@
 """The runtime uses neither the network nor the disk, and no processor time between calls."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tests.helpers import run_python
+from tests.make_bundle import EXPECTED
 
 # CI=true disables onnxruntime's telemetry, so it must be unset. Bytecode would be written by Python, not by us.
 AS_ON_A_DEVICE = {
@@ -179,3 +182,45 @@ def test_a_spinning_pool_would_be_noticed(bundle_dir):
     result = run_python(AFTERWARDS, bundle_dir, "spinning")
     assert result.returncode == 0, result.stderr
     assert float(result.stdout) > 0.1
+
+
+BUSY = """
+import os, sys
+import numpy as np
+from mnist_edge import Classifier
+
+def others():
+    used = 0
+    for task in os.listdir("/proc/self/task"):
+        if int(task) != os.getpid():
+            with open(f"/proc/self/task/{task}/stat") as stat:
+                used += sum(map(int, stat.read().rpartition(")")[2].split()[11:13]))
+    return used
+
+classifier = Classifier()
+digit = np.load(sys.argv[1])["images"][0]
+pictures = [np.kron(255 - np.pad(digit, 8), np.ones((side, side), np.uint8)) for side in (1, 2, 10)]
+if len(sys.argv) > 2:
+    pictures = []
+    square = np.ones((1000, 1000), np.float32)
+    for _ in range(20):
+        square @ square
+before = 0 if len(sys.argv) > 2 else others()
+for _ in range(20):
+    for picture in pictures:
+        classifier.predict(picture)
+        classifier.read(picture)
+print(others() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads' time as Linux tells it")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="BLAS starts no pool on one processor")
+@pytest.mark.parametrize("product", [False, True], ids=["pictures", "a product"])
+def test_preparing_a_picture_wakes_no_thread(bundle_dir, product):
+    """numpy's BLAS has a pool of threads, which any larger product wakes and which then spin."""
+    environment = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_WAIT_POLICY"))
+    result = run_python(BUSY, bundle_dir / EXPECTED, *(["product"] if product else []), **environment)
+    assert result.returncode == 0, result.stderr
+    ticks = int(result.stdout)
+    assert ticks > 10 if product else ticks <= 1
