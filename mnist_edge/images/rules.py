@@ -58,7 +58,7 @@ BORDER: Final = 0.05
 PAST: Final = 1.15
 """A line is at least that many times as long as the longer side of what remains."""
 
-LOOSE: Final = 2.2
+LOOSE: Final = 1.8
 """The same for a line with loose ends."""
 
 

@@ -90,6 +90,17 @@ def test_a_line_beside_them_is_one(strokes, angle):
     assert not (taken & mask).any()
 
 
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_line_of_a_form_ends_before_the_border(times):
+    mask = drawn(SHAPES["a five with its hat apart"], 5, 150)
+    line = paper.stripe(mask.shape, (mask.shape[0] - 140, 0), 0, 3) > 0.5
+    middle, reach = mask.shape[1] // 2, int(times * 110 / 2)
+    line[:, : middle - reach] = line[:, middle + reach :] = False
+    taken = of_the_paper(mask | line)
+    assert taken[line].all()
+    assert not (taken & mask).any()
+
+
 @pytest.mark.parametrize("angle", [-5, -1.5, 0, 2.5, 5])
 def test_a_frame_goes_as_a_whole(angle):
     mask = drawn(SHAPES["a two with a long base"], 5, 60)
