@@ -45,6 +45,9 @@ _BYTES: Final = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
 _COPIES: Final = {"WEBP": 4, "GIF": 2}
 """How many times that much decoding takes, by format: some decoders keep frames of their own. Measured."""
 
+ENOUGH: Final = 1600
+"""Larger pictures are reduced to this many pixels on the longer side, or up to twice as many. `read` needs so many."""
+
 _ORIENTATION: Final = 0x0112
 
 
@@ -155,8 +158,6 @@ def grey_scaled(source: "bytes | Image.Image | Page", name: str) -> Grey:
     """What `decode_scaled` returns, of an encoded file, a Pillow image or a page; `name` is for error messages."""
     from PIL import Image, UnidentifiedImageError
 
-    from mnist_edge.images import modes
-
     try:
         if isinstance(source, Page):
             image = source.document.image
@@ -166,13 +167,13 @@ def grey_scaled(source: "bytes | Image.Image | Page", name: str) -> Grey:
         width, height = image.size
         _require_reasonable(image, name)
         if isinstance(source, (bytes, Page)):
-            factor = modes.factor_of(width, height)
+            factor = _factor(width, height)
             image.draft(None, (width // factor, height // factor))  # JPEG is decoded at half the size or less
             _require_small(image, width * height, name)
         if isinstance(source, bytes):
             _require_whole(source, name)
         image.load()  # a PNG may store its orientation after its pixels
-        pixels = _upright(modes.grey_values(image, name), image.getexif().get(_ORIENTATION, 1))
+        pixels = _upright(_grey_values(image, name), image.getexif().get(_ORIENTATION, 1))
     except UnidentifiedImageError as error:
         raise ImageFormatError(
             f"{name}: not a picture in a format that is read ({', '.join(FORMATS)}): convert it to PNG or JPEG"
@@ -184,6 +185,20 @@ def grey_scaled(source: "bytes | Image.Image | Page", name: str) -> Grey:
     except Exception as error:  # what Pillow's decoders raise on damaged files is not documented
         raise ImageFormatError(f"{name}: cannot be decoded ({error}): save or fetch the picture again") from error
     return Grey(pixels, max(width, height) / max(1, *pixels.shape))
+
+
+def _grey_values(image: "Image.Image", name: str) -> NDArray[np.uint8]:
+    factor = _factor(*image.size)
+    if factor == 1 and image.mode == "L" and "transparency" not in image.info:
+        return np.asarray(image)
+    from mnist_edge.images.modes import grey_values  # not needed for what MNIST's digits are saved as
+
+    return grey_values(image, factor, name)
+
+
+def _factor(width: int, height: int) -> int:
+    """By how much a picture of that size is reduced."""
+    return max(1, max(width, height) // ENOUGH)
 
 
 def _opened(data: bytes) -> "Image.Image":

@@ -15,9 +15,6 @@ from mnist_edge.errors import ImageFormatError
 if TYPE_CHECKING:
     from PIL import Image
 
-ENOUGH: Final = 1600
-"""Larger pictures are reduced to this many pixels on the longer side, or up to twice as many. `read` needs so many."""
-
 STRIP: Final = 64
 """Rows that are converted at a time."""
 
@@ -38,28 +35,22 @@ SAMPLES: Final = 4096
 """About how many pixels of a colour picture are sampled to choose between luminance and channels."""
 
 
-def factor_of(width: int, height: int) -> int:
-    """By how much a picture of that size is reduced."""
-    return max(1, max(width, height) // ENOUGH)
-
-
-def grey_values(image: "Image.Image", name: str) -> NDArray[np.uint8]:
-    """The grey values of an image, uint8 [height, width], reduced by `factor_of`; `name` is for error messages."""
+def grey_values(image: "Image.Image", factor: int, name: str) -> NDArray[np.uint8]:
+    """The grey values of an image, uint8 [height, width], reduced by a factor; `name` is for error messages."""
     if image.mode == "L" and "transparency" not in image.info:
-        return _array(image, "L")
+        return _array(image, "L", factor)
     if image.mode[0] in "IF":
-        return _from_deep(_array(image, "F" if image.mode == "F" else "I"), image.mode, name)
+        return _from_deep(_array(image, "F" if image.mode == "F" else "I", factor), image.mode, name)
     if image.mode == "LAB":
-        return _array(image.getchannel(0), "L")
+        return _array(image.getchannel(0), "L", factor)
     if image.has_transparency_data:
-        return _from_transparent(_array(image, "RGBA"))
+        return _from_transparent(_array(image, "RGBA", factor))
     if image.mode in ("1", "L"):
-        return _array(image, "L")
-    return _from_colour(_array(image, "RGB"))
+        return _array(image, "L", factor)
+    return _from_colour(_array(image, "RGB", factor))
 
 
-def _array(image: "Image.Image", mode: str) -> NDArray[Any]:
-    factor = factor_of(*image.size)
+def _array(image: "Image.Image", mode: str, factor: int) -> NDArray[Any]:
     if factor == 1:
         return np.asarray(image if image.mode == mode else image.convert(mode))
     strips = []
