@@ -1,6 +1,6 @@
 """What is particular to EMNIST (Cohen et al. 2017, "EMNIST: an extension of MNIST to handwritten letters").
 
-Its files, IDX and CSV alike, store images column by column and name no classes. Both is told by the file name alone.
+Its files, IDX and CSV alike, store images column by column and name no classes: only the file name says what they hold.
 """
 
 import re
