@@ -146,14 +146,21 @@ def test_only_one_module_of_the_runtime_imports_onnxruntime():
 
 
 def test_all_that_is_printed_goes_through_one_filter():
-    """`mnist_edge.cli.output`; JSON escapes what it holds, and the progress of a download is the program's own."""
-    printing = {
-        path.name
-        for path in (PACKAGE / "cli").glob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "sys.stdout.write", "sys.stderr.write")
-    }
-    assert printing == {"output.py", "answers.py", "data.py", "device.py", "display.py"}
+    """`mnist_edge.cli.output`. The progress of a download holds nothing but our own addresses."""
+    sources = {path.name: path.read_text() for path in (PACKAGE / "cli").glob("*.py")}
+    assert {name for name, source in sources.items() if unfiltered(source)} == {"output.py", "data.py"}
+
+
+def unfiltered(source: str) -> list[str]:
+    """The calls that print what is no JSON, which escapes what it holds."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    printing = [call for call in calls if ast.unparse(call.func) in ("print", "sys.stdout.write", "sys.stderr.write")]
+    return [text for text in map(ast.unparse, printing) if "json(" not in text and "json_line(" not in text]
+
+
+def test_a_way_around_the_filter_is_noticed():
+    assert unfiltered("print(name)\nsys.stderr.write(name)") == ["print(name)", "sys.stderr.write(name)"]
+    assert unfiltered("sys.stdout.write(json_line(facts))\nprint(_as_json(facts))\ntable.print(rows)") == []
 
 
 def test_modules_can_be_read_in_one_sitting():

@@ -42,7 +42,7 @@ MAX_BYTES: Final = 160_000_000
 _BYTES: Final = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
 """What Pillow takes for a pixel, by mode; the others take four."""
 
-_COPIES: Final = {"WEBP": 4, "GIF": 2}
+_COPIES: Final = {"WEBP": 3.25, "GIF": 2}
 """How many times that much decoding takes, by format: some decoders keep frames of their own. Measured."""
 
 ENOUGH: Final = 1600

@@ -228,8 +228,11 @@ def under_many(mask: Mask) -> Mask:
 
 def _closed_by(rule: Rule, others: list[Rule], side: int) -> int:
     """How many ends of a line lie on lines across it."""
-    reach = BORDER * side + 2
-    return sum(any(abs(other.at(rule.at(end)) - end) <= reach for other in others) for end in (rule.first, rule.last))
+    return sum(_is_met(rule, end, others, BORDER * side + 2) for end in (rule.first, rule.last))
+
+
+def _is_met(rule: Rule, end: int, others: list[Rule], reach: float) -> bool:
+    return any(abs(other.at(rule.at(end)) - end) <= reach for other in others)
 
 
 def taken(mask: Mask, across: list[Rule], down: list[Rule], spare: float = 1.0) -> Mask:
@@ -252,7 +255,7 @@ def _is_papers(rule: Rule, rest: Mask, others: list[Rule]) -> bool:
     def is_closed(end: int) -> bool:
         row = rule.at(end)
         at_border = min(end, width - 1 - end) <= reach or min(row, height - 1 - row) <= reach
-        return at_border or any(abs(other.at(row) - end) <= reach for other in others)
+        return at_border or _is_met(rule, end, others, reach)
 
     def is_joined(end: int) -> bool:
         near = int(rule.thickness) + 2

@@ -114,6 +114,16 @@ def test_a_photograph_of_48_megapixels_passes(expected, tmp_path, options):
     assert peak(tmp_path, "large.jpg")[1] < MOST_MEMORY
 
 
+@pytest.mark.slow
+def test_a_photograph_of_12_megapixels_passes_as_webp(expected, tmp_path):
+    photograph = Image.new("RGB", (4000, 3000), "white")
+    photograph.paste(Image.fromarray(255 - expected["images"][0]).resize((1600, 1600)), (1000, 700))
+    photograph.save(tmp_path / "large.webp")
+    _, answers = predict(tmp_path, "large.webp")
+    assert answers["large.webp"]["label"] == str(expected["logits"][0].argmax())
+    assert peak(tmp_path, "large.webp")[1] < MOST_MEMORY
+
+
 def test_boxes_of_a_reduced_picture_are_those_of_the_picture(expected, tmp_path):
     page = Image.new("L", (6400, 4000), 255)
     for place in (1000, 3000):
