@@ -27,7 +27,7 @@ from mnist_edge.training import checkpoint
 from mnist_edge.training.recipes import RECIPES
 from mnist_edge.training.train import begin, finish, resume
 
-SEEDS = ARTIFACTS / "seeds"
+SEEDS = Path(ARTIFACTS, "seeds")
 Facts = tuple[TrainingRecord, Manifest]
 """A bundle's training record and manifest."""
 

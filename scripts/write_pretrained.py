@@ -109,14 +109,14 @@ def main(models: list[str]) -> None:
         shipped = only(manifest, {EXACT, recommended(manifest).file})
         classifier = Classifier(source)
         corrupted = {kind: accuracy(classifier, corrupt(data.test, kind)) for kind in CORRUPTIONS}
-        with Staging(PRETRAINED / model) as staging:
+        with Staging(Path(PRETRAINED, model)) as staging:
             for file in shipped.files:
                 staging.add(file, reading.read_verified(source, file, manifest))
             staging.add(layout.MANIFEST, decoding.encode_indented(shipped))
             staging.add(CARD, card(model, shipped, len(data.train), corrupted).encode())
             staging.commit(records=[layout.MANIFEST])
         sizes = ", ".join(f"{name} {file.bytes:,} bytes" for name, file in shipped.files.items())
-        print(f"{PRETRAINED / model}: {sizes}, {100 * manifest.pytorch.accuracy:.2f} %")
+        print(f"{Path(PRETRAINED, model)}: {sizes}, {100 * manifest.pytorch.accuracy:.2f} %")
 
 
 def recommended(manifest: Manifest) -> Recommendation:

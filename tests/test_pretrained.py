@@ -15,14 +15,15 @@ from mnist_edge import Classifier
 from mnist_edge.bundle import reading
 from mnist_edge.errors import ModelError
 from mnist_edge.evaluation import metrics
-from mnist_edge.runtime import prediction, selftest
-from mnist_edge.runtime.model import PRETRAINED, load, open_model
+from mnist_edge.runtime import model, prediction, selftest
+from mnist_edge.runtime.model import load, open_model
 from tests.corruptions import corrupt
 from tests.helpers import fails, run_cli
 from tests.lines import lines
 from tests.pictures import pictures
 
 REPOSITORY = Path(__file__).parents[1]
+PRETRAINED = Path(model.PRETRAINED)
 
 
 @pytest.fixture(scope="module")

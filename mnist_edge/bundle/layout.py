@@ -11,10 +11,9 @@
 """
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Final, Self
 
-ARTIFACTS: Final = Path("artifacts")
+ARTIFACTS: Final = "artifacts"
 """The default folder for bundles, relative to the working directory."""
 
 WEIGHTS: Final = "model.pth"

@@ -1,10 +1,14 @@
-"""Reading a bundle: its records and files, none of them trusted, and what to tell the user if they are unusable."""
+"""Reading a bundle: its records and files, none of them trusted, and what to tell the user if they are unusable.
+
+Paths are strings here and in `mnist_edge.runtime.model`: importing pathlib would take a sixth of the time that the
+package adds to a cold start of onnxruntime.
+"""
 
 import errno
 import os
 import stat
 from collections.abc import Callable
-from pathlib import Path
+from os.path import exists, join
 
 from mnist_edge.bundle import legacy
 from mnist_edge.bundle.checksum import sha256
@@ -13,39 +17,41 @@ from mnist_edge.bundle.layout import CHECKPOINT, EXPORTED, MANIFEST, TRAINING, W
 from mnist_edge.bundle.records import MANIFEST_VERSION, TRAINING_VERSION, Manifest, TrainingRecord
 from mnist_edge.errors import AlteredModelError, ModelNotFoundError
 
+StrPath = str | os.PathLike[str]
 
-def train_first(folder: Path) -> str:
+
+def train_first(folder: StrPath) -> str:
     """What to do if nothing has been trained yet."""
     return f"make it:  mnist-edge train --model … --out {folder}"
 
 
-def train_anew(folder: Path) -> str:
+def train_anew(folder: StrPath) -> str:
     """What to do if a training, or its result, is unusable."""
     return f"train again:  mnist-edge train --overwrite --model … --out {folder}"
 
 
-def retrain(folder: Path) -> str:
+def retrain(folder: StrPath) -> str:
     """What to do if the first half of a bundle is missing, unfinished or unusable."""
-    if not (folder / TRAINING).exists():
-        if (folder / CHECKPOINT).exists():
+    if not exists(join(folder, TRAINING)):
+        if exists(join(folder, CHECKPOINT)):
             return f"its training is unfinished: wait for it, or resume it:  mnist-edge train --resume --out {folder}"
-        if not any((folder / name).exists() for name in (WEIGHTS, *EXPORTED)):
+        if not any(exists(join(folder, name)) for name in (WEIGHTS, *EXPORTED)):
             return train_first(folder)
     return train_anew(folder)
 
 
-def reexport(folder: Path) -> str:
+def reexport(folder: StrPath) -> str:
     """What to do if the second half of a bundle is missing, unfinished or unusable."""
-    if not (folder / MANIFEST).exists():
-        if not (folder / TRAINING).exists():
+    if not exists(join(folder, MANIFEST)):
+        if not exists(join(folder, TRAINING)):
             return retrain(folder)
-        if any((folder / name).exists() for name in EXPORTED):
+        if any(exists(join(folder, name)) for name in EXPORTED):
             return f"its export is unfinished: wait for it, or export again:  mnist-edge export {folder}"
         return f"export it:  mnist-edge export {folder}"
     return f"export again:  mnist-edge export {folder}"
 
 
-def read_file(path: Path, remedy: str) -> bytes:
+def read_file(path: StrPath, remedy: str) -> bytes:
     """Read a file of a bundle. Raises ModelNotFoundError, with `remedy` in its message, if it cannot be read."""
     try:
         return _read_regular(path)
@@ -55,7 +61,7 @@ def read_file(path: Path, remedy: str) -> bytes:
         raise ModelNotFoundError(f"{path}: cannot be read ({error.strerror}): {remedy}") from error
 
 
-def _read_regular(path: Path) -> bytes:
+def _read_regular(path: StrPath) -> bytes:
     # Without O_NONBLOCK, opening a FIFO that has no writer would block forever.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
@@ -67,23 +73,23 @@ def _read_regular(path: Path) -> bytes:
         os.close(descriptor)
 
 
-def read_training(folder: Path) -> TrainingRecord:
+def read_training(folder: StrPath) -> TrainingRecord:
     """Read what `train` recorded, version 0.1.0 included. Raises ModelNotFoundError or ModelFormatError."""
-    remedy, where = retrain(folder), str(folder / TRAINING)
-    content = read_file(folder / TRAINING, remedy)
+    remedy, where = retrain(folder), join(folder, TRAINING)
+    content = read_file(join(folder, TRAINING), remedy)
     if version_of(content, where, remedy) == legacy.TRAINING_VERSION:
         return legacy.training_record(content, where, remedy)
     return decode_version(content, TrainingRecord, TRAINING_VERSION, where, remedy)
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: StrPath) -> Manifest:
     """Read what `export` recorded. Raises ModelNotFoundError or ModelFormatError."""
     remedy = reexport(folder)
-    content = read_file(folder / MANIFEST, remedy)
-    return decode_version(content, Manifest, MANIFEST_VERSION, str(folder / MANIFEST), remedy)
+    content = read_file(join(folder, MANIFEST), remedy)
+    return decode_version(content, Manifest, MANIFEST_VERSION, join(folder, MANIFEST), remedy)
 
 
-def require_first_half(folder: Path, manifest: Manifest) -> None:
+def require_first_half(folder: StrPath, manifest: Manifest) -> None:
     """Raise ModelNotFoundError if a bundle holds only what a device needs, as the pretrained ones do."""
     if WEIGHTS not in manifest.files:
         raise ModelNotFoundError(
@@ -92,7 +98,7 @@ def require_first_half(folder: Path, manifest: Manifest) -> None:
         )
 
 
-def read_verified(folder: Path, name: str, manifest: Manifest) -> bytes:
+def read_verified(folder: StrPath, name: str, manifest: Manifest) -> bytes:
     """Read a file of a bundle and check it against the digest in the manifest.
 
     Raises:
@@ -102,18 +108,18 @@ def read_verified(folder: Path, name: str, manifest: Manifest) -> bytes:
     remedy = reexport(folder)
     entry = manifest.files.get(name)
     if entry is None:
-        raise ModelNotFoundError(f"{folder / MANIFEST}: lists no {name}: {remedy}")
-    data = read_file(folder / name, remedy)
+        raise ModelNotFoundError(f"{join(folder, MANIFEST)}: lists no {name}: {remedy}")
+    data = read_file(join(folder, name), remedy)
     actual = sha256(data)
     if actual != entry.sha256:
         raise AlteredModelError(
-            f"{folder / name}: altered since its export (SHA-256 {actual[:12]}…, the manifest says "
+            f"{join(folder, name)}: altered since its export (SHA-256 {actual[:12]}…, the manifest says "
             f"{entry.sha256[:12]}…): {remedy}"
         )
     return data
 
 
-def read_chosen(folder: Path, choose: Callable[[Manifest], str]) -> tuple[Manifest, str, bytes]:
+def read_chosen(folder: StrPath, choose: Callable[[Manifest], str]) -> tuple[Manifest, str, bytes]:
     """Read a bundle's manifest and one of its files, consistently even if an export replaces both in between.
 
     Args:

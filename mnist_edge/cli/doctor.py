@@ -63,7 +63,7 @@ class Finding:
 Findings = Iterator[Finding]
 
 
-def examine(folder: Path = ARTIFACTS) -> Findings:
+def examine(folder: str = ARTIFACTS) -> Findings:
     """Yield all findings, topic by topic; bundles are looked for in `folder`."""
     telemetry = os.environ.get(_TELEMETRY)  # read before `mnist_edge.runtime.session` sets it
     for topic, probe in (
@@ -72,7 +72,7 @@ def examine(folder: Path = ARTIFACTS) -> Findings:
         ("threads", _threads),
         ("memory", _memory),
         ("onnxruntime", functools.partial(_onnxruntime, telemetry)),
-        ("models", functools.partial(_models, folder)),
+        ("models", functools.partial(_models, Path(folder))),
         ("data", _data),
     ):
         try:
@@ -198,7 +198,7 @@ def _onnxruntime(telemetry: str | None) -> Findings:
 def _models(folder: Path) -> Findings:
     from mnist_edge.runtime.model import PRETRAINED
 
-    pretrained, own = _bundles(PRETRAINED), _bundles(folder)
+    pretrained, own = _bundles(Path(PRETRAINED)), _bundles(folder)
     for path in pretrained:
         yield _model(path, "pretrained", extras.to_install(options="--force-reinstall --no-deps"))
     for path in own:

@@ -7,7 +7,7 @@ import typer
 from mnist_edge.bundle.layout import ARTIFACTS
 from mnist_edge.bundle.recipe import Architecture
 
-DEFAULT_BUNDLE: Final = str(ARTIFACTS / Architecture.CNN)
+DEFAULT_BUNDLE: Final = f"{ARTIFACTS}/{Architecture.CNN}"
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 

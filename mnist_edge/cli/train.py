@@ -108,7 +108,7 @@ def train(
         }.items()
         if value is not None
     }
-    folder = ARTIFACTS / (model or Architecture.CNN) if out is None else out
+    folder = Path(ARTIFACTS, model or Architecture.CNN) if out is None else out
     require_free(folder)
     if resume:
         beside = {"seed": seed is not None, "fast": fast, "overwrite": overwrite}

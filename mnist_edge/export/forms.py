@@ -40,7 +40,7 @@ def file_of(target: str | os.PathLike[str], format: str | None = None) -> Path: 
         ModelError: there is no such bundle, file or pretrained model, or the bundle lacks the format.
         UsageError: onnxruntime runs no such format.
     """
-    found = locate(target)
+    found = Path(locate(target))
     wanted = None if format is None else checked_format(format)
     if not found.is_dir():
         return found

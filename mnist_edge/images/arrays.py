@@ -1,9 +1,25 @@
 """Basic image filters on float32 arrays [height, width]."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+
+
+def quantile(values: NDArray[Any], share: float) -> float:
+    """As `numpy.quantile`, which would import masked arrays first: 8 ms of a cold start."""
+    position = share * (values.size - 1)
+    low = int(position)
+    high = min(low + 1, values.size - 1)
+    parted = np.partition(values, (low, high), axis=None)
+    return float(parted[low] + (position - low) * (float(parted[high]) - float(parted[low])))
+
+
+def median(values: NDArray[Any]) -> float:
+    """The median of an array that is not empty."""
+    return quantile(values, 0.5)
 
 
 def shrink(pixels: NDArray[np.uint8], longest: int) -> tuple[Array, int]:

@@ -109,8 +109,8 @@ def digit(mask: Mask, ink: NDArray[np.float32]) -> tuple[Mask, int]:
     if held < SHARE * sums.sum():
         return np.zeros_like(mask), 0
     digits = _digits(found, sums)
-    others = digits[digits != digits[main]]
-    return found.mask(chosen & ((digits == digits[main]) | (digits < 0))), 1 + len(np.unique(others[others >= 0]))
+    others = set(digits.tolist()) - {-1, int(digits[main])}
+    return found.mask(chosen & ((digits == digits[main]) | (digits < 0))), 1 + len(others)
 
 
 def _digits(found: Components, sums: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -120,7 +120,7 @@ def _digits(found: Components, sums: NDArray[np.float64]) -> NDArray[np.int64]:
     groups = merged(found.boxes[large], usual, BROKEN)
     digits = np.full(len(found), -1)
     heaviest = np.bincount(groups, weights=sums[large]).max()
-    for group in np.unique(groups):
+    for group in set(groups.tolist()):
         members = large[groups == group]
         boxes = found.boxes[members]
         height = boxes[:, 3].max() - boxes[:, 1].min()

@@ -1,13 +1,11 @@
 """Connected components of a mask in pure numpy: a device has neither scipy nor OpenCV."""
 
-from dataclasses import dataclass
-
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True)
-class Components:
+class Components(Struct, frozen=True):
     """The connected components of a mask, numbered from 0 in reading order of their first pixels."""
 
     labels: NDArray[np.int32]
@@ -57,8 +55,8 @@ def label(mask: NDArray[np.bool_]) -> Components:
     rows, starts = np.nonzero(edges == 1)
     ends = np.nonzero(edges == -1)[1]
     roots = unite(len(rows), *_touching_runs(rows, starts, ends, width))
-    _, numbers = np.unique(roots, return_inverse=True)
-    count = int(numbers.max()) + 1 if len(rows) else 0
+    first = roots == np.arange(len(roots))
+    numbers, count = (np.cumsum(first) - 1)[roots], int(first.sum())
     labels = np.full((height, width), -1, dtype=np.int32)
     labels[mask] = np.repeat(numbers, ends - starts)
     return Components(labels, boxes_around(count, numbers, rows, starts, ends))

@@ -5,13 +5,13 @@ ramps and shadow edges stay. The background of light ink is an opening. Polarity
 little ink, on a smooth background, and not at the border.
 """
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
-from mnist_edge.images.arrays import Array, blur, erode, grow, resized, smooth
+from mnist_edge.images.arrays import Array, blur, erode, grow, median, resized, smooth
 from mnist_edge.images.components import label
 
 VIEW: Final = 96
@@ -69,8 +69,7 @@ FAINT_NOISE: Final = 3.0
 """Faint ink must exceed that many more standard deviations of the background's noise than one."""
 
 
-@dataclass(frozen=True)
-class Ink:
+class Ink(Struct, frozen=True):
     """How much of a picture is ink, pixel by pixel."""
 
     values: Array
@@ -122,7 +121,7 @@ def find_ink(picture: Array, dark: bool | None = None) -> Ink:
     if dark:
         # In a shadow, ink loses contrast in proportion to the light on the paper.
         background = (picture + values).clip(1)
-        values = values * (float(np.median(_sample(picture))) / background).clip(0.5, 2)
+        values = values * (median(_sample(picture)) / background).clip(0.5, 2)
     noise = _noise(values)
     values = (values - noise).clip(0)
     full = _full(values)
@@ -139,7 +138,7 @@ def _gradient(picture: Array) -> Array:
     height, width = picture.shape
     step = max(1.0, max(height, width) / THUMBNAIL)
     small = resized(picture, max(1, int(height / step)), max(1, int(width / step)))
-    flat = float(np.median(small))
+    flat = median(small)
     y, x = _coordinates(*small.shape)
     terms = np.stack([np.broadcast_to(term, small.shape).ravel() for term in _quadratic(y, x)], axis=-1)
     target = small.ravel()
@@ -152,9 +151,9 @@ def _gradient(picture: Array) -> Array:
         system = (products * weights[:, None, None]).sum(axis=0, dtype=np.float64)
         coefficients = _solved(system[:, :TERMS] + 1e-4 * np.eye(TERMS), system[:, TERMS])
         residual = abs(target - (terms * coefficients).sum(axis=1))
-        spread = max(float(np.median(residual)), 0.5)
+        spread = max(median(residual), 0.5)
         weights = 1 / (1 + (residual / (2 * spread)) ** 2)
-    if spread > FLATTENED * float(np.median(abs(target - flat))):
+    if spread > FLATTENED * median(abs(target - flat)):
         return np.full_like(picture, flat)
     y, x = _coordinates(height, width)
     surface = sum(factor * term for factor, term in zip(coefficients, _quadratic(y, x), strict=True))
@@ -232,7 +231,7 @@ def _above_ground(picture: Array) -> Array:
     """Light ink above its background: an opening, raised to the mean of nearby paper where there is enough of it."""
     background = _opened(smooth(picture))
     rise = picture - background
-    paper = (rise <= max(SOLID * 0.5 * _full(rise), float(np.median(_sample(rise))))).astype(np.float32)
+    paper = (rise <= max(SOLID * 0.5 * _full(rise), median(_sample(rise)))).astype(np.float32)
     paper = erode(paper, 1)
     share, total = _nearby(paper), _nearby(paper * picture)
     trust = ((share - PAPER[0]) / (PAPER[1] - PAPER[0])).clip(0, 1)
@@ -258,7 +257,7 @@ def _noise(values: Array) -> float:
     """The standard deviation of the background, from the median of the values below it (ink lies only above)."""
     sample = _sample(values)
     below = sample[sample < 0.5]  # 0.5, so that a perfectly even background counts
-    return 1.4826 * max(0.0, -float(np.median(below))) if below.size else 0.0
+    return 1.4826 * max(0.0, -median(below)) if below.size else 0.0
 
 
 def _sample(values: Array) -> Array:

@@ -6,14 +6,15 @@ thinnest place near where a digit's usual width suggests; this fails if they int
 Letters, signs and decorations as large as digits are found as well: the classifier must reject them.
 """
 
-from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from mnist_edge.errors import ImageFormatError
-from mnist_edge.images.arrays import shrink, smooth
+from mnist_edge.images.arrays import median, quantile, shrink, smooth
 from mnist_edge.images.cleaning import BESIDE, Mask, merged, outlines
 from mnist_edge.images.components import box as box_of
 from mnist_edge.images.components import boxes_around, label
@@ -68,8 +69,7 @@ USUAL_WIDTH: Final = 0.75
 """Usual width of a digit, as a share of the usual height; it determines how many pieces a group is cut into."""
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(Struct, frozen=True):
     """A digit found in a picture."""
 
     box: Box
@@ -120,7 +120,7 @@ def _numbered_strokes(ink: Ink) -> Numbers:
     if len(found) < MANY and not (frames := outlines(found)).all():
         sums[frames] = 0
     large = sums >= FAINT * sums.max()
-    usual, usual_ink = float(np.percentile(found.heights[large], 75)), float(np.median(sums[large]))
+    usual, usual_ink = quantile(found.heights[large], 0.75), median(sums[large])
     marks = np.flatnonzero(sums >= SPECK * usual_ink)
     _require_few(len(marks))
     numbers = np.full(len(found) + 1, -1)  # label -1 indexes the last, which stays -1

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mnist_edge.contract import WHITE
 from mnist_edge.errors import ImageFormatError
+from mnist_edge.images.arrays import median
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -101,7 +102,7 @@ def _sample(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _contrast(values: NDArray[Any]) -> float:
-    return float(abs(values - float(np.median(values))).mean())
+    return float(abs(values - median(values)).mean())
 
 
 def _luminance(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

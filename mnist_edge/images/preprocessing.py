@@ -5,14 +5,14 @@ that background again at a higher resolution. It is then scaled to a longer side
 centre of mass is where MNIST has it, and its strokes are brought to the width of MNIST's.
 """
 
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from mnist_edge.contract import HEIGHT, WHITE, WIDTH
-from mnist_edge.images.arrays import Array, grow, halo, resample, shrink, smooth
+from mnist_edge.images.arrays import Array, grow, halo, median, quantile, resample, shrink, smooth
 from mnist_edge.images.cleaning import SHEET_EDGE, digit, is_sheet
 from mnist_edge.images.components import box as box_of
 from mnist_edge.images.ink import Ink, find_ink
@@ -60,7 +60,7 @@ def cropped(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
 def whole(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A picture, uint8 [height, width], fitted into 28×28 and padded with its border's median; brightness is kept."""
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    background = float(np.median(border))
+    background = median(border)
     height, width = pixels.shape
     step = max(height / HEIGHT, width / WIDTH)
     origin = (height / 2 - step * HEIGHT / 2, width / 2 - step * WIDTH / 2)
@@ -119,7 +119,7 @@ def _strokes(picture: Array, dark: bool | None) -> tuple[Ink, NDArray[np.bool_],
 def alone(ink: Array, strokes: NDArray[np.bool_]) -> Array:
     """The ink of these strokes with their soft edges, cropped to them; 1 = solid."""
     around = grow(strokes.astype(np.float32), 2)
-    solid = float(np.percentile(ink[strokes], 75))
+    solid = quantile(ink[strokes], 0.75)
     low, high = CONTRAST
     values = ((ink / solid - low) / (high - low)).clip(0, 1) * around
     left, top, right, bottom = box_of(values > 0)

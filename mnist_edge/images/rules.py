@@ -6,12 +6,13 @@ the best one. What runs through the picture and past everything else on both sid
 one's foot and a four's stem end where the digit ends.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
+from mnist_edge.images.arrays import median
 from mnist_edge.images.components import box
 
 Mask = NDArray[np.bool_]
@@ -62,8 +63,7 @@ LOOSE: Final = 1.8
 """The same for a line with loose ends."""
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """A line along the rows of a mask: pixel rows ``height + slope * column``, from column `first` to `last`."""
 
     slope: float
@@ -108,7 +108,7 @@ def along_rows(mask: Mask, shortest: float = SHORTEST) -> list[Rule]:
             if line is None:
                 continue
             near = abs(runs[:, 1] - line[1] - line[0] * runs[:, 0])
-            if (rule := _extent(mask, *line, float(np.median(runs[near <= 1.25, 2])), shortest)) is not None:
+            if (rule := _extent(mask, *line, median(runs[near <= 1.25, 2]), shortest)) is not None:
                 found.append(rule)
             runs = runs[near > 2.5 + thickest / 4]
         if not levels:

@@ -49,7 +49,7 @@ def describe(target: str | os.PathLike[str]) -> Description:
     Raises:
         ModelError: `target` is no bundle or ``.onnx`` file, cannot be read, or is a single file that was altered.
     """
-    path = locate(target)
+    path = Path(locate(target))
     if not path.is_dir():
         return _single(path)
     manifest = reading.read_manifest(path)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from functools import cached_property, partial
-from pathlib import Path
+from os.path import basename, dirname, exists, isdir, isfile, join
 from typing import TYPE_CHECKING, Final
 
 from msgspec import UNSET, Struct, structs
@@ -11,6 +11,7 @@ from msgspec import UNSET, Struct, structs
 from mnist_edge.bundle import checksum, layout, reading
 from mnist_edge.bundle.decoding import decode, decode_version
 from mnist_edge.bundle.layout import RUNNABLE, Format
+from mnist_edge.bundle.reading import StrPath
 from mnist_edge.bundle.records import Manifest, Provenance
 from mnist_edge.contract import (
     BATCH_AXIS,
@@ -31,7 +32,7 @@ from mnist_edge.runtime.session import Session
 if TYPE_CHECKING:
     from mnist_edge.runtime.golden import Golden
 
-PRETRAINED: Final = Path(__file__).parents[1] / "pretrained"
+PRETRAINED: Final = join(dirname(dirname(__file__)), "pretrained")
 """The bundles that ship with the package, one folder per name."""
 
 DEFAULT_PRETRAINED: Final = "cnn"
@@ -63,7 +64,7 @@ class Model(Struct, frozen=True, dict=True):
         return partial(load, optimize=self.session.optimize), (self.session.model, self.name)
 
 
-def open_model(source: str | os.PathLike[str] | None = None, *, format: str | None = None) -> Model:  # noqa: A002  # its name in the public API
+def open_model(source: StrPath | None = None, *, format: str | None = None) -> Model:  # noqa: A002  # its name in the public API
     """Read, verify and load a model.
 
     Args:
@@ -80,16 +81,14 @@ def open_model(source: str | os.PathLike[str] | None = None, *, format: str | No
     """
     wanted = None if format is None else checked_format(format)
     path = locate(source)
-    if not path.is_dir():
-        model = load(
-            reading.read_file(path, "give a bundle, an .onnx file or the name of a pretrained model"), str(path)
-        )
+    if not isdir(path):
+        model = load(reading.read_file(path, "give a bundle, an .onnx file or the name of a pretrained model"), path)
         if wanted is not None and wanted is not model.format:
             raise UsageError(f"{path}: is {model.format}, not {wanted}: leave the format out, or name another file")
         return model
     manifest, name, data = reading.read_chosen(path, partial(file_that_answers, path, wanted=wanted))
     # The manifest's digest covers every byte, including the checksum inside the file.
-    model = load(data, str(path / name), verified=True)
+    model = load(data, join(path, name), verified=True)
     # The manifest's contract is the part that all files share; each file has its own calibration.
     if structs.replace(model.contract, calibration=None) != manifest.contract:
         raise ModelFormatError(
@@ -108,7 +107,7 @@ def checked_format(name: str) -> Format:
     raise UsageError(f"unknown format {name!r:.80}: choose from {choices}")
 
 
-def file_that_answers(folder: Path, manifest: Manifest, *, wanted: Format | None = None) -> str:
+def file_that_answers(folder: StrPath, manifest: Manifest, *, wanted: Format | None = None) -> str:
     """Choose which file of a bundle to run, by name.
 
     The choice is the file of the wanted format. Without one it is the file that the manifest recommends, else
@@ -168,7 +167,7 @@ def load(data: bytes, name: str, *, optimize: bool = True, verified: bool = Fals
     return model
 
 
-def locate(source: str | os.PathLike[str] | None) -> Path:
+def locate(source: StrPath | None) -> str:
     """Find the path of a bundle, an ``.onnx`` file or a pretrained model.
 
     A string that names a pretrained model means that model, even if a file or folder has the same name. For the folder
@@ -183,9 +182,9 @@ def locate(source: str | os.PathLike[str] | None) -> Path:
     if not isinstance(source, (str, os.PathLike)) or not os.fspath(source):
         raise UsageError(f"a model is a path or a name, not {source!r:.80}")
     if isinstance(source, str) and is_pretrained(source):
-        return PRETRAINED / source
-    if os.path.exists(source):  # noqa: PTH110  # Path.exists raises on over-long names
-        return Path(source)
+        return join(PRETRAINED, source)
+    if exists(source):
+        return os.fspath(source)
     raise ModelNotFoundError(
         f"{source}: no such bundle, .onnx file or pretrained model: check the path, or make one with  mnist-edge train"
     )
@@ -193,8 +192,8 @@ def locate(source: str | os.PathLike[str] | None) -> Path:
 
 def is_pretrained(name: str) -> bool:
     """Whether a pretrained model of that name ships with the package."""
-    bare = os.path.basename(name) == name and name not in (os.curdir, os.pardir, "")  # noqa: PTH119
-    return bare and os.path.isfile(PRETRAINED / name / layout.MANIFEST)  # noqa: PTH113
+    bare = basename(name) == name and name not in (os.curdir, os.pardir, "")
+    return bare and isfile(join(PRETRAINED, name, layout.MANIFEST))
 
 
 def check_signature(session: Session, contract: Contract, name: str) -> None:

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -97,7 +98,7 @@ def exported_anew(folder, other):
     done = []
 
     def read_regular(path):
-        if path.name == "model.onnx" and not done:
+        if Path(path).name == "model.onnx" and not done:
             done.append(path)
             for name in ("model.onnx", "manifest.json"):
                 shutil.copy(other / name, folder / name)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -114,9 +115,9 @@ def test_a_known_name_is_the_model_and_a_path_is_the_folder(bundle_copy, monkeyp
     """`bundle_copy` is a folder called cnn in the working directory."""
     monkeypatch.chdir(tmp_path)
     assert bundle_copy.name == "cnn"
-    assert locate("cnn") == PRETRAINED / "cnn"
+    assert Path(locate("cnn")) == Path(PRETRAINED, "cnn")
     for path in ("./cnn", bundle_copy.relative_to(tmp_path), bundle_copy):
-        assert locate(path).resolve() == bundle_copy
+        assert Path(locate(path)).resolve() == bundle_copy
     assert Classifier("cnn").contract != Classifier("./cnn").contract
 
 

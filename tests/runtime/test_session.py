@@ -1,6 +1,7 @@
 """Threads, isolation, and what the runtime leaves behind on a machine."""
 
 import pytest
+from PIL import Image
 
 from mnist_edge.errors import ModelFormatError
 from mnist_edge.runtime import session
@@ -33,6 +34,25 @@ def test_importing_the_package_alone_loads_nothing_heavy():
         "import sys, mnist_edge; print(sorted({'torch', 'onnxruntime', 'typer', 'numpy', 'PIL'} & sys.modules.keys()))"
     )
     assert run_python(code).stdout.strip() == "[]"
+
+
+COLD = """
+import sys
+from mnist_edge import Classifier
+Classifier().predict(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("size", [28, 56])  # the second is preprocessed
+def test_a_cold_start_imports_nothing_that_takes_milliseconds(size, expected, tmp_path):
+    path = tmp_path / "digit.png"
+    Image.fromarray(expected["images"][0]).resize((size, size)).save(path)
+    added = run_python(
+        f"import sys, numpy, onnxruntime, PIL.PngImagePlugin; before = set(sys.modules)\n{COLD}\n"
+        "print(sorted({'pathlib', 'dataclasses', 'inspect', 'numpy.ma', 'logging'} & (sys.modules.keys() - before)))",
+        path,
+    )
+    assert added.stdout.strip() == "[]", added.stderr
 
 
 def _written(bundle_dir, home, code):
