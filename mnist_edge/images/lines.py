@@ -1,8 +1,8 @@
 """Find several digits in one picture, separate them, and put them in reading order.
 
 The method is connected components, with their limits. The digits of a picture must be upright, in straight lines and of
-about the same size. The pieces of a digit must overlap horizontally or nearly touch. Digits that touch are cut at the
-thinnest place near where a digit's usual width suggests; this fails if they interlock or overlap by more than a stroke.
+about the same size. The pieces of a digit must overlap horizontally or nearly touch. Digits that touch are cut apart
+along a straight line (`mnist_edge.images.cuts`), which fails if they interlock or overlap by more than a stroke.
 Letters, signs and decorations as large as digits are found as well: the classifier must reject them.
 """
 
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from mnist_edge.errors import ImageFormatError
 from mnist_edge.images.arrays import median, quantile, shrink, smooth
-from mnist_edge.images.cleaning import BESIDE, Mask, merged, outlines
+from mnist_edge.images.cleaning import BESIDE, merged, outlines
 from mnist_edge.images.components import box as box_of
 from mnist_edge.images.components import boxes_around, label
+from mnist_edge.images.cuts import cut
 from mnist_edge.images.ink import Ink, find_ink
 from mnist_edge.images.preprocessing import alone, enlarged, place
 from mnist_edge.images.rules import under_many
@@ -43,30 +44,8 @@ MOST: Final = 2000
 MANY: Final = 300
 """With this many components or more, outlines are not searched for: so many are dirt."""
 
-REACH: Final = 0.6
-"""How far a cut may be from equal pieces, as a share of a piece's width."""
-
-NARROW: Final = 0.85
-"""A group narrower than this share of the usual height is one digit."""
-
-CONTACT: Final = 1.6
-"""A group is cut even if it is not too wide when the cut crosses ink in one place only, over at most this many stroke
-widths. Cutting a single digit into two tall parts mostly crosses two strokes."""
-
-TALL_PART: Final = 0.7
-"""Both parts of such a cut must have at least this share of the group's height; otherwise it cuts off a digit's arm."""
-
-DETOUR: Final = 0.1
-"""Cost of a pixel of the cut at the limit of its reach; a pixel through ink costs 1."""
-
 RIM: Final = 3
 """Pixels kept around a digit for its soft edge."""
-
-WIDE: Final = 1.15
-"""A group more than this many usual heights wide is two or more digits that touch."""
-
-USUAL_WIDTH: Final = 0.75
-"""Usual width of a digit, as a share of the usual height; it determines how many pieces a group is cut into."""
 
 
 class Found(Struct, frozen=True):
@@ -134,7 +113,7 @@ def _numbered_strokes(ink: Ink) -> Numbers:
         own = part == number
         if bottom - top < LOWEST * usual or ink.values[top:bottom, left:right][own].sum() < FAINT * usual_ink:
             part[own] = -1
-        elif (path := _cut(own, usual)) is not None:
+        elif (path := cut(own, usual)) is not None:
             part[own & (np.arange(right - left) >= path[:, None])] = fresh
             waiting += [(one, _shifted(box_of(part == one), left, top)) for one in (number, fresh)]
             fresh += 1
@@ -147,58 +126,6 @@ def _require_few(marks: int) -> None:
         raise ImageFormatError(
             f"the picture has {marks:,} marks that could be digits, more than {MOST:,}: crop it to the digits"
         )
-
-
-def _stroke_width(mask: Mask) -> float:
-    """Twice the area divided by the perimeter, which is π / 4 of the boundary's steps along rows and columns."""
-    padded = np.pad(mask, 1)
-    steps = int((padded[1:] != padded[:-1]).sum()) + int((padded[:, 1:] != padded[:, :-1]).sum())
-    return 2 * float(mask.sum()) / max(np.pi / 4 * steps, 1)
-
-
-def _cut(mask: Mask, usual: float) -> NDArray[np.int64] | None:
-    """Where to cut a group of strokes in two: the right part's first column in each row; None to leave it whole."""
-    height, width = mask.shape
-    if width < NARROW * usual:
-        return None
-    pieces = max(2, round(width / (USUAL_WIDTH * usual)))
-    path = _path_of_least_ink(mask, width / pieces, REACH * width / pieces)
-    if path is None:
-        return None
-    beyond = np.arange(width) >= path[:, None]
-    heights = [_height(mask & ~beyond), _height(mask & beyond)]
-    if min(heights) < LOWEST * usual:
-        return None
-    crossed = mask[np.arange(height), path]
-    once = int((np.diff(np.pad(crossed, 1).astype(np.int8)) == 1).sum()) <= 1
-    light = once and int(crossed.sum()) <= CONTACT * _stroke_width(mask) and min(heights) >= TALL_PART * height
-    return path if light or width > WIDE * usual else None
-
-
-def _height(mask: Mask) -> int:
-    rows = np.flatnonzero(mask.any(axis=1))
-    return int(rows[-1] - rows[0]) + 1 if len(rows) else 0
-
-
-def _path_of_least_ink(mask: Mask, expected: float, reach: float) -> NDArray[np.int64] | None:
-    """The column of the cheapest path in each row, at most one away from the row above: int64 [height].
-
-    None if no column is within reach.
-    """
-    height, width = mask.shape
-    away = abs(np.arange(width) - expected) / reach
-    if (away > 1).all():
-        return None
-    total = mask + np.where(away <= 1, DETOUR * away**2, np.inf)
-    for row in range(1, height):
-        before = np.pad(total[row - 1], 1, constant_values=np.inf)
-        total[row] += np.minimum(np.minimum(before[:-2], before[2:]), before[1:-1])
-    path = np.empty(height, dtype=np.int64)
-    path[-1] = int(total[-1].argmin())
-    for row in range(height - 2, -1, -1):
-        first = max(path[row + 1] - 1, 0)
-        path[row] = first + int(total[row, first : path[row + 1] + 2].argmin())
-    return path
 
 
 def _boxes(strokes: Numbers) -> dict[int, Box]:

@@ -11,6 +11,7 @@ from mnist_edge import Classifier, images
 from mnist_edge.images.canonical import _is_preprocessed, is_preprocessed
 from mnist_edge.images.lines import find_digits
 from tests.lines import lines
+from tests.paper import row
 from tests.pictures import CASES, pictures
 
 
@@ -83,6 +84,31 @@ def test_lines_are_read(mnist, classifier):
         total += len(line.text)
     assert right / total > 0.9
     assert close / total > 0.95
+
+
+def is_wide(digit):
+    return np.ptp(np.flatnonzero((digit > 100).any(axis=0))) > np.ptp(np.flatnonzero((digit > 100).any(axis=1)))
+
+
+@pytest.mark.parametrize("height", [20, 40, 75, 140])
+def test_a_wide_digit_is_not_cut_in_two(mnist, height):
+    digits, rng = mnist.test.images / 255, np.random.default_rng(height)
+    wide = rng.permutation([index for index, digit in enumerate(mnist.test.images) if is_wide(digit)])
+    found = []
+    for index in wide[:150]:
+        others = rng.choice(len(digits), 3, replace=False)
+        ink = row([digits[others[0]], digits[index], *digits[others[1:]]], rng, height)
+        found.append(len(find_digits(np.round(230 - 200 * np.pad(ink, height // 2)).astype(np.uint8))))
+    assert np.mean(np.array(found) == 4) >= 0.97, Counter(found)
+
+
+def test_digits_that_touch_are_cut_where_they_touch(mnist):
+    touching = [line for line in lines(mnist.test.images, mnist.test.labels) if line.touching]
+    right = 0
+    for line in touching:
+        boxes = [digit.box for digit in find_digits(line.pixels)]
+        right += len(boxes) == len(line.boxes) and np.allclose(boxes, line.boxes, atol=8)
+    assert right >= 0.35 * len(touching)
 
 
 def test_no_digit_is_taken_for_a_blank_page(mnist):

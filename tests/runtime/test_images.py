@@ -14,6 +14,7 @@ from mnist_edge import images
 from mnist_edge.contract import Preprocessing
 from mnist_edge.errors import ImageFormatError, ImageNotFoundError
 from mnist_edge.images.components import label
+from mnist_edge.images.cuts import cut
 from mnist_edge.images.lines import find_digits
 from tests.make_bundle import EXPECTED
 
@@ -361,6 +362,19 @@ def test_touching_neighbours_are_cut():
     mask = row(30, 30, 30, gap=20)
     mask[38:41, 20:130] = True
     assert len(find_digits(dark_on_light(mask))) >= 2
+
+
+@pytest.mark.parametrize("usual", [1, 2, 40, 300])
+@pytest.mark.parametrize("share", [0, 0.02, 0.5, 1])
+def test_a_cut_leaves_two_tall_parts(usual, share):
+    rng = np.random.default_rng(usual)
+    for wide in (1, 2, 5):
+        mask = rng.random((usual, wide * usual)) < share
+        path = cut(mask, usual)
+        if path is not None:
+            right = np.arange(mask.shape[1]) >= path[:, None]
+            heights = [np.ptp(np.flatnonzero((mask & side).any(axis=1))) + 1 for side in (right, ~right)]
+            assert min(heights) >= 0.4 * usual
 
 
 def test_a_picture_full_of_marks_is_refused():
