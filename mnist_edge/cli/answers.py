@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from mnist_edge.cli.display import Table, json_line, one_line
-from mnist_edge.cli.output import say
+from mnist_edge.cli.output import printable, say
 from mnist_edge.errors import MnistEdgeError
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ STDIN: Final = "-"
 
 NONE: Final = "none"
 """Printed in place of a label when the model abstains."""
+
+FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a spreadsheet takes for the beginning of a formula (OWASP, "CSV Injection"); some take full-width signs, too."""
 
 COLUMNS: Final = ("image", "label", "probability", "ood_score")
 
@@ -66,8 +69,8 @@ def _csv_row(name: str, answer: "Prediction | MnistEdgeError") -> tuple[str, str
 
 
 def _as_cell(text: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) and text != STDIN else text
+    """A text that no spreadsheet takes for a formula and no terminal for a command."""
+    return printable(f"'{text}" if text.startswith(FORMULAS) and text != STDIN else text)
 
 
 def _print_lines(answers: Sequence[Answer]) -> None:

@@ -3,12 +3,12 @@
 import itertools
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, TypedDict, cast
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Final, TypedDict, cast
 
 import typer
 
 from mnist_edge.bundle.decoding import plain
-from mnist_edge.cli.answers import Answer, printer
+from mnist_edge.cli.answers import STDIN, Answer, printer
 from mnist_edge.cli.display import (
     counting,
     json_line,
@@ -24,13 +24,14 @@ from mnist_edge.cli.failures import FAILED, Failed, complain, exit_code, gravest
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Form, Json
 from mnist_edge.cli.output import note, say
 from mnist_edge.contract import BATCH_AXIS, HEIGHT, INPUT_NAME, OUTPUT_NAME, WIDTH, Contract, Preprocessing
-from mnist_edge.errors import DataError, ExecutionError, InputError, MnistEdgeError
+from mnist_edge.errors import DataError, ExecutionError, InputError, MnistEdgeError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mnist_edge.cli.inputs import Item, Picture, Stack, Unusable
     from mnist_edge.cli.preview import Preview
+    from mnist_edge.images import Page
     from mnist_edge.runtime.classifier import Classifier
     from mnist_edge.runtime.describe import DescribedFile
     from mnist_edge.runtime.prediction import Prediction
@@ -85,7 +86,7 @@ def predict(
     be read is reported and does not stop the others.
     """
     if json and csv:
-        raise typer.BadParameter("--json and --csv exclude each other: give one of them")
+        raise UsageError("--json and --csv exclude each other: give one of them")
     with leaving_when_pipe_closes():
         from mnist_edge.cli import inputs
         from mnist_edge.cli.preview import Preview
@@ -134,10 +135,7 @@ def _answers(
     for kind, run in itertools.groupby(items, key=type):
         if kind is Picture:
             named, pictures = itertools.tee(cast("Iterator[Picture]", run))
-            if preview:
-                found = _with_preview(classifier, pictures, preview, limits, single=single)
-            else:
-                found = classifier.predict_each((picture.source for picture in pictures), **limits, single=single)
+            found = _of_pictures(classifier, pictures, preview, limits, single=single)
             yield zip((picture.name for picture in named), found, strict=True)
         elif kind is Stack:
             for stack in run:
@@ -146,19 +144,19 @@ def _answers(
             yield ((item.name, cast("Unusable", item).error) for item in run)
 
 
-def _with_preview(
-    classifier: "Classifier", pictures: "Iterator[Picture]", preview: "Preview", limits: Limits, *, single: bool
+def _of_pictures(
+    classifier: "Classifier", pictures: "Iterator[Picture]", preview: "Preview | None", limits: Limits, *, single: bool
 ) -> "Iterator[Prediction | InputError | ExecutionError]":
-    from mnist_edge.runtime.pixels import grey_picture
+    current = ""
 
-    for picture in pictures:
-        try:
-            pixels = grey_picture(picture.source).pixels
-            preview.add(picture.name, classifier.preprocess(pixels))
-        except (InputError, ExecutionError) as error:
-            yield error
-        else:
-            yield from classifier.predict_each([pixels], **limits, single=single)
+    def sources() -> "Iterator[str | BinaryIO | Page]":
+        nonlocal current
+        for picture in pictures:
+            current = picture.name
+            yield picture.source
+
+    show = (lambda image: preview.add(current, image)) if preview else None
+    return classifier.predict_each(sources(), **limits, single=single, on_input=show)
 
 
 def _of_stack(
@@ -167,24 +165,29 @@ def _of_stack(
     from mnist_edge.cli.inputs import explained
 
     number = 0
-    images, shown = itertools.tee(itertools.chain.from_iterable(stack.read()))
+    numbers = itertools.count()
+    show = (lambda image: preview.add(f"{stack.name}[{next(numbers)}]", image)) if preview else None
+    images = itertools.chain.from_iterable(stack.read())
     try:
-        answers = classifier.predict_each(images, preprocess=False, **limits)
-        for image, answer in zip(shown, answers, strict=True):
-            name = f"{stack.name}[{number}]"
-            if preview:
-                preview.add(name, image)
-            yield name, answer
+        for answer in classifier.predict_each(images, preprocess=False, on_input=show, **limits):
+            yield f"{stack.name}[{number}]", answer
             number += 1
     except (MnistEdgeError, OSError) as error:
         yield f"{stack.name}[{number}]", explained(stack.name, error)
 
 
 def _complain_of_errors(answers: list[Answer]) -> int:
-    errors = [answer for _, answer in answers if isinstance(answer, MnistEdgeError)]
-    for error in errors:
-        complain(error)
-    return gravest(errors)
+    errors = [(name, answer) for name, answer in answers if isinstance(answer, MnistEdgeError)]
+    for name, error in errors:
+        complain(_naming(name, error))
+    return gravest(error for _, error in errors)
+
+
+def _naming(name: str, error: MnistEdgeError) -> str:
+    """An error's text, with the name of the input that it came from."""
+    text = str(error)
+    file = name.partition("[")[0]  # without the number of a page or an image
+    return text if name == STDIN or file in text else f"{one_line(name)}: {text}"
 
 
 def _note_several_digits(answers: list[Answer]) -> None:
@@ -218,7 +221,7 @@ def read(
             try:
                 reading = classifier.read(inputs.single(item), **limits)
             except (InputError, DataError, ExecutionError) as error:
-                complain(error)
+                complain(_naming(item.name, error))
                 worst = max(worst, exit_code(error))
                 facts: dict[str, object] = {"error": str(error)}
                 lines = []

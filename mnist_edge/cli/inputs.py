@@ -4,32 +4,38 @@ Names are expanded lazily and in order; no picture is decoded here. Pictures are
 and NumPy files are 28×28 pixels already and go to the model unchanged.
 """
 
+import fnmatch
 import glob
+import io
 import math
 import os
 import re
 import stat
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnist_edge import images
 from mnist_edge.cli.answers import STDIN
+from mnist_edge.cli.display import one_line
 from mnist_edge.cli.output import note
 from mnist_edge.contract import HEIGHT, PIXELS, WHITE, WIDTH
-from mnist_edge.data import idx
+from mnist_edge.data import gzipped, idx
 from mnist_edge.errors import DataFormatError, ImageFormatError, ImageTypeError, MnistEdgeError, UsageError
 from mnist_edge.runtime.classifier import CHUNK
 
 _SUFFIXES: Final = tuple(images.SUFFIXES)
 _NPY: Final = b"\x93NUMPY"
 _HEADERS: Final = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_MOST_HEADER: Final = 1 << 16
+"""NumPy itself accepts 10,000 bytes, but reads as many as the file declares."""
+
 _IDX: Final = re.compile(rb"\0\0[\x08\x09\x0b-\x0e][\x01-\x04]")
 
 
@@ -116,14 +122,45 @@ def _matching(pattern: str, tell: Tell) -> Iterator[Item]:
 
 
 def _below(pattern: str) -> list[str]:
-    """The files that a pattern with ``**`` matches; links to folders are not followed, for they may form a circle."""
+    """The files that a pattern with ``**`` matches; it follows no links to folders, for they may form a circle."""
     parts = Path(f"{pattern}/*" if pattern.endswith("**") else pattern).parts
     start = next(index for index, part in enumerate(parts) if glob.has_magic(part))
-    root = Path(*parts[:start])
-    hidden = any(part.startswith(".") for part in parts[start:])
-    found = (path for path in root.glob(str(Path(*parts[start:]))) if path.is_file())
-    names = ((path, path.relative_to(root).parts) for path in found)
-    return sorted(str(path) for path, parts in names if hidden or not any(part.startswith(".") for part in parts))
+    root, wanted = Path(*parts[:start]), parts[start:]
+    hidden = any(part.startswith(".") for part in wanted)
+    found = []
+    pending = [(str(root), _reached({0}, wanted))]
+    while pending:
+        folder, places = pending.pop()
+        for entry in _entries(folder):
+            if entry.name.startswith(".") and not hidden:
+                continue
+            path = str(Path(entry.path))
+            matched = {place + 1 for place in places if fnmatch.fnmatch(entry.name, wanted[place])}
+            if len(wanted) in matched and images.is_file(entry):
+                found.append(path)
+            staying = set() if entry.is_symlink() else {place for place in places if wanted[place] == "**"}
+            if (further := _reached(matched | staying, wanted)) and Path(path).is_dir():
+                pending.append((path, further))
+    return sorted(found)
+
+
+def _reached(places: set[int], parts: Sequence[str]) -> set[int]:
+    """Places in a pattern that a folder stands at: ``**`` matches no folder, too. Those behind its end are left out."""
+    reached = set()
+    for place in places:
+        for index in range(place, len(parts)):
+            reached.add(index)
+            if parts[index] != "**":
+                break
+    return reached
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as listing:
+            return list(listing)
+    except OSError:
+        return []
 
 
 def _is_pipe(path: str) -> bool:
@@ -132,18 +169,19 @@ def _is_pipe(path: str) -> bool:
 
 def _named(name: str, tell: Tell) -> Iterator[Item]:
     try:
-        mode = Path(name).stat().st_mode
+        found = Path(name).stat()
     except (OSError, ValueError):
         yield Picture(name, name)  # reported when it is opened
         return
+    mode, size = found.st_mode, found.st_size
     try:
         if stat.S_ISDIR(mode):
             yield from _in_folder(name, tell)
         elif stat.S_ISREG(mode) and name.lower().endswith(images.PAGED):
             yield from _paged(name)
-        elif stat.S_ISREG(mode) and not name.lower().endswith(_SUFFIXES):
+        elif stat.S_ISREG(mode) and size and not name.lower().endswith(_SUFFIXES):
             yield _by_content(name)
-        else:  # pipes too: they can be read only once, so not by content
+        else:  # pipes too: they can be read only once, so not by content; and what has no bytes, as files of /proc
             yield Picture(name, name)
     except (MnistEdgeError, OSError) as error:
         yield Unusable(name, explained(name, error))
@@ -161,7 +199,7 @@ def _in_folder(folder: str, tell: Tell) -> Iterator[Item]:
             yield Picture(path, path)
     if others:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
-        tell(f"note: {folder}: passed over {kinds}: convert them to PNG or JPEG to have them read")
+        tell(f"note: {one_line(folder)}: passed over {kinds}: convert them to PNG or JPEG to have them read")
     for failure in failures:
         yield Unusable(failure.filename, explained(failure.filename, failure))
     if empty and not failures:
@@ -171,7 +209,11 @@ def _in_folder(folder: str, tell: Tell) -> Iterator[Item]:
 
 
 def _paged(name: str) -> Iterator[Item]:
-    pages = images.pages(name)
+    try:
+        pages = images.pages(name)
+    except ImageFormatError as error:
+        yield Unusable(name, error)
+        return
     yield from (Picture(page.name, page) for page in pages)
     if not pages:
         yield Picture(name, name)
@@ -182,7 +224,7 @@ def _by_content(name: str) -> Item:
         magic = file.read(len(_NPY))
     if magic == _NPY or name.lower().endswith(".npy"):
         return _npy(name)
-    if magic.startswith(idx.GZIP_MAGIC) or _IDX.match(magic):
+    if magic.startswith(gzipped.MAGIC) or _IDX.match(magic):
         return _idx(name)
     return Picture(name, name)
 
@@ -209,41 +251,54 @@ def _holds_labels(path: Path) -> bool:
 
 def _npy(name: str) -> Stack:
     # Read, not mapped: where a file shrinks while it is mapped the process dies.
+    with Path(name).open("rb") as file:
+        head = io.BytesIO(file.read(_MOST_HEADER))
+        size = os.fstat(file.fileno()).st_size
     try:
-        with Path(name).open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            header = _HEADERS[version](file)
-            start = file.tell()
+        shape, by_column, dtype = _read_header(head)
     except Exception as error:  # NumPy does not document what it raises on damaged files
-        reason = " ".join(str(error).split()).rstrip(".")
+        reason = str(error).split("\n", maxsplit=1)[0].rstrip(".")
         raise ImageFormatError(f"{name}: not a usable .npy file ({reason}): write it with numpy.save") from error
-    shape, by_column, dtype = header
     if dtype != np.uint8:
         raise ImageTypeError(f"{name}: holds {dtype}, expected raw pixels as uint8 0…{WHITE}: convert it first")
     shape = (1, *shape) if shape == (HEIGHT, WIDTH) else shape
     shape = (shape[0], *shape[2:]) if len(shape) == 4 and shape[1] == 1 else shape
     _require_images(name, shape)
-    if Path(name).stat().st_size - start < math.prod(shape):
+    if size - head.tell() < math.prod(shape):
         raise ImageFormatError(f"{name}: holds less than its header declares: write or copy it again")
-    if by_column:
-        whole = np.fromfile(name, np.uint8, math.prod(shape), offset=start).reshape(shape[::-1]).T
-        return Stack(name, shape[0], lambda: (whole[first : first + CHUNK] for first in range(0, shape[0], CHUNK)))
-    return Stack(name, shape[0], lambda: _npy_chunks(name, start, shape[0]))
+    return Stack(name, shape[0], lambda: _npy_chunks(name, head.tell(), shape[0], by_column=by_column))
 
 
-def _npy_chunks(name: str, start: int, count: int) -> Iterator[NDArray[np.uint8]]:
+def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADERS:
+        raise ValueError(f"format version {version[0]}.{version[1]}")
+    return _HEADERS[version](file)
+
+
+def _npy_chunks(name: str, start: int, count: int, *, by_column: bool) -> Iterator[NDArray[np.uint8]]:
     with Path(name).open("rb") as file:
-        file.seek(start)
         for first in range(0, count, CHUNK):
-            images = np.frombuffer(file.read(min(CHUNK, count - first) * PIXELS), np.uint8)
-            if len(images) < min(CHUNK, count - first) * PIXELS:
-                raise ImageFormatError(f"{name}: was cut short while it was read: write or copy it again")
-            yield images.reshape(-1, HEIGHT, WIDTH)
+            size = min(CHUNK, count - first)
+            if by_column:  # the first pixels of all images, then those below them
+                places = range(start + first, start + first + PIXELS * count, count)
+                pixels = np.stack([_npy_values(file, place, size, name) for place in places], axis=1)
+                yield pixels.reshape(-1, WIDTH, HEIGHT).transpose(0, 2, 1)
+            else:
+                yield _npy_values(file, start + first * PIXELS, size * PIXELS, name).reshape(-1, HEIGHT, WIDTH)
+
+
+def _npy_values(file: BinaryIO, start: int, count: int, name: str) -> NDArray[np.uint8]:
+    file.seek(start)
+    values = np.frombuffer(file.read(count), np.uint8)
+    if len(values) < count:
+        raise ImageFormatError(f"{name}: was cut short while it was read: write or copy it again")
+    return values
 
 
 def _require_images(name: str, shape: tuple[int, ...]) -> None:
     if len(shape) != 3 or shape[1:] != (HEIGHT, WIDTH):
         expected = f"(N, {HEIGHT}, {WIDTH})"
         raise ImageFormatError(f"{name}: holds an array of shape {shape}, expected {expected}: save other sizes as PNG")
-    if shape[0] == 0:
+    if shape[0] <= 0:
         raise ImageFormatError(f"{name}: holds no images: give another file")

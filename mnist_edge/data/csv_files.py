@@ -4,6 +4,7 @@ With a header or without; the label first or last; separated by commas, semicolo
 as ``0.0``.
 """
 
+import codecs
 import csv
 import itertools
 import re
@@ -33,6 +34,9 @@ TOGETHER: Final = 1000
 _PLACE: Final = re.compile(r"pixel(\d+)|(\d+)x(\d+)", re.IGNORECASE)
 """What headers call pixels: by number, or by row and column."""
 
+MAX_BLANK: Final = 1000
+"""Blank lines in a row."""
+
 Lines = Iterator[tuple[int, str]]
 """Numbers, counted from 1, and contents."""
 
@@ -59,7 +63,10 @@ def read(path: Path) -> RawSplit | None:
                 f"{path}: its first line has {len(cells)} columns instead of {COLUMNS}, a label and {PIXELS} pixels: "
                 "arrange them so"
             )
-        has_header = not all(_is_whole(cell) for cell in cells)
+        # One bad value makes no header: such a line is refused below.
+        has_header = sum(map(_is_whole, cells)) < COLUMNS / 2
+        if not has_header:
+            header = _decoded(first.removeprefix(codecs.BOM_UTF8), path, number, "ascii")
         position = _label_column(cells, path) if has_header else None
         rest = ((number, _decoded(line, path, number, "ascii")) for number, line in lines)
         values = _values(rest if has_header else itertools.chain([(number, header)], rest), delimiter, position, path)
@@ -85,7 +92,7 @@ def _decoded(line: bytes, path: Path, number: int, encoding: str) -> str:
 
 
 def _is_whole(cell: str) -> bool:
-    return re.fullmatch(r"\d+(\.0*)?", cell) is not None
+    return re.fullmatch(r"\d+(\.0*)?", cell, re.ASCII) is not None
 
 
 def _label_column(header: Sequence[str], path: Path) -> int | None:
@@ -104,13 +111,15 @@ def _label_column(header: Sequence[str], path: Path) -> int | None:
 def _values(lines: Lines, delimiter: str, position: int | None, path: Path) -> NDArray[np.uint8]:
     """All values, uint8 [n, COLUMNS]."""
     chunks = []
-    filled = ((number, line) for number, line in lines if line.strip())
+    filled = _filled(lines, path)
     while chunk := list(itertools.islice(filled, TOGETHER)):
         for number, line in chunk:
             if line.count(delimiter) != COLUMNS - 1:
                 raise DataFormatError(
                     f"{path}, line {number}: has {line.count(delimiter) + 1} values instead of {COLUMNS}: complete it"
                 )
+            if line.count('"') % 2:
+                raise DataFormatError(f"{path}, line {number}: a quote is opened and not closed: correct it")
         values = _parsed(chunk, delimiter, path)
         # NaN fails each of the comparisons.
         right = (values >= 0) & (values <= WHITE) & (values == np.floor(values))
@@ -125,6 +134,17 @@ def _values(lines: Lines, delimiter: str, position: int | None, path: Path) -> N
     if not chunks:
         raise DataFormatError(f"{path}: holds no images below its header")
     return np.concatenate(chunks)
+
+
+def _filled(lines: Lines, path: Path) -> Lines:
+    """The lines that are not blank."""
+    blank = 0
+    for number, line in lines:
+        if line.strip():
+            blank = 0
+            yield number, line
+        elif (blank := blank + 1) > MAX_BLANK:
+            raise DataFormatError(f"{path}, line {number}: more than {MAX_BLANK:,} blank lines in a row: remove them")
 
 
 def _parsed(chunk: Sequence[tuple[int, str]], delimiter: str, path: Path) -> NDArray[np.float64]:

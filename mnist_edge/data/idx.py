@@ -5,8 +5,8 @@ followed by the values in C order. MNIST uses one type only, unsigned bytes, and
 """
 
 import contextlib
-import gzip
 import hashlib
+import io
 import math
 import struct
 import zlib
@@ -17,6 +17,7 @@ from typing import BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_edge.data import gzipped
 from mnist_edge.errors import DataFormatError
 
 _UBYTE: Final = 0x08
@@ -24,7 +25,12 @@ _BLOCK: Final = 1 << 20
 
 MOST: Final = 2_000_000_000
 """Bytes of a file, uncompressed: the largest of EMNIST's has 547 million."""
-GZIP_MAGIC: Final = b"\x1f\x8b"
+
+RATIO: Final = 100
+"""How much larger than its gzipped file the content may be, beyond `FREE`. MNIST's is 5 times, a blank one 1,030."""
+
+FREE: Final = 50_000_000
+"""Bytes that any gzipped file may declare."""
 
 
 def encode(array: NDArray[np.uint8]) -> bytes:
@@ -82,16 +88,19 @@ def read_in_chunks(path: Path, *, dimensions: int, chunk: int) -> Iterator[NDArr
 def _opened(path: Path) -> Iterator[tuple[BinaryIO, int | None]]:
     # Yields the uncompressed stream and its size in bytes; None if that must be counted.
     with path.open("rb") as file:
-        compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-    try:
-        if compressed:
-            with gzip.open(path) as stream:
-                yield stream, None  # type: ignore[misc]  # GzipFile reads as BinaryIO does
-        else:
-            with path.open("rb") as file:
-                yield file, path.stat().st_size
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataFormatError(f"{path}: damaged gzip data ({error}): fetch the file again") from error
+        compressed = file.read(len(gzipped.MAGIC)) == gzipped.MAGIC
+        file.seek(0)
+        if not compressed:
+            yield file, path.stat().st_size
+            return
+        try:
+            yield _unzipped(file), None
+        except (EOFError, zlib.error) as error:
+            raise DataFormatError(f"{path}: damaged gzip data ({error}): fetch the file again") from error
+
+
+def _unzipped(file: BinaryIO) -> BinaryIO:
+    return io.BufferedReader(gzipped.Unzipped(file), _BLOCK)
 
 
 def _header(array: NDArray[np.uint8]) -> bytes:
@@ -100,14 +109,20 @@ def _header(array: NDArray[np.uint8]) -> bytes:
 
 def _uncompressed_size(path: Path, declared: int) -> int:
     """The bytes in a gzipped file, counted to at most one block beyond `declared`."""
+    size = path.stat().st_size
+    if size > MOST or declared > RATIO * size + FREE:
+        raise DataFormatError(
+            f"{path}: its header declares {declared:,} bytes in {size:,} gzipped ones, which no images are: fetch it "
+            "again, or unpack it"
+        )
     # A gzip member ends with its uncompressed length modulo 2^32 (RFC 1952). A file may have several members.
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 4))
+        file.seek(max(0, size - 4))
         last = int.from_bytes(file.read(4), "little")
-    if last == declared:
-        return last
-    with gzip.open(path) as stream:
-        count = 0
+        if last == declared:
+            return last
+        file.seek(0)
+        stream, count = _unzipped(file), 0
         while count <= declared and (block := stream.read(_BLOCK)):
             count += len(block)
     return count

@@ -17,9 +17,13 @@ from mnist_edge.contract import DIGITS
 from mnist_edge.data import emnist, idx
 from mnist_edge.data.raw import RawData, RawSplit
 from mnist_edge.errors import DataFormatError, DataNotFoundError
+from mnist_edge.images.files import is_file
 
 LABELS_FILE: Final = "labels.txt"
 """Beside IDX files: the name of class k on line k, where the classes are not the digits."""
+
+MOST: Final = 100_000
+"""Bytes of the file of names."""
 
 IDX_FILES: Final = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -104,7 +108,7 @@ def _files(folder: Path, depth: int) -> Iterator[Path]:
     with os.scandir(folder) as listing:
         entries = [entry for entry in listing if not is_passed_over(entry.name)]
     for entry in entries:
-        if entry.is_file():
+        if is_file(entry):
             yield Path(entry.path)
         elif depth and entry.is_dir(follow_symlinks=False):
             yield from _files(Path(entry.path), depth - 1)
@@ -116,8 +120,12 @@ def is_passed_over(name: str) -> bool:
 
 
 def _read_names(path: Path) -> tuple[str, ...]:
+    with path.open("rb") as file:
+        content = file.read(MOST + 1)
+    if len(content) > MOST:
+        raise DataFormatError(f"{path}: more than {MOST:,} bytes: write one label name per line")
     try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+        names = tuple(line.strip() for line in content.decode().splitlines())
     except UnicodeDecodeError as error:
         raise DataFormatError(f"{path}: is not UTF-8 text: write one label name per line") from error
     if "" in names or len(set(names)) < len(names) or not names:

@@ -1,7 +1,7 @@
 """Folders of pictures, one folder per label: ``<label>/*.png``, optionally below ``train`` and ``test``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from mnist_edge.data.raw import RawData, RawSplit
 from mnist_edge.errors import DataFormatError, ImageFormatError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 SPLIT_FOLDERS: Final = {"train": ("train", "training"), "test": ("test", "testing", "val", "valid", "validation")}
@@ -47,10 +49,34 @@ def label_folders(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)))
 
 
+class _Picture(NamedTuple):
+    """A picture of a data set, 28×28, and what it was."""
+
+    pixels: "NDArray[np.uint8]"
+    label: int
+    is_small: bool
+    """Whether it was 28×28 from the beginning and has not been preprocessed."""
+    is_coloured: bool
+
+
 def _read_images(folder: Path, names: tuple[str, ...]) -> tuple[RawSplit, tuple[str, ...]]:
-    pictures: list[NDArray[np.uint8]] = []
-    labels: list[int] = []
-    small: list[int] = []
+    pictures = list(_pictures(folder, names))
+    if not pictures:
+        raise DataFormatError(f"{folder}: its label folders hold no images: expected {folder / '<label>' / '*.png'}")
+    notes: tuple[str, ...] = ()
+    if coloured := sum(picture.is_coloured for picture in pictures):
+        notes += (f"{folder}: {coloured:,} of {len(pictures):,} pictures are in colour: they were turned to grey",)
+    # A set of 28×28 pictures was preprocessed by someone, in a way of its own. Among others they are treated alike.
+    large = sum(not picture.is_small for picture in pictures)
+    if large:
+        done = "all were cropped to their ink and scaled as MNIST's digits are"
+        notes += (f"{folder}: {large:,} of {len(pictures):,} pictures are not {HEIGHT}×{WIDTH}: {done}",)
+    pixels = np.stack([images.preprocess(each.pixels) if large and each.is_small else each.pixels for each in pictures])
+    labels = np.array([picture.label for picture in pictures], dtype=np.int64)
+    return RawSplit(images=pixels, labels=labels, where=str(folder)), notes
+
+
+def _pictures(folder: Path, names: tuple[str, ...]) -> "Iterator[_Picture]":
     for label, name in enumerate(names):
         if not (folder / name).is_dir():  # a class without test images
             continue
@@ -58,23 +84,9 @@ def _read_images(folder: Path, names: tuple[str, ...]) -> tuple[RawSplit, tuple[
             if path.parent != folder / name:
                 raise DataFormatError(f"{path}: lies deeper than {folder / '<label>' / '*.png'}: move the images up")
             try:
-                pixels = images.decode(path)
-                if pixels.shape == (HEIGHT, WIDTH):
-                    small.append(len(pictures))
-                    pictures.append(pixels)
-                else:
-                    pictures.append(images.preprocess(pixels))
+                picture = images.decode_scaled(path)
+                is_small = picture.pixels.shape == (HEIGHT, WIDTH)
+                pixels = picture.pixels if is_small else images.preprocess(picture.pixels)
             except ImageFormatError as error:
                 raise DataFormatError(str(error)) from error
-            labels.append(label)
-    if not pictures:
-        raise DataFormatError(f"{folder}: its label folders hold no images: expected {folder / '<label>' / '*.png'}")
-    notes: tuple[str, ...] = ()
-    # A set of 28×28 pictures was preprocessed by someone, in a way of its own. Among others they are treated alike.
-    if len(small) < len(pictures):
-        for index in small:
-            pictures[index] = images.preprocess(pictures[index])
-        others = f"{len(pictures) - len(small):,} of {len(pictures):,} pictures"
-        done = "all were turned to grey, cropped to their ink and scaled as MNIST's digits are"
-        notes = (f"{folder}: {others} are not {HEIGHT}×{WIDTH}: {done}",)
-    return RawSplit(images=np.stack(pictures), labels=np.array(labels, dtype=np.int64), where=str(folder)), notes
+            yield _Picture(pixels, label, is_small, picture.coloured)

@@ -5,7 +5,18 @@ is decoded or resized, so arrays in MNIST's form can be classified without it.
 """
 
 from mnist_edge.images.canonical import has_ink, preprocess, preprocess_counting
-from mnist_edge.images.files import PAGED, SUFFIXES, Grey, Page, decode, decode_scaled, find, grey_scaled, pages
+from mnist_edge.images.files import (
+    PAGED,
+    SUFFIXES,
+    Grey,
+    Page,
+    decode,
+    decode_scaled,
+    find,
+    grey_scaled,
+    is_file,
+    pages,
+)
 
 __all__ = [
     "PAGED",
@@ -17,6 +28,7 @@ __all__ = [
     "find",
     "grey_scaled",
     "has_ink",
+    "is_file",
     "pages",
     "preprocess",
     "preprocess_counting",

@@ -4,13 +4,14 @@ import functools
 import io
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnist_edge.errors import ImageFormatError
-from mnist_edge.images import content, png
+from mnist_edge.images import content, jpeg, png, tiff
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -36,19 +37,54 @@ MAX_PIXELS: Final = 64_000_000
 MAX_SIDE: Final = 32_768
 """Pixels of a side: longer strips are no pictures of digits."""
 
-MAX_BYTES: Final = 160_000_000
-"""Bytes that a decoded picture and its decoder may take."""
+MAX_BYTES: Final = 200_000_000
+"""Bytes that a file, its decoded picture and its decoder may take together."""
+
+MAX_READS: Final = 300_000
+"""How often a decoder may read from a file. Pillow reads a file's chunks, blocks and headers in Python, one by one, a
+microsecond or more each; a GIF of 25 million bytes has about 200,000."""
+
+MAX_SLOW: Final = 1_000_000
+"""Values of a picture whose decoder is written in Python, a microsecond each: text and unusual depths in PPM, RLE."""
+
+MAX_SCANS: Final = 100
+"""Passes over a progressive JPEG; the usual encoders write ten."""
+
+MAX_EXIF: Final = 1_000_000
+"""Bytes of EXIF data that are searched for the orientation; cameras write at most 65,533."""
+
+SPREAD: Final = 1000
+"""Pixels that the pages of a file may have for each of its bytes, beyond `MAX_PIXELS`. A page of text takes about 10,
+a blank one in the best compression of TIFF several thousand, one more frame of a GIF as many as its maker likes."""
 
 _BYTES: Final = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
 """What Pillow takes for a pixel, by mode; the others take four."""
 
-_COPIES: Final = {"WEBP": 3.25, "GIF": 2}
-"""How many times that much decoding takes, by format: some decoders keep frames of their own. Measured."""
+_COPIES: Final = {"JPEG": 1, "MPO": 1, "WEBP": 3.75, "GIF": 2.5}
+"""How many times that much decoding and reducing take, by format: some decoders keep frames of their own, and JPEG is
+reduced while it is decoded. Measured."""
+
+_OTHER_COPIES: Final = 1.25
 
 ENOUGH: Final = 1600
 """Larger pictures are reduced to this many pixels on the longer side, or up to twice as many. `read` needs so many."""
 
 _ORIENTATION: Final = 0x0112
+
+
+class _Counted(io.BytesIO):
+    """A file in memory that can be read `MAX_READS` times."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        super().__init__(data)
+        self._name = name
+        self._reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads += 1
+        if self._reads > MAX_READS:
+            raise ImageFormatError(f"{self._name}: consists of too many small pieces: save it again, as PNG or JPEG")
+        return super().read(size)
 
 
 class Document:
@@ -58,9 +94,27 @@ class Document:
         self.path = path
 
     @functools.cached_property
+    def data(self) -> bytes:
+        """The file's content; raises as `content.read` does."""
+        return content.read(self.path, self.path)
+
+    @functools.cached_property
     def image(self) -> "Image.Image":
-        """The file, opened; raises as Pillow does."""
-        return _opened(content.read(self.path, self.path))
+        """The file, opened; raises as Pillow does, or ImageFormatError."""
+        return _opened(self.data, self.path)
+
+    @functools.cached_property
+    def count(self) -> int:
+        """The number of pictures. Raises as `image` does."""
+        in_tiff = tiff.is_tiff(self.data)
+        count: int = _counted_pages(self.data, self.path) if in_tiff else getattr(self.image, "n_frames", 1)
+        width, height = self.image.size
+        if count > tiff.MAX_PAGES or count * width * height > MAX_PIXELS + SPREAD * len(self.data):
+            raise ImageFormatError(
+                f"{self.path}: {count:,} pages of {width}×{height} pixels in {len(self.data):,} bytes, too many: "
+                "save those that count as pictures of their own"
+            )
+        return count
 
 
 class Page(NamedTuple):
@@ -82,8 +136,11 @@ class Grey(NamedTuple):
     pixels: NDArray[np.uint8]
     """[height, width]"""
 
-    scale: float
+    scale: float = 1.0
     """Pixels of the original for one of these: large pictures are reduced."""
+
+    coloured: bool = False
+    """Whether the original shows colours."""
 
 
 def find(
@@ -99,6 +156,25 @@ def find(
             error.
         on_other: called with the path of each picture in a format that is not decoded.
     """
+    # Not recursive: folders may lie thousands deep.
+    listings = [_listing(folder, on_error)]
+    while listings:
+        entry = next(listings[-1], None)
+        if entry is None:
+            listings.pop()
+            continue
+        suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122  # many names
+        if suffix in SUFFIXES and is_file(entry):
+            yield os.fspath(entry)
+        elif suffix in OTHERS:
+            on_other(os.fspath(entry))
+        elif entry.is_dir(follow_symlinks=False):
+            listings.append(_listing(entry, on_error))
+
+
+def _listing(
+    folder: str | os.PathLike[str], on_error: Callable[[OSError], object] | None
+) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as listing:
             shown = [entry for entry in listing if not entry.name.startswith(".")]
@@ -106,16 +182,16 @@ def find(
         if on_error is None:
             raise
         on_error(error)
-        return
-    entries = sorted(shown, key=lambda entry: entry.name)
-    for entry in entries:
-        suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122  # many names
-        if suffix in SUFFIXES and entry.is_file():
-            yield os.fspath(entry)
-        elif suffix in OTHERS:
-            on_other(os.fspath(entry))
-        elif entry.is_dir(follow_symlinks=False):
-            yield from find(entry, on_error, on_other)
+        return iter(())
+    return iter(sorted(shown, key=lambda entry: entry.name))
+
+
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether there is a regular file, or a link to one; a link that leads to itself leads nowhere."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def decode(source: str | os.PathLike[str] | BinaryIO | Page) -> NDArray[np.uint8]:
@@ -145,10 +221,16 @@ def decode_scaled(source: str | os.PathLike[str] | BinaryIO | Page) -> Grey:
 
 
 def pages(path: str) -> list[Page]:
-    """The pictures in a file; none where there is only one, or where decoding it would say what is wrong."""
+    """The pictures in a file; none where there is only one, or where decoding it would say what is wrong.
+
+    Raises:
+        ImageFormatError: there are too many, or they are cut short.
+    """
     document = Document(path)
     try:
-        count = getattr(document.image, "n_frames", 1)
+        count = document.count
+    except ImageFormatError:
+        raise
     except Exception:  # noqa: BLE001  # what Pillow raises on damaged files is not documented
         return []
     return [Page(document, number) for number in range(count)] if count > 1 else []
@@ -163,17 +245,17 @@ def grey_scaled(source: "bytes | Image.Image | Page", name: str) -> Grey:
             image = source.document.image
             image.seek(source.number)
         else:
-            image = _opened(source) if isinstance(source, bytes) else source
+            image = _opened(source, name) if isinstance(source, bytes) else source
         width, height = image.size
         _require_reasonable(image, name)
         if isinstance(source, (bytes, Page)):
             factor = _factor(width, height)
             image.draft(None, (width // factor, height // factor))  # JPEG is decoded at half the size or less
-            _require_small(image, width * height, name)
-        if isinstance(source, bytes):
-            _require_whole(source, name)
+            data = source if isinstance(source, bytes) else source.document.data
+            _require_bounded(data, image, (width, height), name)
         image.load()  # a PNG may store its orientation after its pixels
-        pixels = _upright(_grey_values(image, name), image.getexif().get(_ORIENTATION, 1))
+        values, coloured = _grey_values(image, name)
+        pixels = _upright(values, _orientation(image))
     except UnidentifiedImageError as error:
         raise ImageFormatError(
             f"{name}: not a picture in a format that is read ({', '.join(FORMATS)}): convert it to PNG or JPEG"
@@ -184,13 +266,13 @@ def grey_scaled(source: "bytes | Image.Image | Page", name: str) -> Grey:
         raise ImageFormatError(f"{name}: more than {MAX_PIXELS:,} pixels: scale the picture down") from error
     except Exception as error:  # what Pillow's decoders raise on damaged files is not documented
         raise ImageFormatError(f"{name}: cannot be decoded ({error}): save or fetch the picture again") from error
-    return Grey(pixels, max(width, height) / max(1, *pixels.shape))
+    return Grey(pixels, max(width, height) / max(1, *pixels.shape), coloured)
 
 
-def _grey_values(image: "Image.Image", name: str) -> NDArray[np.uint8]:
+def _grey_values(image: "Image.Image", name: str) -> tuple[NDArray[np.uint8], bool]:
     factor = _factor(*image.size)
     if factor == 1 and image.mode == "L" and "transparency" not in image.info:
-        return np.asarray(image)
+        return np.asarray(image), False
     from mnist_edge.images.modes import grey_values  # not needed for what MNIST's digits are saved as
 
     return grey_values(image, factor, name)
@@ -201,15 +283,25 @@ def _factor(width: int, height: int) -> int:
     return max(1, max(width, height) // ENOUGH)
 
 
-def _opened(data: bytes) -> "Image.Image":
+def _opened(data: bytes, name: str) -> "Image.Image":
+    file = _Counted(data, name)
     if data.startswith(png.SIGNATURE):
         # Image.open would first import the readers of four other formats: a twentieth of a whole process's time.
         from PIL.PngImagePlugin import PngImageFile
 
-        return PngImageFile(io.BytesIO(data))
+        return PngImageFile(file)
     from PIL import Image
 
-    return Image.open(io.BytesIO(data), formats=FORMATS)
+    if tiff.is_tiff(data):
+        _counted_pages(data, name)
+    return Image.open(file, formats=FORMATS)
+
+
+def _counted_pages(data: bytes, name: str) -> int:
+    try:
+        return tiff.count_pages(data)
+    except ValueError as error:
+        raise ImageFormatError(f"{name}: {error}: save it again, or each page as a picture of its own") from error
 
 
 def _require_reasonable(image: "Image.Image", name: str) -> None:
@@ -223,23 +315,59 @@ def _require_reasonable(image: "Image.Image", name: str) -> None:
         )
 
 
-def _require_small(image: "Image.Image", pixels: int, name: str) -> None:
-    """Raise ImageFormatError where decoding an image, of so many pixels at full size, takes more than `MAX_BYTES`."""
-    needed = image.width * image.height * _BYTES.get(image.mode, 4) * _COPIES.get(image.format or "", 1)
-    if image.info.get("progressive"):
-        # libjpeg keeps all coefficients of the whole picture, two bytes each; colour has fewer than brightness.
-        shares = [across * down for _, across, down, _ in getattr(image, "layer", [])]
-        needed += 2 * pixels * sum(shares) // max(shares, default=1)
+def _require_bounded(data: bytes, image: "Image.Image", size: tuple[int, int], name: str) -> None:
+    """Raise ImageFormatError where a file is cut short, or takes too much memory or too much time.
+
+    Args:
+        data: the file's content.
+        image: the file, opened.
+        size: of the whole picture, in pixels.
+        name: for error messages.
+    """
+    if _is_decoded_in_python(image) and (values := image.width * image.height * len(image.getbands())) > MAX_SLOW:
+        raise ImageFormatError(f"{name}: {values:,} values in a form that takes long to decode: save it as PNG or JPEG")
+    is_png = data.startswith(png.SIGNATURE)
+    needed = max(_bytes_decoded(image), png.size(data) if is_png else 0)
+    if image.format in ("JPEG", "MPO"):
+        needed += _bytes_of_coefficients(data, image, size)
+        # FF DA may also occur in what is not compressed, so that only many of them are counted exactly.
+        if data.count(b"\xff\xda") > MAX_SCANS and len(list(islice(jpeg.scans(data), MAX_SCANS + 1))) > MAX_SCANS:
+            raise ImageFormatError(f"{name}: has more than {MAX_SCANS} scans: save it again as JPEG")
+    needed += len(data)
     if needed > MAX_BYTES:
         raise ImageFormatError(
-            f"{name}: takes {needed / 1e6:.0f} MB once decoded, more than {MAX_BYTES / 1e6:.0f}: scale it down, or "
-            "save it as JPEG"
+            f"{name}: takes {needed / 1e6:.0f} MB to decode, more than {MAX_BYTES / 1e6:.0f}: scale it down, or save "
+            "it as JPEG"
         )
-
-
-def _require_whole(data: bytes, name: str) -> None:
-    if data.startswith(png.SIGNATURE) and not png.is_whole(data):
+    if is_png and not png.is_whole(data):
         raise ImageFormatError(f"{name}: cannot be decoded (the PNG is cut short): save or fetch the picture again")
+
+
+def _is_decoded_in_python(image: "Image.Image") -> bool:
+    from PIL import Image
+
+    return any(tile[0] in Image.DECODERS for tile in getattr(image, "tile", ()))
+
+
+def _bytes_decoded(image: "Image.Image") -> float:
+    each = 4 if "transparency" in image.info else _BYTES.get(image.mode, 4)
+    return image.width * image.height * each * _COPIES.get(image.format or "", _OTHER_COPIES)
+
+
+def _bytes_of_coefficients(data: bytes, image: "Image.Image", size: tuple[int, int]) -> int:
+    """What libjpeg keeps of a picture of several scans: all coefficients, two bytes each."""
+    layers = getattr(image, "layer", [])
+    if not image.info.get("progressive") and next(jpeg.scans(data), len(layers)) == len(layers):
+        return 0
+    # Colour has fewer than brightness.
+    shares = [across * down for _, across, down, _ in layers]
+    return 2 * size[0] * size[1] * sum(shares) // max(shares, default=1)
+
+
+def _orientation(image: "Image.Image") -> int:
+    if len(image.info.get("exif") or b"") > MAX_EXIF:
+        return 1
+    return cast("int", image.getexif().get(_ORIENTATION, 1))  # values of other types mean no orientation, too
 
 
 def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

@@ -41,6 +41,10 @@ SPECK: Final = 0.04
 MOST: Final = 2000
 """Maximum number of marks that could be digits: a picture with more is a texture, or dirt all over, and is refused."""
 
+OVERLAP: Final = 8
+"""How many times the picture's area the boxes of all digits may have: more are around one another, as in a spiral or a
+target, and each costs as much as the whole picture."""
+
 MANY: Final = 300
 """With this many components or more, outlines are not searched for: so many are dirt."""
 
@@ -71,7 +75,8 @@ def find_digits(pixels: NDArray[np.uint8]) -> list[Found]:
         The digits in reading order: line by line, from left to right. Empty if nothing stands out.
 
     Raises:
-        ImageFormatError: the picture is empty, or has more than `MOST` marks that could be digits.
+        ImageFormatError: the picture is empty, has more than `MOST` marks that could be digits, or has many around one
+            another.
     """
     if pixels.size == 0:
         raise ImageFormatError(f"a picture of {pixels.shape[1]}×{pixels.shape[0]} pixels is empty: give another")
@@ -107,6 +112,7 @@ def _numbered_strokes(ink: Ink) -> Numbers:
     strokes = numbers[found.labels]
     fresh = len(marks)
     waiting = list(_boxes(strokes).items())
+    _require_apart([box for _, box in waiting], strokes.size)
     while waiting:
         number, (left, top, right, bottom) = waiting.pop()
         part = strokes[top:bottom, left:right]
@@ -126,6 +132,11 @@ def _require_few(marks: int) -> None:
         raise ImageFormatError(
             f"the picture has {marks:,} marks that could be digits, more than {MOST:,}: crop it to the digits"
         )
+
+
+def _require_apart(boxes: list[Box], area: int) -> None:
+    if sum((right - left) * (bottom - top) for left, top, right, bottom in boxes) > OVERLAP * area:
+        raise ImageFormatError(f"the picture has {len(boxes):,} marks around one another: crop it to the digits")
 
 
 def _boxes(strokes: Numbers) -> dict[int, Box]:

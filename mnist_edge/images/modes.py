@@ -36,18 +36,21 @@ SAMPLES: Final = 4096
 """About how many pixels of a colour picture are sampled to choose between luminance and channels."""
 
 
-def grey_values(image: "Image.Image", factor: int, name: str) -> NDArray[np.uint8]:
-    """The grey values of an image, uint8 [height, width], reduced by a factor; `name` is for error messages."""
+def grey_values(image: "Image.Image", factor: int, name: str) -> tuple[NDArray[np.uint8], bool]:
+    """The grey values of an image, uint8 [height, width], reduced by a factor, and whether it shows colours.
+
+    `name` is for error messages.
+    """
     if image.mode == "L" and "transparency" not in image.info:
-        return _array(image, "L", factor)
+        return _array(image, "L", factor), False
     if image.mode[0] in "IF":
-        return _from_deep(_array(image, "F" if image.mode == "F" else "I", factor), image.mode, name)
+        return _from_deep(_array(image, "F" if image.mode == "F" else "I", factor), image.mode, name), False
     if image.mode == "LAB":
-        return _array(image.getchannel(0), "L", factor)
+        return _array(image.getchannel(0), "L", factor), True
     if image.has_transparency_data:
         return _from_transparent(_array(image, "RGBA", factor))
     if image.mode in ("1", "L"):
-        return _array(image, "L", factor)
+        return _array(image, "L", factor), False
     return _from_colour(_array(image, "RGB", factor))
 
 
@@ -75,7 +78,7 @@ def _from_deep(values: NDArray[Any], mode: str, name: str) -> NDArray[np.uint8]:
     return (values.astype(np.float32) * (WHITE / white)).round().astype(np.uint8)
 
 
-def _from_transparent(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _from_transparent(rgba: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
     if rgba.size == 0 or rgba[..., 3].min() == rgba[..., 3].max():
         return _from_colour(rgba[..., :3])
     on_black, on_white = (_contrast(_luminance(_composited(_sample(rgba), ground))) for ground in (0, WHITE))
@@ -111,13 +114,17 @@ def _luminance(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).astype(np.uint8)
 
 
-def _from_colour(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The luminance, or a single channel if that shows the ink much better (`COLOUR_GAIN`)."""
+def _from_colour(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
+    """The luminance, or a single channel if that shows the ink much better (`COLOUR_GAIN`); whether there are colours.
+
+    Colours that are too few to be among the sampled pixels do not count.
+    """
     if rgb.size == 0:
-        return rgb[..., 0]
+        return rgb[..., 0], False
     sample = _sample(rgb)
+    coloured = bool((sample != sample[..., :1]).any())
     contrasts = [_contrast(sample[..., channel]) for channel in range(3)]
     best = int(np.argmax(contrasts))
     if contrasts[best] > COLOUR_GAIN * max(_contrast(_luminance(sample)), 1):
-        return np.ascontiguousarray(rgb[..., best])
-    return _by_strips(_luminance, rgb)
+        return np.ascontiguousarray(rgb[..., best]), coloured
+    return _by_strips(_luminance, rgb), coloured

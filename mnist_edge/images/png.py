@@ -7,11 +7,30 @@ from typing import Final
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 
+MAX_CHUNKS: Final = 100_000
+"""Chunks of a file: of 100 million bytes in the usual 8,192 a chunk there are 12,207."""
+
 _SAMPLES: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Samples per pixel, by colour type."""
 
 _PASSES: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """The passes of an interlaced file: first column, first row, column step, row step."""
+
+_HEADER: Final = struct.Struct(">4x4sIIBBBBB")
+
+
+def size(data: bytes) -> int:
+    """The bytes that a file's pixels take uncompressed, as its header says; 0 where it has none."""
+    if len(data) < len(SIGNATURE) + _HEADER.size:
+        return 0
+    kind, width, height, depth, colour, _, _, interlaced = _HEADER.unpack_from(data, len(SIGNATURE))
+    if kind != b"IHDR":
+        return 0
+    bits = depth * _SAMPLES.get(colour, 1)
+    sizes = [(width, height)]
+    if interlaced:
+        sizes = [(-((x - width) // dx), -((y - height) // dy)) for x, y, dx, dy in _PASSES]
+    return sum(starmap(lambda w, h: h * (1 + -(-w * bits // 8)) if w > 0 else 0, sizes))
 
 
 def is_whole(data: bytes) -> bool:
@@ -19,28 +38,24 @@ def is_whole(data: bytes) -> bool:
 
     Args:
         data: the file's content, beginning with `SIGNATURE`.
+
+    Raises:
+        ValueError: it has more than `MAX_CHUNKS`.
     """
-    position, header, pixels = len(SIGNATURE), b"", []
-    while position + 12 <= len(data):
+    position, pixels = len(SIGNATURE), []
+    for _ in range(MAX_CHUNKS):
+        if position + 12 > len(data):
+            return False
         length, kind = struct.unpack_from(">I4s", data, position)
-        content = data[position + 8 : position + 8 + length]
+        if kind == b"IDAT":
+            pixels.append(data[position + 8 : position + 8 + length])
         position += 12 + length
-        if kind == b"IHDR":
-            header = content
-        elif kind == b"IDAT":
-            pixels.append(content)
-        elif kind == b"IEND":
-            return position <= len(data) and (len(header) != 13 or _has_all_rows(header, b"".join(pixels)))
-    return False
+        if kind == b"IEND":
+            return position <= len(data) and _has_all_rows(size(data), b"".join(pixels))
+    raise ValueError(f"has more than {MAX_CHUNKS:,} chunks")
 
 
-def _has_all_rows(header: bytes, compressed: bytes) -> bool:
-    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
-    bits = depth * _SAMPLES.get(colour, 1)
-    sizes = [(width, height)]
-    if interlaced:
-        sizes = [(-((x - width) // dx), -((y - height) // dy)) for x, y, dx, dy in _PASSES]
-    expected = sum(starmap(lambda w, h: h * (1 + -(-w * bits // 8)) if w > 0 else 0, sizes))
+def _has_all_rows(expected: int, compressed: bytes) -> bool:
     stream = zlib.decompressobj()
     try:
         found = 0

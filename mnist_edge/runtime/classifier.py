@@ -183,6 +183,7 @@ class Classifier:
         max_ood: float = 1.0,
         single: bool = False,
         preprocess: bool = True,
+        on_input: Callable[[NDArray[np.uint8]], object] | None = None,
     ) -> Iterator[Prediction | InputError | ExecutionError]:
         """Classify a stream of pictures, yielding the answers in order.
 
@@ -196,6 +197,8 @@ class Classifier:
             max_ood: as `predict` takes it.
             single: as `predict` takes it.
             preprocess: False if `images` are arrays [28, 28] that need no preprocessing, as `logits` takes them.
+            on_input: called with what the model sees of each picture, uint8 [28, 28], before the next one is taken from
+                `images`; not for those that cannot be used.
 
         Raises:
             ImageTypeError: `images` is a single picture or not iterable.
@@ -203,7 +206,14 @@ class Classifier:
         """
         require_several(images)
         prepare = self._prepared if preprocess else lambda image: _Picture(as_image(image))
-        return self._predict_each(iter(images), self._limits(min_probability, max_ood, single=single), prepare)
+
+        def prepared(image: object) -> _Picture:
+            picture = prepare(image)
+            if on_input:
+                on_input(picture.pixels)
+            return picture
+
+        return self._predict_each(iter(images), self._limits(min_probability, max_ood, single=single), prepared)
 
     def read(self, image: object, *, min_probability: float = 0.0, max_ood: float = 1.0) -> Reading:
         """Read the digits of a picture, on one line or several.

@@ -52,7 +52,7 @@ def _grey_picture(image: object) -> pictures.Grey:
         if image.ndim != 2:
             raise ImageFormatError(f"a picture is a grey array [height, width], not {image.shape}: {_advice(image)}")
         _require_pixels(image)
-        return pictures.Grey(image.astype(np.uint8, copy=False), 1.0)
+        return pictures.Grey(image.astype(np.uint8, copy=False))
     if isinstance(image, (str, os.PathLike, pictures.Page)) or hasattr(image, "read"):
         return pictures.decode_scaled(cast("str | os.PathLike[str] | BinaryIO | pictures.Page", image))
     if hasattr(image, "getbands"):  # a Pillow image, recognised without importing Pillow

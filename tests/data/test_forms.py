@@ -235,4 +235,4 @@ def test_what_is_done_to_pictures_is_told(few, tmp_path):
     write_images(tmp_path / "train", padded, names=few.labels)
     write_images(tmp_path / "test", few.test, names=few.labels)
     (note,) = datasets.load(tmp_path).notes
-    assert note.startswith(f"{tmp_path / 'train'}: 300 of 300 pictures are not 28×28: all were turned to grey, cropped")
+    assert note.startswith(f"{tmp_path / 'train'}: 300 of 300 pictures are not 28×28: all were cropped to their ink")

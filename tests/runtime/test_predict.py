@@ -175,7 +175,7 @@ UNUSABLE = {
     "object.npy": (lambda path: np.save(path, np.array([{}]), allow_pickle=True), "holds object, expected raw pixels"),
     "pickle.npy": (lambda path: path.write_bytes(b"\x80\x04]."), "not a usable .npy file"),
     "text.npy": (lambda path: path.write_text("some text"), "not a usable .npy file"),
-    "empty.npy": (lambda path: path.write_bytes(b""), "not a usable .npy file"),
+    "empty.npy": (lambda path: path.write_bytes(b""), "is empty"),
     "npz.npy": (npz, "not a usable .npy file"),
     "python2.npy": (python_2, "not a usable .npy file"),
     "cut.npy": (
