@@ -100,7 +100,7 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, int | None]]:
 
 
 def _unzipped(file: BinaryIO) -> BinaryIO:
-    return io.BufferedReader(gzipped.Unzipped(file), _BLOCK)
+    return io.BufferedReader(gzipped.Unzipped(file))
 
 
 def _header(array: NDArray[np.uint8]) -> bytes:

@@ -360,7 +360,7 @@ def _bytes_of_coefficients(data: bytes, image: "Image.Image", size: tuple[int, i
     if not image.info.get("progressive") and next(jpeg.scans(data), len(layers)) == len(layers):
         return 0
     # Colour has fewer than brightness.
-    shares = [across * down for _, across, down, _ in layers]
+    shares: list[int] = [across * down for _, across, down, _ in layers]
     return 2 * size[0] * size[1] * sum(shares) // max(shares, default=1)
 
 
