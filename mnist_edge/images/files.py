@@ -4,7 +4,6 @@ import functools
 import io
 import os
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, cast
 
 import numpy as np
@@ -46,9 +45,6 @@ microsecond or more each; a GIF of 25 million bytes has about 200,000."""
 
 MAX_SLOW: Final = 1_000_000
 """Values of a picture whose decoder is written in Python, a microsecond each: text and unusual depths in PPM, RLE."""
-
-MAX_SCANS: Final = 100
-"""Passes over a progressive JPEG; the usual encoders write ten."""
 
 MAX_EXIF: Final = 1_000_000
 """Bytes of EXIF data that are searched for the orientation; cameras write at most 65,533."""
@@ -106,9 +102,8 @@ class Document:
     @functools.cached_property
     def count(self) -> int:
         """The number of pictures. Raises as `image` does."""
-        in_tiff = tiff.is_tiff(self.data)
-        count: int = _counted_pages(self.data, self.path) if in_tiff else getattr(self.image, "n_frames", 1)
         width, height = self.image.size
+        count: int = tiff.count_pages(self.data) if tiff.is_tiff(self.data) else getattr(self.image, "n_frames", 1)
         if count > tiff.MAX_PAGES or count * width * height > MAX_PIXELS + SPREAD * len(self.data):
             raise ImageFormatError(
                 f"{self.path}: {count:,} pages of {width}×{height} pixels in {len(self.data):,} bytes, too many: "
@@ -284,6 +279,7 @@ def _factor(width: int, height: int) -> int:
 
 
 def _opened(data: bytes, name: str) -> "Image.Image":
+    _require_simple(data, name)
     file = _Counted(data, name)
     if data.startswith(png.SIGNATURE):
         # Image.open would first import the readers of four other formats: a twentieth of a whole process's time.
@@ -292,16 +288,20 @@ def _opened(data: bytes, name: str) -> "Image.Image":
         return PngImageFile(file)
     from PIL import Image
 
-    if tiff.is_tiff(data):
-        _counted_pages(data, name)
     return Image.open(file, formats=FORMATS)
 
 
-def _counted_pages(data: bytes, name: str) -> int:
+def _require_simple(data: bytes, name: str) -> None:
+    """Raise ImageFormatError where a file is made so that Pillow would take long to open or decode it."""
     try:
-        return tiff.count_pages(data)
+        if data.startswith(png.SIGNATURE):
+            png.require_simple(data)
+        elif data.startswith(jpeg.SIGNATURE):
+            jpeg.require_simple(data)
+        elif tiff.is_tiff(data):
+            tiff.count_pages(data)
     except ValueError as error:
-        raise ImageFormatError(f"{name}: {error}: save it again, or each page as a picture of its own") from error
+        raise ImageFormatError(f"{name}: {error}: save it again, and each page as a picture of its own") from error
 
 
 def _require_reasonable(image: "Image.Image", name: str) -> None:
@@ -329,10 +329,9 @@ def _require_bounded(data: bytes, image: "Image.Image", size: tuple[int, int], n
     is_png = data.startswith(png.SIGNATURE)
     needed = max(_bytes_decoded(image), png.size(data) if is_png else 0)
     if image.format in ("JPEG", "MPO"):
-        needed += _bytes_of_coefficients(data, image, size)
-        # FF DA may also occur in what is not compressed, so that only many of them are counted exactly.
-        if data.count(b"\xff\xda") > MAX_SCANS and len(list(islice(jpeg.scans(data), MAX_SCANS + 1))) > MAX_SCANS:
-            raise ImageFormatError(f"{name}: has more than {MAX_SCANS} scans: save it again as JPEG")
+        needed += (coefficients := _bytes_of_coefficients(data, image, size))
+        if coefficients and jpeg.has_many_scans(data):
+            raise ImageFormatError(f"{name}: has more than {jpeg.MAX_SCANS} scans: save it again")
     needed += len(data)
     if needed > MAX_BYTES:
         raise ImageFormatError(
