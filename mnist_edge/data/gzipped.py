@@ -10,6 +10,7 @@ MAX_MEMBERS: Final = 100_000
 """Of a file: block gzip starts one for every 65,280 bytes, so that EMNIST's largest file would have 8,400."""
 
 _BLOCK: Final = 1 << 14
+_TRAILER: Final = 8
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
@@ -21,6 +22,8 @@ class Unzipped(io.RawIOBase):
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._size = file.seek(0, io.SEEK_END)
+        file.seek(0)
         self._members = 0
         self._waiting = b""
         self._start()
@@ -40,7 +43,7 @@ class Unzipped(io.RawIOBase):
         while True:
             if self._stream.eof and not self._next_member():
                 return 0
-            block = self._waiting or self._file.read(_BLOCK)
+            block = self._waiting or self._read()
             if not block:
                 raise EOFError("cut short within a member")
             data = self._stream.decompress(block, len(buffer))
@@ -51,9 +54,14 @@ class Unzipped(io.RawIOBase):
 
     def _next_member(self) -> bool:
         rest = self._stream.unused_data.lstrip(b"\0")  # files may be padded
-        while not rest and (block := self._file.read(_BLOCK)):
+        while not rest and (block := self._read()):
             rest = block.lstrip(b"\0")
         if rest:
             self._waiting = rest
             self._start()
         return bool(rest)
+
+    def _read(self) -> bytes:
+        # The file's last trailer comes alone, so that all data are given out before it may turn out to be wrong.
+        left = self._size - _TRAILER - self._file.tell()
+        return self._file.read(min(_BLOCK, left) if left > 0 else _TRAILER)

@@ -2,14 +2,17 @@
 
 import gzip
 import string
+import struct
+import time
 import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mnist_edge.data import datasets, idx
 from mnist_edge.data.datasets import Split
-from mnist_edge.data.idx_folders import IDX_FILES
+from mnist_edge.data.idx_folders import IDX_FILES, LABELS_FILE
 from mnist_edge.errors import DataFormatError
 from tests.data.test_datasets import write_csv, write_images
 from tests.helpers import subset, write_idx
@@ -85,6 +88,56 @@ def test_a_gzipped_header_that_lies_is_refused_before_memory_is_asked_for(few, t
         datasets.load(folder)
     assert tracemalloc.get_traced_memory()[1] < 10_000_000
     tracemalloc.stop()
+
+
+def gzip_header(name=b""):
+    return b"\x1f\x8b\x08\x08" + bytes(6) + name
+
+
+HUGE = struct.pack(">HBB3I", 0, 8, 3, 2_000_000, 28, 28)
+
+ENDLESS = {
+    "hardly anything": (lambda content: gzip.compress(HUGE), "1,568,000,016 bytes in"),
+    "empty members": (lambda content: gzip.compress(content) + 100_000 * gzip.compress(b""), "100,000 members"),
+    "a name": (lambda content: gzip_header(20_000_000 * b"x"), "cut short within a member"),
+    "no header": (lambda content: gzip_header() + b"\0" + gzip.compress(content)[10:30], "damaged gzip data"),
+    "something else behind": (lambda content: gzip.compress(content) + b"x", "damaged gzip data"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), ENDLESS.values(), ids=ENDLESS)
+def test_gzipped_files_that_would_take_long(few, tmp_path, change, words):
+    folder = write_idx(tmp_path, few, compress=True)
+    path = folder / f"{ALL[0]}.gz"
+    path.write_bytes(change(gzip.decompress(path.read_bytes())))
+    start = time.process_time()
+    with pytest.raises(DataFormatError, match=words):
+        datasets.load(folder)
+    assert time.process_time() - start < 1
+
+
+def test_a_gzipped_file_may_be_padded(few, tmp_path):
+    folder = write_idx(tmp_path, few, compress=True)
+    with (folder / f"{ALL[0]}.gz").open("ab") as file:
+        file.write(bytes(100_000))
+    assert datasets.load(folder).digests == few.digests
+
+
+def test_names_without_end(few, tmp_path):
+    with (write_idx(tmp_path, few) / LABELS_FILE).open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(DataFormatError, match="more than 100,000 bytes"):
+        datasets.load(tmp_path)
+
+
+def test_links_that_lead_to_themselves_are_no_data(few, tmp_path):
+    (write_idx(tmp_path / "idx", few) / "loop").symlink_to("loop")
+    assert datasets.load(tmp_path / "idx").digests == few.digests
+    write_images(tmp_path / "images", few.train, names=few.labels)
+    found = datasets.load(tmp_path / "images")
+    (tmp_path / "images" / "10").symlink_to("10")
+    (tmp_path / "images" / "0" / "loop.png").symlink_to("loop.png")
+    assert datasets.load(tmp_path / "images").digests == found.digests
 
 
 LETTERS = ("letters", 26, 1, tuple(string.ascii_lowercase))
@@ -187,6 +240,45 @@ def test_what_is_no_number_never_reaches_numpys_parser(few, tmp_path, character)
         datasets.load(path)
 
 
+@pytest.mark.parametrize("cell", ["𝟓", "５", "1e400", "-1", "0.5", "nan", "\x1b[31m"])
+def test_a_first_line_of_values_is_no_header(few, tmp_path, cell):
+    table = [[cell if place == 9 else value for place, value in enumerate(row)] for row in plain(*rows(few.train))]
+    path = tmp_path / "digits.csv"
+    path.write_text("\n".join(",".join(map(str, row)) for row in table[:1] + plain(*rows(few.train))), encoding="utf-8")
+    with pytest.raises(DataFormatError, match="line 1: "):
+        datasets.load(path)
+
+
+SPOILT = {
+    "a quote before the last cell": (lambda line: line[: line.rindex(",")] + ',"0', "a quote is opened"),
+    "a quote before the first cell": (lambda line: '"' + line, "a quote is opened"),
+    "quotes around all": (lambda line: f'"{line}"', "to a number"),
+    "infinity": (lambda line: line[: line.rindex(",")] + ",1e400", "pixel inf"),
+    "a hexadecimal number": (lambda line: line[: line.rindex(",")] + ",0x10", "to a number"),
+    "a byte order mark": (lambda line: "\ufeff" + line, "a character that no number has"),
+    "no values": (lambda line: "," * 784, "to a number"),
+    "blank lines": (lambda line: "\n" * 1002 + line, "more than 1,000 blank lines in a row"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), SPOILT.values(), ids=SPOILT)
+def test_a_spoilt_line_of_csv_is_named(few, tmp_path, change, words):
+    lines = [",".join(map(str, row)) for row in [HEADERS["Kaggle"], *plain(*rows(few.train))[:9]]]
+    lines[5] = change(lines[5])
+    path = tmp_path / "digits.csv"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(DataFormatError, match=rf"digits\.csv, line \d+: .*{words}"):
+        datasets.load(path)
+
+
+def test_utf_16_is_refused(few, tmp_path):
+    for encoding in ("utf-16", "utf-16-le"):
+        path = tmp_path / "digits.csv"
+        path.write_text("\n".join(",".join(map(str, row)) for row in plain(*rows(few.train))), encoding=encoding)
+        with pytest.raises(DataFormatError, match=r"digits\.csv"):
+            datasets.load(path)
+
+
 def test_a_line_without_an_end(tmp_path):
     path = tmp_path / "digits.csv"
     with path.open("wb") as file:
@@ -236,3 +328,20 @@ def test_what_is_done_to_pictures_is_told(few, tmp_path):
     write_images(tmp_path / "test", few.test, names=few.labels)
     (note,) = datasets.load(tmp_path).notes
     assert note.startswith(f"{tmp_path / 'train'}: 300 of 300 pictures are not 28×28: all were cropped to their ink")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK"])
+def test_dropped_colour_is_told_whatever_the_size(few, tmp_path, mode):
+    for split, size in (("train", 28), ("test", 64)):
+        for label in "01":
+            folder = tmp_path / split / label
+            folder.mkdir(parents=True)
+            for number, colour in enumerate(("red", "gray", "white")):
+                picture = Image.new("RGB", (size, size), "black")
+                picture.paste(colour, (10, 10, 18, 18))
+                path = folder / f"{number}.{'tif' if mode == 'CMYK' else 'png'}"
+                picture.convert(mode).save(path)
+    in_train, in_test, framed = datasets.load(tmp_path).notes
+    assert in_train == f"{tmp_path / 'train'}: 2 of 6 pictures are in colour: they were turned to grey"
+    assert in_test == f"{tmp_path / 'test'}: 2 of 6 pictures are in colour: they were turned to grey"
+    assert "are not 28×28" in framed

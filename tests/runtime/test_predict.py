@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from mnist_edge.cli import inputs
-from tests.helpers import fails, run_cli
+from tests.helpers import cli_in_process, fails, run_cli
 
 pty = pytest.importorskip("pty", reason="a terminal to look at")
 
@@ -297,7 +297,6 @@ def test_several_digits_are_told_and_refused_where_a_single_one_is_asked_for(bun
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--json", "--csv"], "--json and --csv exclude each other"),
         (["--min-probability", "1.5"], "--min-probability"),
         (["--max-ood", "-1"], "--max-ood"),
         (["--min-probability", "nan"], "probability"),
@@ -312,6 +311,27 @@ def test_usage_errors(bundle_dir, expected, tmp_path, options, words):
     assert result.stdout == b""
     assert words in result.stderr.decode()
     assert "Traceback" not in result.stderr.decode()
+
+
+def test_json_and_csv_exclude_each_other(bundle_dir):
+    result = predict("0.png", "--json", "--csv", model=bundle_dir)
+    words = "--json and --csv exclude each other: give one of them"
+    assert result.stderr.decode() == f"error: {words}\n"
+    assert json_lines(result, code=2) == [{"error": words, "exit_code": 2}]
+
+
+def test_show_prepares_each_picture_once(bundle_dir, expected, tmp_path, monkeypatch):
+    from mnist_edge.runtime import classifier
+
+    prepared = []
+    usual = classifier.preprocess_counting
+    monkeypatch.setattr(classifier, "preprocess_counting", lambda *given: prepared.append(1) or usual(*given))
+    for index in range(5):
+        Image.fromarray(np.pad(expected["images"][index], 20)).save(tmp_path / f"{index}.png")
+    names = [f"{index}.png" for index in range(5)]
+    result = cli_in_process("predict", *names, "--show", "seen", "--model", bundle_dir, cwd=tmp_path)
+    assert result.returncode == 0
+    assert len(prepared) == len(list((tmp_path / "seen").iterdir())) == 5
 
 
 def test_show_writes_what_the_model_saw(bundle_dir, expected, tmp_path):
