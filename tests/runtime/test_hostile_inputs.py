@@ -505,8 +505,8 @@ def test_no_control_character_in_csv_or_in_a_note(seven, tmp_path):
 
 
 def test_an_error_names_its_picture(seven, tmp_path):
-    dots = 255 * TEXTURES["rings"].astype(np.uint8)
-    Image.fromarray(dots).save(tmp_path / "rings.png")
+    rings = 255 * TEXTURES["rings"].astype(np.uint8)
+    Image.fromarray(rings).save(tmp_path / "rings.png")
     result = run_cli("read", "7.png", "rings.png", "7.png", cwd=tmp_path)
     fails(result, 3, "rings.png: the picture has")
     assert result.stdout == b"7.png\t7\n" * 2
