@@ -39,9 +39,9 @@ MAX_SIDE: Final = 32_768
 MAX_BYTES: Final = 200_000_000
 """Bytes that a file, its decoded picture and its decoder may take together."""
 
-MAX_READS: Final = 300_000
+MAX_READS: Final = 600_000
 """How often a decoder may read from a file. Pillow reads a file's chunks, blocks and headers in Python, one by one, a
-microsecond or more each; a GIF of 25 million bytes has about 200,000."""
+microsecond or more each. All frames of a GIF of 25 million bytes take about 400,000: once to count, once to decode."""
 
 MAX_SLOW: Final = 1_000_000
 """Values of a picture whose decoder is written in Python, a microsecond each: text and unusual depths in PPM, RLE."""
@@ -293,15 +293,17 @@ def _opened(data: bytes, name: str) -> "Image.Image":
 
 def _require_simple(data: bytes, name: str) -> None:
     """Raise ImageFormatError where a file is made so that Pillow would take long to open or decode it."""
+    advice = "save it again"
     try:
         if data.startswith(png.SIGNATURE):
             png.require_simple(data)
         elif data.startswith(jpeg.SIGNATURE):
             jpeg.require_simple(data)
         elif tiff.is_tiff(data):
+            advice = "save it again, or its pages as pictures of their own"
             tiff.count_pages(data)
     except ValueError as error:
-        raise ImageFormatError(f"{name}: {error}: save it again, and each page as a picture of its own") from error
+        raise ImageFormatError(f"{name}: {error}: {advice}") from error
 
 
 def _require_reasonable(image: "Image.Image", name: str) -> None:

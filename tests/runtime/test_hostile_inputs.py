@@ -191,7 +191,7 @@ LABORIOUS = {
     "JPEG of separate scans": (lambda: separate((8000, 8000), 3), "takes 401 MB to decode"),
     "JPEG of many scans": (lambda: progressive((800, 600), 101), "more than 100 scans"),
     "JPEG of many EXIF segments": (lambda: progressive((8, 8), 1, 101 * EXIF), "100 segments of EXIF"),
-    "JPEG of many segments": (lambda: progressive((8, 8), 1, 200_000 * b"\xff\xfe\0\2"), "too many small pieces"),
+    "JPEG of many segments": (lambda: progressive((8, 8), 1, 300_000 * b"\xff\xfe\0\2"), "too many small pieces"),
     "PNG of many chunks": (lambda: plain_png(100_001 * chunk(b"prVt")), "more than 100,000 chunks"),
     "PNG of 16 bits": (lambda: plain_png(size=(6300, 6300), depth=16, colour=6), "takes 318 MB"),
     "PNG with much beside": (lambda: plain_png(chunk(b"eXIf", bytes(20_000_001))), "bytes beside its pixels"),
@@ -210,7 +210,7 @@ LABORIOUS = {
     "BMP of runs": (lambda: bmp((1100, 1000), 8, 1, b"\1\0" * 1_100_000), "1,100,000 values in a form"),
     "PGM of an unusual depth": (lambda: b"P5 1100 1000 100\n" + bytes(1_100_000), "1,100,000 values in a form"),
     "PPM as text": (lambda: b"P3 800 500 255\n" + b"0 " * 1_200_000, "1,200,000 values in a form"),
-    "PGM with a comment without end": (lambda: b"P5 #" + b"x" * 400_000, "too many small pieces"),
+    "PGM with a comment without end": (lambda: b"P5 #" + b"x" * 700_000, "too many small pieces"),
 }
 
 
