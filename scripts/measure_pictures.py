@@ -52,7 +52,7 @@ def on_paper(classifier: Classifier, test: datasets.Split) -> None:
     print(f"\n{'digits on paper':45} pictures  right, %  taken for several, %")
     for kind in paper.SINGLE:
         sheets = [sheet for seed in SEEDS for sheet in paper.single(kind, test.images, test.labels, seed=seed)]
-        answers = classifier.predict_many([sheet.pixels for sheet in sheets])
+        answers = classifier.predict_many([Image.fromarray(sheet.pixels) for sheet in sheets])
         right = np.mean([answer.label == sheet.text for answer, sheet in zip(answers, sheets, strict=True)])
         several = np.mean([(answer.digits or 0) > 1 for answer in answers])
         print(f"{kind:45} {len(sheets):8} {100 * right:9.1f} {100 * several:21.1f}")

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
-from tests.pictures import byte, painted, pasted, scaled, texture, tight
+from tests.pictures import byte, painted, pasted, ramp, scaled, somewhere, texture, tight
 
 Array = np.ndarray
 
@@ -21,7 +21,7 @@ Array = np.ndarray
 @dataclass(frozen=True)
 class Sheet:
     pixels: Array
-    """uint8 [height, width]"""
+    """uint8 [height, width], or [height, width, 3] in colour"""
 
     text: str
     """The digits on it, from left to right."""
@@ -97,10 +97,93 @@ def faint(digit: Array, rng: np.random.Generator) -> Array:
     return on_paper(ink * (1 - part * (1 - rng.uniform(0.3, 0.6))), np.zeros_like(ink), rng)
 
 
+def filling(digit: Array, rng: np.random.Generator) -> Array:
+    """A digit cut out to its own edges, or a little less or more, light or dark."""
+    side = rng.uniform(24, 200)
+    ink = tight(scaled(digit, max(28, int(side * 28 / 20))))
+    edges = [int(edge) for edge in rng.uniform(-0.03, 0.06, 4) * side]
+    height, width = ink.shape
+    ink = pasted(ink, height + edges[0] + edges[1], width + edges[2] + edges[3], edges[0], edges[2])
+    light, dark = rng.uniform(180, 255), rng.uniform(0, 80)
+    if rng.random() < 0.3:  # squeezed into a square
+        ink = np.asarray(Image.fromarray(byte(255 * ink)).resize((int(side), int(side)))) / 255
+    return byte(painted(ink, *((light, dark) if rng.random() < 0.5 else (dark, light))))
+
+
+def vivid(rng: np.random.Generator) -> Array:
+    """A saturated colour, float [3]."""
+    colour = rng.uniform(0, 90, 3)
+    strong = rng.permutation(3)[: rng.integers(1, 3)]
+    colour[strong] = rng.uniform(170, 255, len(strong))
+    return colour
+
+
+def coloured(ink: Array, layers: list[tuple[Array, Array]], rng: np.random.Generator) -> Array:
+    """Black ink on white, or the other way round, above layers of colour: uint8 [height, width, 3]."""
+    paper, pen = rng.uniform(225, 255), rng.uniform(0, 50)
+    if rng.random() < 0.3:
+        paper, pen = pen, paper
+    picture = np.full((*ink.shape, 3), paper)
+    for amount, colour in layers:
+        picture = painted(amount[:, :, None], picture, colour)
+    return byte(painted(ink[:, :, None], picture, np.full(3, pen)))
+
+
+def scribbled(digit: Array, rng: np.random.Generator) -> Array:
+    """Coloured scribbles behind a digit."""
+    canvas = int(rng.uniform(80, 400))
+    ink, _ = placed(digit, rng, canvas, (0.4, 0.7))
+    layers = []
+    for _ in range(rng.integers(1, 4)):
+        image = Image.new("L", (canvas, canvas))
+        corners = [tuple(corner) for corner in (rng.uniform(-0.1, 1.1, (rng.integers(3, 9), 2)) * canvas).tolist()]
+        ImageDraw.Draw(image).line(corners, fill=255, width=int(rng.uniform(1, canvas / 20)) + 1, joint="curve")
+        layers.append((np.asarray(image.filter(ImageFilter.GaussianBlur(0.5))) / 255, vivid(rng)))
+    return coloured(ink, layers, rng)
+
+
+def banded(digit: Array, rng: np.random.Generator) -> Array:
+    """Coloured bands behind a digit, straight across the picture."""
+    canvas = int(rng.uniform(80, 400))
+    ink, _ = placed(digit, rng, canvas, (0.4, 0.7))
+    angle = rng.uniform(0, 180)
+    layers = [
+        (stripe(ink.shape, tuple(rng.uniform(0, canvas, 2)), angle, rng.uniform(0.03, 0.3) * canvas), vivid(rng))
+        for _ in range(rng.integers(1, 5))
+    ]
+    return coloured(ink, layers, rng)
+
+
+def on_table(digit: Array, rng: np.random.Generator) -> Array:
+    """A sheet of paper on a darker table, or a dark one on a lighter table, the digit anywhere on it."""
+    height, width = (int(side) for side in rng.uniform((100, 100), (300, 400)))
+    part = tight(scaled(digit, int(rng.uniform(0.4, 0.9) * min(height, width))))
+    top, left = (int(rng.uniform(2, room)) for room in np.subtract((height, width), part.shape) - 2)
+    paper = rng.uniform(180, 245) + texture(rng, height, width, 3)
+    sheet = painted(pasted(part, height, width, top, left), paper, rng.uniform(20, 80))
+    above, below, before, after = (int(margin) for margin in rng.uniform(0.05, 0.5, 4) * min(height, width))
+    table = texture(rng, height + above + below, width + before + after, 8, grain=6) + rng.uniform(20, 120)
+    table[above : above + height, before : before + width] = sheet
+    return byte(255 - table if rng.random() < 0.3 else table)
+
+
+def shaded(digit: Array, rng: np.random.Generator) -> Array:
+    """The edge of a shadow, soft or hard, across the picture, and perhaps across the digit."""
+    ink = somewhere(digit, rng)
+    place = ramp(*ink.shape, rng.uniform(0, 2 * np.pi)) + rng.uniform(-0.2, 0.2)
+    light = 1 - rng.uniform(0.2, 0.6) / (1 + np.exp(-place * rng.choice([20, 30, 100, 300])))
+    return byte(painted(ink, 230, 45) * light)
+
+
 SINGLE: dict[str, Callable[[Array, np.random.Generator], Array]] = {
     "a ruled line": ruled,
     "a cell": cell,
     "a faint stroke": faint,
+    "filling the picture": filling,
+    "coloured scribbles": scribbled,
+    "coloured bands": banded,
+    "a sheet on a table": on_table,
+    "a shadow": shaded,
 }
 
 

@@ -56,7 +56,7 @@ def test_a_failure_is_one_document_with_json(tmp_path, arguments, code, words):
     assert (plain.stdout, plain.stderr) == (b"", result.stderr)
 
 
-@pytest.mark.parametrize("arguments", [["info", "x", "y"], ["train", "--epochs", "many"], ["predict", "x", "--csv"]])
+@pytest.mark.parametrize("arguments", [["info", "x", "y"], ["train", "--epochs", "many"]])
 def test_the_parsers_own_errors_are_no_documents(arguments):
     result = cli_in_process(*arguments, "--json")
     assert (result.returncode, result.stdout) == (2, b"")

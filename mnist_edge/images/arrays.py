@@ -1,11 +1,12 @@
 """Basic image filters on float32 arrays [height, width]."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 def quantile(values: NDArray[Any], share: float) -> float:
@@ -90,20 +91,35 @@ def resized(values: Array, height: int, width: int) -> Array:
 
 
 def blur(values: Array, radius: int) -> Array:
-    """The mean over a square of side 2 · radius + 1, with the edge repeated outside."""
-    for axis in (0, 1):
-        padding = [(0, 0), (0, 0)]
-        padding[axis] = (radius + 1, radius)
-        sums = np.pad(values, padding, mode="edge").cumsum(axis=axis, dtype=np.float64)
-        size = values.shape[axis]
-        upper = sums.take(range(2 * radius + 1, 2 * radius + 1 + size), axis)
-        values = ((upper - sums.take(range(size), axis)) / (2 * radius + 1)).astype(np.float32)
+    """The mean over a square of side 2 · radius + 1, or what of it lies within the picture; `values` is [n, h, w]."""
+    for _ in range(2):
+        count, size, other = values.shape
+        sums = np.zeros((count, size + 1, other), dtype=np.float32)
+        np.cumsum(values, axis=1, out=sums[:, 1:])
+        places = np.arange(size)
+        low, high = (places - radius).clip(0), (places + radius + 1).clip(None, size)
+        means = (sums.take(high, axis=1) - sums.take(low, axis=1)) / (high - low)[:, None].astype(np.float32)
+        values = np.ascontiguousarray(means.swapaxes(1, 2))
     return values
+
+
+def extended(values: Array, margin: int) -> Array:
+    """The picture with its edge repeated that many pixels outwards; `numpy.pad` takes five times as long for it."""
+    rows, columns = (np.arange(-margin, side + margin).clip(0, side - 1) for side in values.shape)
+    return values.take(rows, axis=0).take(columns, axis=1)
+
+
+def framed(values: NDArray[Scalar], rows: int, columns: int) -> NDArray[Scalar]:
+    """The picture with that many rows and columns of zeros on either side; faster than `numpy.pad`, too."""
+    height, width = values.shape
+    larger = np.zeros((height + 2 * rows, width + 2 * columns), values.dtype)
+    larger[rows : rows + height, columns : columns + width] = values
+    return larger
 
 
 def smooth(values: Array) -> Array:
     """The mean over 3×3 pixels, with the edge repeated outside."""
-    padded = np.pad(values, 1, mode="edge")
+    padded = extended(values, 1)
     rows = padded[:-2] + padded[1:-1] + padded[2:]
     return np.asarray((rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9, dtype=np.float32)
 
@@ -145,7 +161,7 @@ def halo(values: Array, radius: float) -> Array:
         float32, of the same shape.
     """
     reach = int(np.ceil(radius))
-    padded = np.pad(values, reach)
+    padded = framed(values, reach, reach)
     height, width = values.shape
     best = values.copy()
     for y in range(-reach, reach + 1):

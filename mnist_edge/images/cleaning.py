@@ -5,18 +5,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_edge.images.components import Components, box, label, unite
+from mnist_edge.images.components import Components, label, unite
 
 Mask = NDArray[np.bool_]
 
 EDGE: Final = 0.12
 """Width of the margin along a box's sides, as a share of its size; a component entirely within it is an outline."""
-
-SHEET_EDGE: Final = 0.04
-"""Width of the rim of a sheet of paper, as a share of its shorter side."""
-
-SHEET: Final = 0.85
-"""A sheet fills at least this share of its bounding box's rim; a digit leaves at least the corners empty."""
 
 SPECK: Final = 0.03
 """A component with less than this share of the main component's ink is dirt, wherever it lies."""
@@ -42,6 +36,10 @@ neighbours in a line, as a share of the shorter one's height."""
 
 BROKEN: Final = 2.2
 """The same in a picture of one digit, which may be broken in two: the usual height is that of its tallest piece."""
+
+LEVEL: Final = 0.5
+"""In a picture of one digit, marks beside each other that share less than this part of the shorter one's height are
+pieces: a five's flag begins above the rest."""
 
 UPRIGHT: Final = 0.65
 """Beside a digit, pieces at least this share of its height tall are another digit."""
@@ -96,12 +94,9 @@ def digit(mask: Mask, ink: NDArray[np.float32]) -> tuple[Mask, int]:
         it is the one with the most ink.
     """
     found = label(mask)
-    if len(found):
-        found = _without(found, outlines(found))
-    if not len(found):
-        found = label(mask)
-    if not len(found):
-        return mask, 0
+    if len(found) <= 1:
+        return mask, len(found)
+    found = _without(found, outlines(found))
     sums = found.sums(ink)
     main = int(sums.argmax())
     chosen = belongs(found.boxes, sums, main)
@@ -117,7 +112,7 @@ def _digits(found: Components, sums: NDArray[np.float64]) -> NDArray[np.int64]:
     """Which of the digits in a picture each component is part of; -1 for what is too small to be one: int64 [n]."""
     large = np.flatnonzero(sums >= PIECE * sums.max())
     usual = float(found.heights[large].max())
-    groups = merged(found.boxes[large], usual, BROKEN)
+    groups = merged(found.boxes[large], usual, single=True)
     digits = np.full(len(found), -1)
     heaviest = np.bincount(groups, weights=sums[large]).max()
     for group in set(groups.tolist()):
@@ -144,33 +139,29 @@ def belongs(boxes: NDArray[np.int64], sums: NDArray[np.float64], main: int) -> N
     return pieces
 
 
-def merged(boxes: NDArray[np.int64], usual: float, tall: float = TALL) -> NDArray[np.int64]:
-    """Number the marks with these boxes [n, 4] so that the pieces of a digit share a number below n: int64 [n]."""
+def merged(boxes: NDArray[np.int64], usual: float, *, single: bool = False) -> NDArray[np.int64]:
+    """Number the marks with these boxes [n, 4] so that the pieces of a digit share a number below n: int64 [n].
+
+    Args:
+        boxes: left, top, right, bottom of each mark.
+        usual: the usual height of a digit.
+        single: whether the picture is expected to show one digit.
+    """
     partners = [
-        one + 1 + np.flatnonzero(_are_pieces(box, boxes[one + 1 :], usual, tall)) for one, box in enumerate(boxes)
+        one + 1 + np.flatnonzero(_are_pieces(box, boxes[one + 1 :], usual, single)) for one, box in enumerate(boxes)
     ]
     ones = np.repeat(np.arange(len(boxes)), [len(others) for others in partners])
     return unite(len(boxes), ones, np.concatenate(partners))
 
 
-def _are_pieces(one: NDArray[np.int64], others: NDArray[np.int64], usual: float, tall: float) -> NDArray[np.bool_]:
+def _are_pieces(one: NDArray[np.int64], others: NDArray[np.int64], usual: float, single: bool) -> NDArray[np.bool_]:
     """Which of the boxes `others` [n, 4] are pieces of the same digit as `one` [4]: bool [n]."""
+    tall = BROKEN if single else TALL
     left, top, right, bottom = others.T
     overlap = np.minimum(right, one[2]) - np.maximum(left, one[0])
     gap = np.maximum(top, one[1]) - np.minimum(bottom, one[3])
     near = (gap <= GAP * usual) & (np.maximum(bottom, one[3]) - np.minimum(top, one[1]) <= tall * usual)
-    low = np.minimum(bottom - top, one[3] - one[1]) < SHORT * usual
+    shorter = np.minimum(bottom - top, one[3] - one[1])
     above = overlap >= OVERLAP * np.minimum(right - left, one[2] - one[0])
-    return np.asarray(near & (above | (low & (-overlap < BESIDE * usual))))
-
-
-def is_sheet(mask: Mask) -> bool:
-    """Whether a mask, bool [height, width], is not a digit but a sheet of paper on a table, which may bear one."""
-    left, top, right, bottom = box(mask)
-    part = mask[top:bottom, left:right]
-    height, width = part.shape
-    if min(height, width) < 0.2 * max(mask.shape):
-        return False
-    rim = 1 + int(SHEET_EDGE * min(height, width))
-    sides = (part[:rim], part[-rim:], part[:, :rim], part[:, -rim:])
-    return min(float(side.mean()) for side in sides) >= SHEET
+    piece = (shorter < SHORT * usual) | (single & (-gap < LEVEL * shorter))
+    return np.asarray(near & (above | (piece & (-overlap < BESIDE * usual))))

@@ -4,6 +4,11 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from mnist_edge.images.arrays import framed
+
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom; right and bottom exclusive."""
+
 
 class Components(Struct, frozen=True):
     """The connected components of a mask, numbered from 0 in reading order of their first pixels."""
@@ -32,7 +37,7 @@ class Components(Struct, frozen=True):
         return np.append(chosen, False)[self.labels]  # label -1 indexes the appended False
 
 
-def box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+def box(mask: NDArray[np.bool_]) -> Box:
     """The bounding box of a mask that is not empty: left, top, right, bottom; right and bottom exclusive."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
@@ -51,7 +56,7 @@ def label(mask: NDArray[np.bool_]) -> Components:
         The components.
     """
     height, width = mask.shape
-    edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    edges = np.diff(framed(mask, 0, 1).view(np.int8), axis=1)
     rows, starts = np.nonzero(edges == 1)
     ends = np.nonzero(edges == -1)[1]
     roots = unite(len(rows), *_touching_runs(rows, starts, ends, width))

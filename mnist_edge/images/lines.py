@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from mnist_edge.errors import ImageFormatError
 from mnist_edge.images.arrays import median, quantile, shrink, smooth
 from mnist_edge.images.cleaning import BESIDE, merged, outlines
+from mnist_edge.images.components import Box, boxes_around, label
 from mnist_edge.images.components import box as box_of
-from mnist_edge.images.components import boxes_around, label
 from mnist_edge.images.cuts import cut
 from mnist_edge.images.ink import Ink, find_ink
 from mnist_edge.images.preprocessing import alone, enlarged, place
 from mnist_edge.images.rules import under_many
+from mnist_edge.images.sheets import sheet_of
 
-Box = tuple[int, int, int, int]
 Numbers = NDArray[np.int64]
 
 OVERVIEW: Final = 1600
@@ -81,6 +81,11 @@ def find_digits(pixels: NDArray[np.uint8]) -> list[Found]:
     if pixels.size == 0:
         raise ImageFormatError(f"a picture of {pixels.shape[1]}×{pixels.shape[0]} pixels is empty: give another")
     small, factor = shrink(pixels, OVERVIEW)
+    if (sheet := sheet_of(small)) is not None:
+        left, top, right, bottom = (factor * edge for edge in sheet)
+        inside = find_digits(pixels[top:bottom, left:right])
+        if inside:
+            return [replace(found, box=_shifted(found.box, left, top)) for found in inside]
     view = enlarged(small)
     scale = factor * small.shape[1] / view.shape[1]
     ink = find_ink(smooth(view))

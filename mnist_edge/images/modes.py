@@ -4,6 +4,7 @@ Everything here works on a few rows at a time, so that besides what Pillow has d
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from mnist_edge.contract import WHITE
 from mnist_edge.errors import ImageFormatError
-from mnist_edge.images.arrays import median
+from mnist_edge.images.arrays import median, quantile
+from mnist_edge.images.background import cost
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,12 +30,14 @@ HIDDEN: Final = 0.25
 """Transparent pictures are composited onto white, or onto black if white gives less than this share of the contrast
 that black gives."""
 
-COLOUR_GAIN: Final = 2.5
-"""A colour channel replaces the luminance if it has more than this many times its contrast: red on green, yellow on
-white."""
+COLOURFUL: Final = 24
+"""A picture is in colour if the channels of more than 1 % of its pixels differ by more than this."""
+
+STRONG: Final = 0.5
+"""A plane is considered if it shows at least this share of the highest contrast of any."""
 
 SAMPLES: Final = 4096
-"""About how many pixels of a colour picture are sampled to choose between luminance and channels."""
+"""About how many pixels of a colour picture are sampled to choose a plane."""
 
 
 def grey_values(image: "Image.Image", factor: int, name: str) -> tuple[NDArray[np.uint8], bool]:
@@ -114,17 +118,44 @@ def _luminance(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).astype(np.uint8)
 
 
+def _darkest(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(rgb.min(axis=2))
+
+
+def _brightest(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(rgb.max(axis=2))
+
+
+PLANES: Final[tuple[Callable[[NDArray[np.uint8]], NDArray[np.uint8]], ...]] = (
+    _luminance,
+    *(partial(np.take, indices=channel, axis=2) for channel in range(3)),
+    _darkest,
+    _brightest,
+)
+"""From colours to grey values. Red on green of the same luminance shows in a channel only; in the brightest channel a
+saturated colour is as bright as white paper, so that black ink on coloured scribbles stands alone, and in the darkest
+as dark as black."""
+
+
 def _from_colour(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
-    """The luminance, or a single channel if that shows the ink much better (`COLOUR_GAIN`); whether there are colours.
+    """The luminance, or in a picture in colour the plane that shows the ink best; and whether there are colours.
 
     Colours that are too few to be among the sampled pixels do not count.
     """
     if rgb.size == 0:
         return rgb[..., 0], False
     sample = _sample(rgb)
-    coloured = bool((sample != sample[..., :1]).any())
-    contrasts = [_contrast(sample[..., channel]) for channel in range(3)]
-    best = int(np.argmax(contrasts))
-    if contrasts[best] > COLOUR_GAIN * max(_contrast(_luminance(sample)), 1):
-        return np.ascontiguousarray(rgb[..., best]), coloured
-    return _by_strips(_luminance, rgb), coloured
+    return _by_strips(_clearest(sample), rgb), bool((sample != sample[..., :1]).any())
+
+
+def _clearest(sample: NDArray[np.uint8]) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+    """The plane that the least ink on the smoothest background explains, relative to its contrast."""
+    if quantile(_brightest(sample) - _darkest(sample), 0.99) <= COLOURFUL:
+        return _luminance
+    views = [plane(sample).astype(np.float32) for plane in PLANES]
+    contrasts = [quantile(abs(view - median(view)), 0.99) for view in views]
+    costs = [
+        cost(view) / max(contrast, 1) if contrast >= STRONG * max(contrasts) else np.inf
+        for view, contrast in zip(views, contrasts, strict=True)
+    ]
+    return PLANES[int(np.argmin(costs))]

@@ -12,11 +12,12 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from mnist_edge.contract import HEIGHT, WHITE, WIDTH
-from mnist_edge.images.arrays import Array, grow, halo, median, quantile, resample, shrink, smooth
-from mnist_edge.images.cleaning import SHEET_EDGE, digit, is_sheet
+from mnist_edge.images.arrays import Array, extended, framed, grow, halo, median, quantile, resample, shrink, smooth
+from mnist_edge.images.cleaning import digit
 from mnist_edge.images.components import box as box_of
 from mnist_edge.images.ink import Ink, find_ink
 from mnist_edge.images.rules import of_the_paper
+from mnist_edge.images.sheets import sheet_of
 
 INK_BOX: Final = 20
 """Longer side of the ink after preprocessing, in pixels, as in MNIST."""
@@ -78,15 +79,14 @@ def extract(pixels: NDArray[np.uint8]) -> tuple[Array, int] | None:
         float32 [h, w], 0 = background, 1 = solid ink, and how many digits there are; None if there is none.
     """
     small, factor = shrink(pixels, OVERVIEW)
+    if (sheet := sheet_of(small)) is not None:
+        left, top, right, bottom = (factor * edge for edge in sheet)
+        inside = extract(pixels[top:bottom, left:right])
+        if inside is not None:
+            return inside
     ink, strokes, digits = _strokes(enlarged(small), None)
     if not strokes.any():
         return None
-    if factor * min(small.shape) > SMALLEST and is_sheet(strokes):
-        left, top, right, bottom = (factor * edge for edge in box_of(strokes))
-        inset = 2 * factor + int(SHEET_EDGE * min(right - left, bottom - top))
-        inside = extract(pixels[top + inset : bottom - inset, left + inset : right - inset])
-        if inside is not None:
-            return inside
     if factor > 1:
         left, top, right, bottom = (factor * edge for edge in box_of(strokes))
         margin = int(MARGIN * max(right - left, bottom - top)) + 2 * factor
@@ -104,7 +104,7 @@ def enlarged(picture: Array) -> Array:
     times = -(-SMALLEST // max(height, width))
     if times == 1:
         return picture
-    padded = np.pad(picture, 1, mode="edge")
+    padded = extended(picture, 1)
     return resample(padded, (height * times, width * times), 1 / times, (1.0, 1.0))
 
 
@@ -168,7 +168,7 @@ def _inside(origin: float, first: int, last: int, extent: float) -> float:
 
 def _stroke_width(fine: Array) -> float:
     """Twice the area divided by the perimeter (the total variation): the width of a long stroke, in result pixels."""
-    padded = np.pad(fine, 1)
+    padded = framed(fine, 1, 1)
     down = np.diff(padded, axis=0)[:, 1:]
     across = np.diff(padded, axis=1)[1:]
     return 2 * float(fine.sum()) / max(float(np.hypot(down, across).sum()), 1e-6) / FINE

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from mnist_edge.images.arrays import median
+from mnist_edge.images.arrays import framed, median
 from mnist_edge.images.components import box
 
 Mask = NDArray[np.bool_]
@@ -58,6 +58,12 @@ BORDER: Final = 0.05
 
 PAST: Final = 1.15
 """A line is at least that many times as long as the longer side of what remains."""
+
+CLEAR: Final = 3.0
+"""A line with loose ends keeps at least that many pixels away from everything else."""
+
+STEM: Final = 0.2
+"""And one along the columns at least that share of the longer side of what remains: a four's stem is nearer."""
 
 LOOSE: Final = 1.8
 """The same for a line with loose ends."""
@@ -118,7 +124,7 @@ def along_rows(mask: Mask, shortest: float = SHORTEST) -> list[Rule]:
 
 def _short_runs(mask: Mask, longest: int) -> NDArray[np.float64]:
     """The runs in the mask's columns that are no longer than that, [n, 3]: column, middle row and length."""
-    edges = np.diff(np.pad(mask.T, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    edges = np.diff(framed(mask.T, 0, 1).view(np.int8), axis=1)
     columns, starts = np.nonzero(edges == 1)
     ends = np.nonzero(edges == -1)[1]
     runs = np.stack([columns, (starts + ends - 1) / 2, ends - starts], axis=1)
@@ -205,8 +211,8 @@ def of_the_paper(mask: Mask) -> Mask:
     for _ in range(2):  # what belongs to the digit after all counts when the others are judged again
         rest = mask & ~taken(mask, across, down)
         across, down = (
-            [rule for rule in across if _is_papers(rule, rest, down)],
-            [rule for rule in down if _is_papers(rule, rest.T, across)],
+            [rule for rule in across if _is_papers(rule, rest, down, 0)],
+            [rule for rule in down if _is_papers(rule, rest.T, across, STEM)],
         )
     return taken(mask, across, down, spare=1.5)
 
@@ -244,8 +250,15 @@ def taken(mask: Mask, across: list[Rule], down: list[Rule], spare: float = 1.0) 
     return found
 
 
-def _is_papers(rule: Rule, rest: Mask, others: list[Rule]) -> bool:
-    """Whether a line along the rows belongs to the paper, given the mask without any lines, and the lines across it."""
+def _is_papers(rule: Rule, rest: Mask, others: list[Rule], apart: float) -> bool:
+    """Whether a line along the rows belongs to the paper.
+
+    Args:
+        rule: the line.
+        rest: the mask without any lines.
+        others: the lines across it.
+        apart: how far from the rest it must be if it has loose ends, as a share of the rest's longer side.
+    """
     height, width = rest.shape
     if not rest.any():
         return False
@@ -265,5 +278,8 @@ def _is_papers(rule: Rule, rest: Mask, others: list[Rule]) -> bool:
     if is_joined(rule.first) or is_joined(rule.last):
         return False
     closed = is_closed(rule.first) and is_closed(rule.last)
+    size = max(right - left, bottom - top)
+    if not closed and (rest & covered(rest.shape, [rule], max(CLEAR, apart * size))).any():
+        return False
     past = rule.first < left - 1 and rule.last > right
-    return past and rule.length >= (PAST if closed else LOOSE) * max(right - left, bottom - top)
+    return past and rule.length >= (PAST if closed else LOOSE) * size

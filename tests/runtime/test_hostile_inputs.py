@@ -285,6 +285,7 @@ TEXTURES = {
     "hatching askew": np.indices((1600, 1600)).T @ np.array([1, 9]) // 40 % 2,
     "crossed hatching": (np.indices((1600, 1600)) % 12 < 2).any(axis=0),
     "rings": np.hypot(*(np.indices((1600, 1600)) - 800)) // 3 % 2,
+    "wide rings": np.hypot(*(np.indices((1600, 1600)) - 800)) // 7 % 2,
     "dots": (np.indices((1600, 1600)) % 2 == 0).all(axis=0),
     "noise": np.random.default_rng(0).integers(0, 2, (1600, 1600)),
 }
@@ -505,7 +506,7 @@ def test_no_control_character_in_csv_or_in_a_note(seven, tmp_path):
 
 
 def test_an_error_names_its_picture(seven, tmp_path):
-    rings = 255 * TEXTURES["rings"].astype(np.uint8)
+    rings = 255 * TEXTURES["wide rings"].astype(np.uint8)
     Image.fromarray(rings).save(tmp_path / "rings.png")
     result = run_cli("read", "7.png", "rings.png", "7.png", cwd=tmp_path)
     fails(result, 3, "rings.png: the picture has")

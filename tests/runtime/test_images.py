@@ -265,10 +265,11 @@ def test_blank_pages_are_empty(size, value):
     assert not framed.any()
 
 
-@pytest.mark.parametrize("size", [(60, 80), (300, 400), (1200, 900)])
-@pytest.mark.parametrize("strength", [1, 8, 40])
-def test_noise_is_no_digit(size, strength):
-    noise = np.random.default_rng(strength).normal(128, strength, size).clip(0, 255)
+@pytest.mark.parametrize("size", [(60, 80), (100, 100), (300, 400), (1200, 900)])
+@pytest.mark.parametrize("strength", [1, 3, 8, 20, 40])
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_is_no_digit(size, strength, seed):
+    noise = np.random.default_rng([seed, strength]).normal(128, strength, size).clip(0, 255)
     assert not images.preprocess(noise.astype(np.uint8)).any()
 
 
