@@ -1,5 +1,6 @@
 """Read what somebody named as a picture: a regular file or a pipe, and never more of it than a picture may have."""
 
+import inspect
 import os
 import stat
 from typing import BinaryIO, Final
@@ -12,15 +13,38 @@ MOST: Final = 100_000_000
 _BLOCK: Final = 1 << 16
 
 
-def read(source: str | os.PathLike[str] | BinaryIO, name: str) -> bytes:
-    """The content of a path or of a binary file object; `name` is for error messages.
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+
+MOST_NAME: Final = 200
+"""Characters of a file object's name in an error message: strangers choose the names of what they upload."""
+
+
+def name_of(source: Source) -> str:
+    """What an error calls a source.
+
+    What web frameworks give has the name of the uploaded file as ``filename``. Temporary files have a number or None as
+    their ``name``, files in memory have none.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return "the given bytes"
+    for name in (getattr(source, "filename", None), getattr(source, "name", None)):
+        if isinstance(name, (str, os.PathLike)) and (text := os.fspath(name)) and isinstance(text, str):
+            text = text if len(text) <= MOST_NAME else f"{text[:MOST_NAME]}…"
+            return text if text.isprintable() else ascii(text)[1:-1]
+    return "the uploaded file"
+
+
+def read(source: Source, name: str) -> bytes:
+    """The content of a path or of a binary file object, or the bytes given; `name` is for error messages.
 
     Raises:
         ImageNotFoundError: there is no file at that path.
         ImageFormatError: it is a folder or a device, is empty, has more than `MOST` bytes or cannot be read.
     """
     try:
-        data = _of_path(source, name) if isinstance(source, (str, os.PathLike)) else source.read(MOST + 1)
+        data = _content(source, name)
     except FileNotFoundError as error:
         raise ImageNotFoundError(f"{name}: no such file: check the path") from error
     except IsADirectoryError as error:
@@ -31,6 +55,9 @@ def read(source: str | os.PathLike[str] | BinaryIO, name: str) -> bytes:
         raise
     except (OSError, ValueError) as error:
         raise ImageFormatError(f"{name}: cannot be read ({error}): check the path") from error
+    if inspect.iscoroutine(data):
+        data.close()
+        raise ImageFormatError(f"{name}: its read() must be awaited: give the bytes that it returns")
     if not isinstance(data, bytes):
         raise ImageFormatError(f"{name}: read() returns {type(data).__name__}, not bytes: open the file in binary mode")
     if not data:
@@ -38,6 +65,12 @@ def read(source: str | os.PathLike[str] | BinaryIO, name: str) -> bytes:
     if len(data) > MOST:
         raise _too_large(name)
     return data
+
+
+def _content(source: Source, name: str) -> bytes:
+    if isinstance(source, (str, os.PathLike)):
+        return _of_path(source, name)
+    return bytes(source) if isinstance(source, (bytes, bytearray, memoryview)) else source.read(MOST + 1)
 
 
 def _of_path(path: str | os.PathLike[str], name: str) -> bytes:

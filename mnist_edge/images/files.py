@@ -4,7 +4,7 @@ import functools
 import io
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -189,16 +189,20 @@ def is_file(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def decode(source: str | os.PathLike[str] | BinaryIO | Page) -> NDArray[np.uint8]:
+Source = content.Source | Page
+"""What is decoded: a path, the bytes of an encoded picture, a binary file object at its start, or a page of a file."""
+
+
+def decode(source: Source) -> NDArray[np.uint8]:
     """`decode_scaled` without the scale: uint8 [height, width]."""
     return decode_scaled(source).pixels
 
 
-def decode_scaled(source: str | os.PathLike[str] | BinaryIO | Page) -> Grey:
+def decode_scaled(source: Source) -> Grey:
     """Decode a picture to grey values, rotated as its EXIF data say.
 
     Args:
-        source: a path, a binary file object at its start, or a page of a file.
+        source: see `Source`. An error names the path, or the ``filename`` or ``name`` of a file object if it has one.
 
     Returns:
         The picture. Deeper ones are scaled to 8 bits, transparent ones composited onto white or black, whichever shows
@@ -211,7 +215,7 @@ def decode_scaled(source: str | os.PathLike[str] | BinaryIO | Page) -> Grey:
     """
     if isinstance(source, Page):
         return grey_scaled(source, source.name)
-    name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else getattr(source, "name", "the image")
+    name = content.name_of(source)
     return grey_scaled(content.read(source, name), name)
 
 

@@ -142,8 +142,9 @@ class Classifier:
         """Classify one picture.
 
         Args:
-            image: a path, a binary file object, a Pillow image, or a uint8 array [height, width]. It is preprocessed
-                like the training images; one that already looks like them is left unchanged.
+            image: a path, the bytes of an encoded picture, a binary file object, a Pillow image, or a uint8 array
+                [height, width]. It is preprocessed like the training images; one that already looks like them is left
+                unchanged.
             min_probability: abstain (`label` is None) if the most probable class is less probable than this.
             max_ood: abstain if the out-of-distribution score is higher than this.
             single: abstain if the picture shows several digits; `read` reads them.

@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _CHANNELS: Final = (3, 4)
 """Sizes of a colour picture's last axis: no stack of grey digits is that narrow."""
 
+_BYTES: Final = (bytes, bytearray, memoryview)
+"""What an encoded picture, such as an upload, is kept in."""
+
 _GREY: Final = "turn colour into grey first, or give PIL.Image.fromarray(picture)"
 
 
@@ -25,8 +28,8 @@ def grey_picture(image: object) -> pictures.Grey:
     """Convert a picture to grey values.
 
     Args:
-        image: a path, a page of a file, a binary file object, a Pillow image, or an array [height, width] of whole
-            numbers 0…255.
+        image: a path, the bytes of an encoded picture, a page of a file, a binary file object, a Pillow image, or an
+            array [height, width] of whole numbers 0…255.
 
     Raises:
         ImageNotFoundError: no file at that path.
@@ -53,12 +56,12 @@ def _grey_picture(image: object) -> pictures.Grey:
             raise ImageFormatError(f"a picture is a grey array [height, width], not {image.shape}: {_advice(image)}")
         _require_pixels(image)
         return pictures.Grey(image.astype(np.uint8, copy=False))
-    if isinstance(image, (str, os.PathLike, pictures.Page)) or hasattr(image, "read"):
-        return pictures.decode_scaled(cast("str | os.PathLike[str] | BinaryIO | pictures.Page", image))
+    if isinstance(image, (str, os.PathLike, *_BYTES, pictures.Page)) or hasattr(image, "read"):
+        return pictures.decode_scaled(cast("pictures.Source", image))
     if hasattr(image, "getbands"):  # a Pillow image, recognised without importing Pillow
         return pictures.grey_scaled(cast("Image.Image", image), "the image")
     raise ImageTypeError(
-        f"cannot classify a {type(image).__name__}: give a path, a file object, a Pillow image or a uint8 array"
+        f"cannot classify a {type(image).__name__}: give a path, bytes, a file object, a Pillow image or a uint8 array"
     )
 
 
@@ -66,7 +69,7 @@ def require_several(images: object) -> None:
     """Raise ImageTypeError if `images` is a single picture or not iterable."""
     if isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[-1] in _CHANNELS:
         raise ImageTypeError(f"several pictures are expected, not one of shape {images.shape}: {_GREY}")
-    single = isinstance(images, (str, bytes, os.PathLike)) or hasattr(images, "read") or hasattr(images, "getbands")
+    single = isinstance(images, (str, *_BYTES, os.PathLike)) or hasattr(images, "read") or hasattr(images, "getbands")
     single = single or (isinstance(images, np.ndarray) and images.ndim == 2)
     if single or not hasattr(images, "__iter__"):
         kind = type(images).__name__

@@ -218,7 +218,7 @@ LABORIOUS = {
 def test_what_would_take_long_to_decode_is_refused_at_once(content, words):
     file = io.BytesIO(content())
     start = time.process_time()
-    with pytest.raises(files.ImageFormatError, match="the image: .*" + re.escape(words)):
+    with pytest.raises(files.ImageFormatError, match="the uploaded file: .*" + re.escape(words)):
         files.decode(file)
     assert time.process_time() - start < 1
 

@@ -164,7 +164,7 @@ def test_pictures_are_turned_as_exif_says(orientation, stored, form):
 def test_every_shortened_png_is_refused():
     whole = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (28, 28), np.uint8))).getvalue()
     for length in range(1, len(whole)):
-        with pytest.raises(ImageFormatError, match=r"^the image: [^\n]*$"):
+        with pytest.raises(ImageFormatError, match=r"^the uploaded file: [^\n]*$"):
             images.decode(io.BytesIO(whole[:length]))
 
 
