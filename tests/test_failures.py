@@ -34,7 +34,7 @@ def document(result, code, *words):
         (["train", "--out", "file"], 2, "is a file"),
         (["train", "--resume", "--out", "nowhere"], 4, "holds no interrupted training"),
         (["export", "nowhere"], 4, "no such file"),
-        (["export", "--formats", "coreml"], 2, "unknown format coreml"),
+        (["export", "--formats", "coreml"], 2, "unknown format 'coreml'"),
         (["verify", "nowhere"], 4, "no such file"),
         (["evaluate", "nowhere"], 4, "no such bundle"),
         (["info", "file"], 4, "not a model that mnist-edge exported"),

@@ -10,8 +10,12 @@
 ========================== ==================================================================
 """
 
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Final, Self
+
+from mnist_edge.errors import UsageError
+from mnist_edge.names import did_you_mean
 
 ARTIFACTS: Final = "artifacts"
 """The default folder for bundles, relative to the working directory."""
@@ -58,3 +62,11 @@ EXPORTED: Final = tuple(form.file_name for form in Format)
 
 FILES: Final = (WEIGHTS, TRAINING, METRICS, CHECKPOINT, MANIFEST, *EXPORTED)
 """The names of all files that a bundle can hold."""
+
+
+def format_named(name: str, among: Collection[Format] = tuple(Format)) -> Format:
+    """The format of that name. Raises UsageError if it is none of those to choose from."""
+    if name in among:
+        return Format(name)
+    advice = did_you_mean(name, among, f"choose from {', '.join(among)}")
+    raise UsageError(f"unknown format {name!r:.80}: {advice}")

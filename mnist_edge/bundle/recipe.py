@@ -5,6 +5,8 @@ from enum import StrEnum
 from msgspec import Struct
 
 from mnist_edge.contract import Normalization
+from mnist_edge.errors import UsageError
+from mnist_edge.names import did_you_mean
 
 
 class Architecture(StrEnum):
@@ -15,6 +17,14 @@ class Architecture(StrEnum):
     CNN_LARGE = "cnn-large"
     SIMPLE_NN = "simple-nn"
     SIGMOID_NN = "sigmoid-nn"
+
+
+def architecture_named(name: str) -> Architecture:
+    """The architecture of that name. Raises UsageError if there is none."""
+    if name in tuple(Architecture):
+        return Architecture(name)
+    advice = did_you_mean(name, Architecture, f"choose from {', '.join(Architecture)}")
+    raise UsageError(f"unknown architecture {name!r:.80}: {advice}")
 
 
 class OptimizerName(StrEnum):

@@ -18,14 +18,14 @@ import typer
 
 from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.decoding import plain
-from mnist_edge.bundle.layout import Format
+from mnist_edge.bundle.layout import Format, format_named
 from mnist_edge.bundle.writing import require_free
 from mnist_edge.cli.data import Data, data_of
 from mnist_edge.cli.display import StepProgress, print_json, print_outcomes, print_recommendation
 from mnist_edge.cli.failures import Failed, complain, gravest
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Json
 from mnist_edge.cli.output import note
-from mnist_edge.errors import MnistEdgeError, UsageError
+from mnist_edge.errors import MnistEdgeError
 from mnist_edge.extras import require
 
 if TYPE_CHECKING:
@@ -114,10 +114,8 @@ def _prepared(progress: StepProgress, folder: Path, wanted: str | None) -> "tupl
 
 def _formats(text: str) -> list[Format]:
     names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in list(Format)]
-    if unknown or not names:
-        raise UsageError(f"unknown format {', '.join(unknown) or repr(text)}: choose from {', '.join(Format)}")
-    return [form for form in Format if form in names]
+    chosen = {format_named(name) for name in names or [text]}
+    return [form for form in Format if form in chosen]
 
 
 def verify(target: Bundle = Path(DEFAULT_BUNDLE), data: Data = None, json: Json = False) -> None:

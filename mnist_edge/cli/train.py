@@ -13,7 +13,7 @@ from msgspec import structs
 from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.decoding import plain
 from mnist_edge.bundle.layout import ARTIFACTS
-from mnist_edge.bundle.recipe import Architecture, OptimizerName, Recipe, Schedule
+from mnist_edge.bundle.recipe import Architecture, OptimizerName, Recipe, Schedule, architecture_named
 from mnist_edge.bundle.writing import require_free
 from mnist_edge.cli.data import load_data, load_recorded
 from mnist_edge.cli.display import TrainingProgress, print_json, tensorboard
@@ -35,7 +35,11 @@ if TYPE_CHECKING:
 
 def train(
     model: Annotated[
-        Architecture | None, typer.Option(help="Architecture, which also selects the recipe.  [default: cnn]")
+        str | None,
+        typer.Option(
+            metavar=f"<{'|'.join(Architecture)}>",
+            help="Architecture, which also selects the recipe.  [default: cnn]",
+        ),
     ] = None,
     data: Annotated[
         str | None,
@@ -90,6 +94,7 @@ def train(
     Writes the weights and the training record to the bundle after every epoch; export completes the bundle. Recipe
     options that are not given keep the values of the architecture's recipe.
     """
+    architecture = None if model is None else architecture_named(model)
     given = {
         name: value
         for name, value in {
@@ -108,7 +113,7 @@ def train(
         }.items()
         if value is not None
     }
-    folder = Path(ARTIFACTS, model or Architecture.CNN) if out is None else out
+    folder = Path(ARTIFACTS, architecture or Architecture.CNN) if out is None else out
     require_free(folder)
     if resume:
         beside = {"seed": seed is not None, "fast": fast, "overwrite": overwrite}
@@ -122,10 +127,10 @@ def train(
     if log_dir is not None:
         require("tensorboard", extra="tensorboard")
     if resume:
-        run = _resumed(folder, model, data, device)
+        run = _resumed(folder, architecture, data, device)
     else:
-        model, device = model or Architecture.CNN, device or "cpu"
-        run = _begun(folder, model, given, data, fast=fast, seed=seed or 0, device=device, overwrite=overwrite)
+        architecture, device = architecture or Architecture.CNN, device or "cpu"
+        run = _begun(folder, architecture, given, data, fast=fast, seed=seed or 0, device=device, overwrite=overwrite)
     with run as (training, dataset):
         _announce(training, dataset)
         _finish(training, dataset, folder, log_dir)

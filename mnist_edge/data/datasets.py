@@ -22,6 +22,7 @@ from mnist_edge.data.idx_folders import LABELS_FILE
 from mnist_edge.data.raw import RawData, RawSplit
 from mnist_edge.errors import DataError, DataFormatError, DataNotFoundError
 from mnist_edge.images.canonical import is_preprocessed
+from mnist_edge.names import did_you_mean
 
 DEFAULT: Final = "mnist"
 ENVIRONMENT_VARIABLE: Final = "MNIST_EDGE_DATA"
@@ -148,7 +149,7 @@ def _load(wanted: str, on_bytes: OnBytes) -> Dataset:
     if not path.exists():
         raise DataNotFoundError(
             f"{wanted}: no such file or folder, nor one of the known names ({', '.join(download.NAMES)}): "
-            "give an IDX folder, an image folder or a CSV file"
+            f"{did_you_mean(wanted, download.NAMES, 'give an IDX folder, an image folder or a CSV file')}"
         )
     return _assemble(path.name, str(path), sources.read(path))
 

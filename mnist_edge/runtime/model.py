@@ -10,8 +10,9 @@ from msgspec import UNSET, Struct, structs
 
 from mnist_edge.bundle import checksum, layout, reading
 from mnist_edge.bundle.decoding import decode, decode_version
-from mnist_edge.bundle.layout import RUNNABLE, Format
+from mnist_edge.bundle.layout import RUNNABLE, Format, format_named
 from mnist_edge.bundle.reading import StrPath
+from mnist_edge.bundle.recipe import Architecture
 from mnist_edge.bundle.records import Manifest, Provenance
 from mnist_edge.contract import (
     BATCH_AXIS,
@@ -27,6 +28,7 @@ from mnist_edge.contract import (
     Contract,
 )
 from mnist_edge.errors import ModelFormatError, ModelNotFoundError, UsageError
+from mnist_edge.names import did_you_mean, near
 from mnist_edge.runtime.session import Session
 
 if TYPE_CHECKING:
@@ -99,12 +101,9 @@ def open_model(source: StrPath | None = None, *, format: str | None = None) -> M
 
 def checked_format(name: str) -> Format:
     """The format of that name. Raises UsageError unless onnxruntime can run it."""
-    if name in tuple(RUNNABLE):
-        return Format(name)
-    choices = ", ".join(RUNNABLE)
-    if name in tuple(Format):
-        raise UsageError(f"{name} is not run by onnxruntime: choose from {choices}")
-    raise UsageError(f"unknown format {name!r:.80}: choose from {choices}")
+    if name in tuple(Format) and name not in RUNNABLE:
+        raise UsageError(f"{name} is not run by onnxruntime: choose from {', '.join(RUNNABLE)}")
+    return format_named(name, RUNNABLE)
 
 
 def file_that_answers(folder: StrPath, manifest: Manifest, *, wanted: Format | None = None) -> str:
@@ -185,9 +184,18 @@ def locate(source: StrPath | None) -> str:
         return join(PRETRAINED, source)
     if exists(source):
         return os.fspath(source)
-    raise ModelNotFoundError(
-        f"{source}: no such bundle, .onnx file or pretrained model: check the path, or make one with  mnist-edge train"
-    )
+    raise ModelNotFoundError(f"{source}: no such bundle, .onnx file or pretrained model: {_advice(os.fspath(source))}")
+
+
+def _advice(name: str) -> str:
+    """What to do about the name of a model that there is not."""
+    meant = near(name, filter(is_pretrained, sorted(os.listdir(PRETRAINED)))) or near(name, Architecture)
+    if not meant:
+        return "check the path, or make one with  mnist-edge train"
+    if is_pretrained(meant[0]):
+        return did_you_mean(name, meant, "")
+    bundle = join(layout.ARTIFACTS, meant[0])
+    return f"did you mean {bundle}?" if isdir(bundle) else f"train it with  mnist-edge train --model {meant[0]}"
 
 
 def is_pretrained(name: str) -> bool:

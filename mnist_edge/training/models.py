@@ -4,7 +4,7 @@ from typing import Final, assert_never
 
 from torch import Tensor, nn
 
-from mnist_edge.bundle.recipe import Architecture
+from mnist_edge.bundle.recipe import Architecture, architecture_named
 from mnist_edge.contract import HEIGHT, PIXELS, WHITE, Normalization
 
 
@@ -96,8 +96,8 @@ def normalize(pixels: Tensor, normalization: Normalization) -> Tensor:
 
 
 def build(architecture: Architecture, classes: int) -> nn.Module:
-    """A new model with freshly drawn weights, in training mode, on the CPU."""
-    match architecture:
+    """A new model with freshly drawn weights, in training mode, on the CPU. Raises UsageError for an unknown name."""
+    match architecture_named(architecture):
         case Architecture.CNN_NANO | Architecture.CNN | Architecture.CNN_LARGE:
             return CNN(STAGES[architecture], classes)
         case Architecture.SIMPLE_NN:

@@ -1,0 +1,101 @@
+"""Names that are almost right get a hint, on the command line and in Python."""
+
+import pytest
+
+from mnist_edge import Classifier
+from mnist_edge.bundle.layout import Format, format_named
+from mnist_edge.bundle.recipe import Architecture, architecture_named
+from mnist_edge.data import datasets, download
+from mnist_edge.errors import DataNotFoundError, ModelNotFoundError, UsageError
+from mnist_edge.names import near
+from tests.helpers import cli_in_process, fails
+
+DATA = download.NAMES
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "meant"),
+    [
+        ("cnn_nano", Architecture, ["cnn-nano"]),
+        ("CNN", Architecture, ["cnn"]),
+        ("CNN Large", Architecture, ["cnn-large"]),
+        ("SimpleNN", Architecture, ["simple-nn"]),
+        ("simple", Architecture, ["simple-nn"]),
+        ("resnet", Architecture, []),
+        ("int8_static", Format, ["int8-static"]),
+        ("int8", Format, ["int8-dynamic", "int8-static"]),
+        ("onxx", Format, ["onnx"]),
+        ("TorchScript", Format, ["torchscript"]),
+        ("coreml", Format, []),
+        ("fashion_mnist", DATA, ["fashion-mnist"]),
+        ("FashionMNIST", DATA, ["fashion-mnist"]),
+        ("MNIST", DATA, ["mnist"]),
+        ("minst", DATA, ["mnist"]),
+        ("EMNIST", DATA, ["emnist-digits"]),
+        ("cifar10", DATA, []),
+        ("", DATA, []),
+        ("--", DATA, []),
+        (None, DATA, []),
+        (10_000 * "mnist", DATA, []),
+    ],
+)
+def test_the_name_that_was_meant(name, known, meant):
+    assert near(name, known) == meant
+
+
+def test_every_right_name_is_the_nearest_to_itself():
+    for known in (Architecture, Format, DATA):
+        assert [near(name, known) for name in known] == [[name] for name in known]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (
+            ["predict", "x.png", "--model", "cnn_nano"],
+            4,
+            "cnn_nano: no such bundle, .onnx file or pretrained model: did you mean cnn-nano?",
+        ),
+        (
+            ["info", "SimpleNN"],
+            4,
+            "SimpleNN: no such bundle, .onnx file or pretrained model: train it with mnist-edge train --model simple",
+        ),
+        (["predict", "x.png", "--format", "int8_static"], 2, "unknown format 'int8_static': did you mean int8-static?"),
+        (["predict", "x.png", "--format", "torch"], 2, "unknown format 'torch': choose from onnx, int8-dynamic, "),
+        (["export", "--formats", "onnx,int8"], 2, "unknown format 'int8': did you mean int8-dynamic or int8-static?"),
+        (["train", "--model", "cnn_nano"], 2, "unknown architecture 'cnn_nano': did you mean cnn-nano?"),
+        (["train", "--model", "resnet"], 2, "unknown architecture 'resnet': choose from cnn-nano, cnn, cnn-large, "),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_commands_hint_in_one_line(tmp_path, arguments, code, message):
+    result = cli_in_process(*arguments, cwd=tmp_path)
+    fails(result, code, message)
+    assert len(result.stderr.splitlines()) == 1
+    assert not result.stdout
+
+
+def test_a_bundle_of_that_architecture_is_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "artifacts" / "simple-nn").mkdir(parents=True)
+    with pytest.raises(ModelNotFoundError, match=r"did you mean artifacts.simple-nn\?$"):
+        Classifier("SimpleNN")
+
+
+def test_the_library_hints_as_well(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelNotFoundError, match=r"did you mean cnn-large\?$"):
+        Classifier("CNN_Large")
+    with pytest.raises(ModelNotFoundError, match="check the path, or make one"):
+        Classifier("resnet")
+    with pytest.raises(UsageError, match=r"did you mean onnx\?$"):
+        Classifier(format="ONNX")
+    with pytest.raises(DataNotFoundError, match=r"did you mean fashion-mnist\?$"):
+        datasets.load("fashion_mnist")
+    with pytest.raises(DataNotFoundError, match=r"give an IDX folder, an image folder or a CSV file$"):
+        datasets.load("cifar10")
+    with pytest.raises(UsageError, match="unknown format 'coreml': choose from torchscript, onnx, "):
+        format_named("coreml")
+    with pytest.raises(UsageError, match=r"did you mean sigmoid-nn\?$"):
+        architecture_named("SigmoidNN")
