@@ -65,7 +65,7 @@ def predict(
         list[str],
         typer.Argument(
             help="Image files, folders (searched recursively), quoted glob patterns (** matches any number of "
-            "folders), IDX or .npy files of 28×28 images, or - to read one image from stdin."
+            "folders), IDX, .npy or .csv files of 28×28 images, or - to read one image from stdin."
         ),
     ],
     model: Model = None,

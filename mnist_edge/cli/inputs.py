@@ -1,7 +1,7 @@
 """The inputs of `predict` and `read`: picture files, folders, patterns, stdin, and files that hold many images.
 
-Names are expanded lazily and in order; no picture is decoded here. Pictures are preprocessed later. The images in IDX
-and NumPy files are 28×28 pixels already and go to the model unchanged.
+Names are expanded lazily and in order; no picture is decoded here. Pictures are preprocessed later. The images in IDX,
+NumPy and CSV files are 28×28 pixels already and go to the model unchanged.
 """
 
 import fnmatch
@@ -26,7 +26,7 @@ from mnist_edge.cli.answers import STDIN
 from mnist_edge.cli.display import one_line
 from mnist_edge.cli.output import note
 from mnist_edge.contract import HEIGHT, PIXELS, WHITE, WIDTH
-from mnist_edge.data import gzipped, idx
+from mnist_edge.data import csv_files, gzipped, idx
 from mnist_edge.errors import DataFormatError, ImageFormatError, ImageTypeError, MnistEdgeError, UsageError
 from mnist_edge.runtime.classifier import CHUNK
 
@@ -55,7 +55,7 @@ class Stack:
     name: str
     count: int
     read: Callable[[], Iterator[NDArray[np.uint8]]]
-    """The images, uint8 [n, 28, 28], `CHUNK` at a time."""
+    """The images, uint8 [n, 28, 28], not many at a time."""
 
 
 @dataclass(frozen=True)
@@ -226,6 +226,9 @@ def _by_content(name: str) -> Item:
         return _npy(name)
     if magic.startswith(gzipped.MAGIC) or _IDX.match(magic):
         return _idx(name)
+    if name.lower().endswith(".csv"):
+        path = Path(name)
+        return Stack(name, csv_files.count_images(path), lambda: csv_files.read_images(path))
     return Picture(name, name)
 
 
