@@ -40,6 +40,9 @@ Model = Annotated[
     str | None,
     typer.Option(help="A bundle, an .onnx file or the name of a pretrained model.  [default: the pretrained cnn]"),
 ]
+Sample = Annotated[
+    bool, typer.Option("--sample", help="Use the pictures that come with mnist-edge, instead of IMAGES.")
+]
 MinProbability = Annotated[float, typer.Option(min=0, max=1, help="Abstain if no class is at least this probable.")]
 MaxOod = Annotated[
     float,
@@ -62,12 +65,14 @@ class Limits(TypedDict):
 
 def predict(
     images: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
+            metavar="IMAGES",
             help="Image files, folders (searched recursively), quoted glob patterns (** matches any number of "
-            "folders), IDX, .npy or .csv files of 28×28 images, or - to read one image from stdin."
+            "folders), IDX, .npy or .csv files of 28×28 images, or - to read one image from stdin.",
         ),
-    ],
+    ] = None,
+    sample: Sample = False,
     model: Model = None,
     form: Form = None,
     min_probability: MinProbability = 0.0,
@@ -92,12 +97,13 @@ def predict(
         from mnist_edge.cli.preview import Preview
         from mnist_edge.runtime.classifier import CHUNK
 
+        names = inputs.named(images, inputs.SAMPLE_DIGITS, sample=sample)
         classifier, limits = _opened(model, form), _limits(min_probability, max_ood, max_novelty)
         write = printer(classifier.file, as_json=json, as_csv=csv)
         preview = Preview(show) if show else None
-        runs = _answers(classifier, inputs.expand(images), preview, limits, single=single)
+        runs = _answers(classifier, inputs.expand(names), preview, limits, single=single)
         worst = 0
-        with counting(lambda: sum(item.count for item in inputs.expand(images, tell=len))) as advance:
+        with counting(lambda: sum(item.count for item in inputs.expand(names, tell=len))) as advance:
             for run in runs:
                 while answers := list(itertools.islice(run, CHUNK)):
                     write(answers)
@@ -199,8 +205,13 @@ def _note_several_digits(answers: list[Answer]) -> None:
 
 def read(
     images: Annotated[
-        list[str], typer.Argument(help="Image files, folders, quoted glob patterns, or - to read one image from stdin.")
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="IMAGES",
+            help="Image files, folders, quoted glob patterns, or - to read one image from stdin.",
+        ),
+    ] = None,
+    sample: Sample = False,
     model: Model = None,
     form: Form = None,
     min_probability: MinProbability = 0.0,
@@ -215,9 +226,10 @@ def read(
     with leaving_when_pipe_closes():
         from mnist_edge.cli import inputs
 
+        names = inputs.named(images, inputs.SAMPLE_LINES, sample=sample)
         classifier, limits = _opened(model, form), _limits(min_probability, max_ood, max_novelty)
         worst = 0
-        for item in inputs.expand(images):
+        for item in inputs.expand(names):
             try:
                 reading = classifier.read(inputs.single(item), **limits)
             except (InputError, DataError, ExecutionError) as error:

@@ -69,8 +69,26 @@ class Unusable:
 
 Item = Picture | Stack | Unusable
 
+SAMPLES: Final = Path(__file__).parents[1] / "samples"
+"""The pictures that ship with the package; `scripts/draw_samples.py` in its repository draws them."""
+
+SAMPLE_DIGITS: Final = ("photo-5.jpg", "drawn-3.png")
+SAMPLE_LINES: Final = ("line-314159.png",)
+
 Tell = Callable[[str], object]
 """What takes a note for the user."""
+
+
+def named(images: Sequence[str] | None, samples: Sequence[str], *, sample: bool) -> list[str]:
+    """What to answer: the images that the user named, or with ``--sample`` those `samples` that ship with the package.
+
+    Raises UsageError unless it is exactly one of them.
+    """
+    if sample and images:
+        raise UsageError("--sample and IMAGES exclude each other: give one of them")
+    if not sample and not images:
+        raise UsageError("no images: name files or folders, or give --sample for pictures that come with mnist-edge")
+    return [str(SAMPLES / name) for name in samples] if sample else list(images or ())
 
 
 def expand(names: Iterable[str], tell: Tell = note) -> Iterator[Item]:
