@@ -25,7 +25,7 @@ from tests import paper
 from tests.lines import lines
 from tests.pictures import pictures
 
-SEEDS = (0, 1, 2)
+SEEDS = range(10)
 
 
 def resized(content: bytes) -> np.ndarray:
