@@ -1,5 +1,6 @@
 """Metrics of logits against labels, in numpy, so that every form of a model is measured alike."""
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -38,8 +39,44 @@ def calibration_error(probabilities: NDArray[np.float64], labels: NDArray[np.uin
     """
     confidence = probabilities.max(axis=1)
     surplus = confidence - (probabilities.argmax(axis=1) == labels)
+    return float(np.abs(_sum_by_bin(surplus, confidence)).sum() / len(labels))
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Confidence and accuracy by bin of confidence: `CALIBRATION_BINS` bins of equal width from 0 to 1."""
+
+    images: NDArray[np.int64]
+    """[bins]"""
+
+    confidence: NDArray[np.float64]
+    """[bins], the mean of the largest probability; NaN in an empty bin."""
+
+    accuracy: NDArray[np.float64]
+    """[bins], NaN in an empty bin."""
+
+
+def reliability(probabilities: NDArray[np.float64], labels: NDArray[np.uint8]) -> Reliability:
+    """What the calibration error sums up.
+
+    Args:
+        probabilities: [n, classes].
+        labels: [n], class indices.
+    """
+    confidence = probabilities.max(axis=1)
+    right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
+    images = _sum_by_bin(np.ones(len(labels)), confidence)
+    size = np.where(images > 0, images, np.nan)
+    return Reliability(
+        images=images.astype(np.int64),
+        confidence=_sum_by_bin(confidence, confidence) / size,
+        accuracy=_sum_by_bin(right, confidence) / size,
+    )
+
+
+def _sum_by_bin(values: NDArray[np.float64], confidence: NDArray[np.float64]) -> NDArray[np.float64]:
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
-    return float(np.abs(np.bincount(bins, weights=surplus, minlength=CALIBRATION_BINS)).sum() / len(labels))
+    return np.bincount(bins, weights=values, minlength=CALIBRATION_BINS)
 
 
 def coverage_at(accuracy: float, probabilities: NDArray[np.float64], labels: NDArray[np.uint8]) -> tuple[float, float]:
@@ -53,15 +90,45 @@ def coverage_at(accuracy: float, probabilities: NDArray[np.float64], labels: NDA
     Returns:
         The share, 0…1, and the lowest probability among the answers; 0 and 1 if no share reaches the accuracy.
     """
+    curve = coverage_curve(probabilities, labels)
+    reached = np.flatnonzero(curve.accuracy >= accuracy)
+    if len(reached) == 0:
+        return 0.0, 1.0
+    return float(curve.share[reached[-1]]), float(curve.min_probability[reached[-1]])
+
+
+@dataclass(frozen=True)
+class CoverageCurve:
+    """What is answered at each threshold that makes a difference, from the fewest answers to all."""
+
+    share: NDArray[np.float64]
+    """[thresholds], the share of the images that are answered, 0…1; the last is 1."""
+
+    accuracy: NDArray[np.float64]
+    """[thresholds], of the images that are answered."""
+
+    min_probability: NDArray[np.float64]
+    """[thresholds], the lowest probability among the answers."""
+
+
+def coverage_curve(probabilities: NDArray[np.float64], labels: NDArray[np.uint8]) -> CoverageCurve:
+    """The accuracy of the answers as the model abstains on more and more of the least confident predictions.
+
+    Args:
+        probabilities: [n, classes], n > 0.
+        labels: [n], class indices.
+    """
     confidence = probabilities.max(axis=1)
     order = np.argsort(-confidence, kind="stable")
     right = (probabilities.argmax(axis=1) == labels)[order]
     # A threshold cannot part images of equal confidence.
     is_last = np.diff(confidence[order], append=-1) < 0
-    reached = np.flatnonzero(is_last & (np.cumsum(right) / np.arange(1, len(right) + 1) >= accuracy))
-    if len(reached) == 0:
-        return 0.0, 1.0
-    return (int(reached[-1]) + 1) / len(right), float(confidence[order[reached[-1]]])
+    answered = np.arange(1, len(right) + 1)
+    return CoverageCurve(
+        share=(answered / len(right))[is_last],
+        accuracy=(np.cumsum(right) / answered)[is_last],
+        min_probability=confidence[order][is_last],
+    )
 
 
 def confusion_matrix(logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,15 @@ class Answers:
     temperature: float
     """1 if this form is not calibrated."""
 
+    @cached_property
+    def probabilities(self) -> NDArray[np.float64]:
+        """[n, classes], at the temperature."""
+        return softmax(self.logits, self.temperature)
+
+    def evaluate(self, truth: NDArray[np.uint8]) -> Evaluation:
+        """All metrics against the true class indices, [n]."""
+        return evaluation.evaluate(self.logits, self.probabilities, truth, self.labels, self.temperature)
+
 
 def file_of(target: str | os.PathLike[str], format: str | None = None) -> Path:  # noqa: A002  # as in `Classifier`
     """The file to evaluate in a bundle or pretrained model: the one that answers, or ``model.pth`` before the export.
@@ -50,12 +60,17 @@ def file_of(target: str | os.PathLike[str], format: str | None = None) -> Path: 
 
 
 def evaluate(file: Path, labels: tuple[str, ...], test: Split) -> Evaluation:
-    """Evaluate one form of a model.
+    """Evaluate one form of a model. Arguments and errors are those of `answers`."""
+    return answers(file, labels, test).evaluate(test.labels)
+
+
+def answers(file: Path, labels: tuple[str, ...], test: Split) -> Answers:
+    """Run one form of a model on a test set.
 
     Args:
         file: a bundle's ``model.pth`` (the PyTorch model), its ``model.torchscript``, or any ``.onnx`` file.
         labels: the class names of `test`, which must be the model's.
-        test: the images to evaluate it on.
+        test: the images to run it on.
 
     Raises:
         DataFormatError: the labels are not the model's.
@@ -69,8 +84,7 @@ def evaluate(file: Path, labels: tuple[str, ...], test: Split) -> Evaluation:
         raise DataFormatError(
             f"the data's labels {labels} are not the model's {found.labels}: give the model's own data with --data"
         )
-    probabilities = softmax(found.logits, found.temperature)
-    return evaluation.evaluate(found.logits, probabilities, test.labels, labels, found.temperature)
+    return found
 
 
 def _by_onnxruntime(file: Path, images: NDArray[np.uint8]) -> Answers:
