@@ -7,16 +7,20 @@ import typer
 
 from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.decoding import plain
+from mnist_edge.cli import folders
 from mnist_edge.cli.data import Data, data_of, load_data, load_recorded
 from mnist_edge.cli.display import note_if_model_shadowed, print_json, print_table
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Form, Json
-from mnist_edge.cli.output import say
+from mnist_edge.cli.output import note, say
 from mnist_edge.errors import DataFormatError, UsageError
+from mnist_edge.extras import require
 
 if TYPE_CHECKING:
     from mnist_edge.bundle.records import Data as TrainingData
     from mnist_edge.bundle.records import DataOrigin
     from mnist_edge.data.datasets import Dataset
+    from mnist_edge.evaluation.evaluation import Evaluation
+    from mnist_edge.export.forms import Answers
 
 
 def evaluate(
@@ -25,6 +29,17 @@ def evaluate(
     ] = DEFAULT_BUNDLE,
     form: Form = None,
     data: Data = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Save plots as PNG files in DIR: confusion matrix, reliability, coverage and "
+            "learning curves. Needs matplotlib.",
+        ),
+    ] = None,
+    mistakes: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Save the images it gets wrong as PNG files in DIR.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Evaluate a model on a test set.
@@ -37,10 +52,21 @@ def evaluate(
 
     note_if_model_shadowed(target)
     file = forms.file_of(target, form)
+    if plot is not None:
+        require("matplotlib", extra="plot")
+        folders.made(plot, "--plot")
+    if mistakes is not None:
+        folders.made(mistakes, "--mistakes")
     dataset = _test_data_of(file, data)
-    result = forms.evaluate(file, dataset.labels, dataset.test)
+    answers = forms.answers(file, dataset.labels, dataset.test)
+    result = answers.evaluate(dataset.test.labels)
+    saved: dict[str, object] = {}
+    if plot is not None:
+        saved["plots"] = _save_plots(file, answers, result, dataset, plot)
+    if mistakes is not None:
+        saved["mistakes"] = _save_mistakes(file, answers, dataset, mistakes)
     if json:
-        print_json({"model": str(file), "data": dataset.name, **plain(result)})
+        print_json({"model": str(file), "data": dataset.name, **plain(result), **saved})
         return
     say(
         f"{file} on {dataset.name}: loss {result.loss:.4f}, accuracy {result.correct}/{result.total} "
@@ -89,3 +115,72 @@ def _test_data_of(file: Path, wanted: str | None) -> "Dataset":
             f"{dataset.source}: not the data that {file} was trained on: give the data to evaluate on with --data"
         )
     return dataset
+
+
+def _save_plots(file: Path, answers: "Answers", result: "Evaluation", dataset: "Dataset", folder: Path) -> list[str]:
+    """Save the plots, say so, and return the paths."""
+    import numpy as np
+
+    from mnist_edge.evaluation import metrics
+    from mnist_edge.report import plots
+
+    truth, name = dataset.test.labels, _name_of(file)
+    heading = f"{name} on {dataset.name}: {result.correct:,} of {result.total:,} right ({100 * result.accuracy:.2f} %)"
+    error = f"{name} on {dataset.name}: calibration error {100 * result.calibration_error:.2f} %"
+    figures = {
+        "confusion": plots.confusion(np.array(result.confusion), result.labels, heading),
+        "reliability": plots.reliability(metrics.reliability(answers.probabilities, truth), error),
+        "coverage": plots.coverage(metrics.coverage_curve(answers.probabilities, truth), result.coverage, heading),
+    }
+    if (file.parent / layout.TRAINING).is_file():
+        record = reading.read_training(file.parent)
+        heading = f"{record.architecture} trained on {record.data.name}, {_counted(len(record.epochs), 'epoch')}"
+        figures["learning-curves"] = plots.learning_curves(record.epochs, heading)
+    else:
+        note(f"no learning curves: there is no {layout.TRAINING} beside {file.name}")
+    paths = [folder / f"{name}.png" for name in figures]
+    for path, figure in zip(paths, figures.values(), strict=True):
+        plots.save(figure, path)
+    note(f"saved {_counted(len(paths), 'plot')} in {folder}: {', '.join(path.name for path in paths)}")
+    return [str(path) for path in paths]
+
+
+def _save_mistakes(file: Path, answers: "Answers", dataset: "Dataset", folder: Path) -> dict[str, object]:
+    """Save the images that are answered wrongly, say so, and return what ``--json`` tells about them."""
+    from mnist_edge.evaluation.mistakes import mistakes
+    from mnist_edge.report import sheets
+
+    labels, images = dataset.labels, dataset.test.images
+    found = mistakes(answers.probabilities, dataset.test.labels)
+    heading = f"{_name_of(file)} on {dataset.name}: {len(found):,} of {_counted(len(images), 'image')} wrong"
+    before = set(folder.glob("*.png"))
+    each = sheets.save_each(found, images, labels, folder)
+    whole = sheets.save_sheets(found, images, labels, folder, heading)
+    if found:
+        note(f"saved {_counted(len(each), 'wrong image')} and {_counted(len(whole), 'contact sheet')} in {folder}")
+    else:
+        note(f"no mistakes: nothing to save in {folder}")
+    if others := before - {*each, *whole}:
+        note(f"{folder} also holds {_counted(len(others), 'other PNG file')}, left from before")
+    return {
+        "sheets": [str(path) for path in whole],
+        "images": [
+            {
+                "index": mistake.index,
+                "label": labels[mistake.truth],
+                "answer": labels[mistake.answer],
+                "probability": mistake.probability,
+                "path": str(path),
+            }
+            for mistake, path in zip(found, each, strict=True)
+        ],
+    }
+
+
+def _name_of(file: Path) -> str:
+    """A short name for headings: the bundle and the file."""
+    return "/".join(file.absolute().parts[-2:])
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_edge.cli import folders
 from mnist_edge.cli.answers import STDIN
-from mnist_edge.errors import UsageError
 
 LONGEST: Final = 200
 """At most this many bytes of an input's name are kept: file systems allow 255."""
@@ -24,11 +24,7 @@ class Preview:
     """
 
     def __init__(self, folder: Path) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise UsageError(f"{folder}: is not a folder: give --show a new or existing folder") from error
-        self._folder = folder
+        self._folder = folders.made(folder, "--show")
         self._used: dict[str, int] = {}
         self._taken: set[str] = set()
 

@@ -76,7 +76,7 @@ def reliability(probabilities: NDArray[np.float64], labels: NDArray[np.uint8]) -
 
 def _sum_by_bin(values: NDArray[np.float64], confidence: NDArray[np.float64]) -> NDArray[np.float64]:
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
-    return np.bincount(bins, weights=values, minlength=CALIBRATION_BINS)
+    return np.bincount(bins, weights=values, minlength=CALIBRATION_BINS).astype(np.float64)
 
 
 def coverage_at(accuracy: float, probabilities: NDArray[np.float64], labels: NDArray[np.uint8]) -> tuple[float, float]:

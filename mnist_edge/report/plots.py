@@ -1,0 +1,282 @@
+"""Plots of an evaluation and of a training, as matplotlib figures. They need the extra `plot`.
+
+No window is opened and no global state of pyplot touched. The user's own matplotlib settings have no effect, so equal
+numbers give equal files with the same version of matplotlib. The colours can be told apart by the colour-blind.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, ParamSpec
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_edge.bundle.records import Epoch
+from mnist_edge.evaluation.evaluation import Coverage
+from mnist_edge.evaluation.metrics import CoverageCurve, Reliability
+from mnist_edge.extras import require
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI: Final = 120
+
+LONGEST_LABEL: Final = 16
+"""Longer labels are shortened on an axis."""
+
+LONGEST_HEADING: Final = 95
+
+# Okabe and Ito's colours, which differ for every kind of colour vision.
+BLUE: Final = "#0072B2"
+ORANGE: Final = "#D55E00"
+GREY: Final = "#767676"
+
+Arguments = ParamSpec("Arguments")
+
+
+def _drawing(draw: "Callable[Arguments, Figure]") -> "Callable[Arguments, Figure]":
+    """Make a function draw with matplotlib's default settings, if matplotlib is installed."""
+
+    @wraps(draw)
+    def run(*arguments: Arguments.args, **named: Arguments.kwargs) -> "Figure":
+        require("matplotlib", extra="plot")
+        from matplotlib import style
+
+        with style.context("default"):
+            return draw(*arguments, **named)
+
+    return run
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write a figure as a PNG file."""
+    from matplotlib import style
+
+    with style.context("default"):
+        figure.savefig(path, format="png", dpi=DPI, metadata={"Software": "mnist-edge"})
+
+
+@_drawing
+def confusion(counts: NDArray[np.int64], labels: Sequence[str], heading: str = "") -> "Figure":
+    """A confusion matrix: a number in every cell that is not zero, coloured by its share of the true class.
+
+    Args:
+        counts: [classes, classes]: rows are true classes, columns are predicted ones.
+        labels: the name of each class.
+        heading: the line below the title, such as what was evaluated on what.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import PowerNorm
+
+    classes = len(labels)
+    # In inches. Up to about 100 classes every number can be read; beyond, the file would be too large.
+    cell = 0.55 if classes <= 12 else 0.4 if classes <= 30 else min(0.3, 30 / classes)
+    digits = max(3, len(str(counts.max())))
+    size = min(10, 72 * cell * 0.92 / (0.64 * digits))  # a digit is 0.64 of its size wide
+    names = [shortened(_drawable(label) or f"class {i}", LONGEST_LABEL) for i, label in enumerate(labels)]
+    length = max(map(len, names))
+    side, margin = classes * cell, 0.65 + 0.085 * length
+    figure = _figure(side + margin + 1.2, side + margin + 0.8)
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes((margin / width, margin / height, side / width, side / height))
+
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    # The few errors of a good model would be invisible on a linear scale.
+    norm = PowerNorm(0.35, vmin=0, vmax=1)
+    colours = colormaps["cividis_r"]
+    image = axes.imshow(np.ma.masked_equal(shares, 0), norm=norm, cmap=colours, interpolation="nearest")
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        dark = norm(shares[row, column]) > 0.55
+        axes.text(
+            column, row, str(counts[row, column]), ha="center", va="center", size=size, color="w" if dark else "k"
+        )
+    upright = length > 2
+    label_size = min(10.0, 72 * cell * 0.8)
+    axes.set_xticks(range(classes), names, rotation=90 if upright else 0, size=label_size, parse_math=False)
+    axes.set_yticks(range(classes), names, size=label_size, parse_math=False)
+    axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="0.88", linewidth=0.6)
+    axes.tick_params(which="both", length=0)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    bar = figure.add_axes(((margin + side + 0.2) / width, margin / height, 0.16 / width, min(side, 6) / height))
+    ticks = (0.001, 0.01, 0.05, 0.2, 0.5, 1)
+    figure.colorbar(image, cax=bar, ticks=ticks).set_ticklabels([_percent(share) for share in ticks])
+    bar.set_title("share of\ntrue class", size=8, loc="left")
+    bar.tick_params(labelsize=8)
+    _title(figure, "Confusion matrix", heading, left=margin / width)
+    return figure
+
+
+@_drawing
+def reliability(found: Reliability, heading: str = "") -> "Figure":
+    """Accuracy against confidence, and the number of images in each bin.
+
+    Args:
+        found: from `mnist_edge.evaluation.metrics.reliability`.
+        heading: the line below the title.
+    """
+    figure = _figure(7.5, 7)
+    upper, lower = figure.subplots(
+        2,
+        sharex=True,
+        gridspec_kw={"height_ratios": (2.4, 1), "hspace": 0.08, "left": 0.12, "right": 0.96, "top": 0.89},
+    )
+    bins = len(found.images)
+    edges, filled = np.linspace(0, 1, bins + 1), found.images > 0
+    middle = (edges[:-1] + edges[1:]) / 2
+    upper.plot([0, 1], [0, 1], "--", color=GREY, label="perfectly calibrated")
+    low, high = _interval(found.accuracy[filled], found.images[filled])
+    upper.vlines(found.confidence[filled], low, high, color=BLUE, linewidth=1.2, alpha=0.6, label="95 % interval")
+    upper.plot(
+        found.confidence[filled],
+        found.accuracy[filled],
+        "o-",
+        color=BLUE,
+        linewidth=1,
+        label="the model",
+        clip_on=False,
+        zorder=3,
+    )
+    upper.set_ylabel("accuracy")
+    upper.yaxis.set_major_formatter(_percent)
+    upper.set_ylim(-0.03, 1.03)
+    upper.grid(color="0.9")
+    upper.legend(loc="upper left")
+
+    lower.bar(middle, found.images, width=0.9 / bins, color=BLUE)
+    for x, count in zip(middle[filled], found.images[filled], strict=True):
+        lower.annotate(f"{count:,}", (x, count), (0, 2), textcoords="offset points", ha="center", size=7)
+    lower.set_yscale("log")
+    lower.yaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
+    lower.set_ylim(0.7, 6 * max(1, found.images.max()))
+    lower.set_xlim(0, 1)
+    lower.xaxis.set_major_formatter(_percent)
+    lower.set_xlabel("confidence: the largest probability")
+    lower.set_ylabel("images (n)")
+    lower.set_axisbelow(True)
+    lower.grid(axis="y", color="0.9")
+    _title(figure, "Reliability", heading)
+    return figure
+
+
+@_drawing
+def coverage(curve: CoverageCurve, targets: Sequence[Coverage] = (), heading: str = "") -> "Figure":
+    """The accuracy of the answers as the least confident ones are withheld.
+
+    Args:
+        curve: from `mnist_edge.evaluation.metrics.coverage_curve`.
+        targets: the target accuracies to mark.
+        heading: the line below the title.
+    """
+    figure = _figure(7.5, 5)
+    axes = figure.add_axes((0.15, 0.12, 0.82, 0.73))
+    withheld = 1 - curve.share
+    axes.plot(withheld, curve.accuracy, color=BLUE)
+    for target, mark in zip(targets, "osD^v", strict=False):
+        if target.share == 0:
+            continue
+        withholding = f"{100 * (1 - target.share):.2f} % withheld by --min-probability {target.min_probability:.4f}"
+        label = f"{_percent(target.accuracy)}: {withholding}"
+        at = int(np.argmin(np.abs(curve.share - target.share)))
+        axes.plot(withheld[at], curve.accuracy[at], mark, color=ORANGE, label=label, clip_on=False, zorder=3)
+    axes.set_xlim(0, _interesting(curve))
+    shown = curve.accuracy[withheld <= axes.get_xlim()[1]]
+    axes.set_ylim(shown.min() - 0.05 * np.ptp(shown) - 1e-4, min(shown.max() + 0.05 * np.ptp(shown), 1) + 1e-4)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(_percent)
+    axes.set_xlabel("images withheld, the least confident first")
+    axes.set_ylabel("accuracy of the others")
+    axes.grid(color="0.9")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower right", title="target accuracy", alignment="left")
+    _title(figure, "Coverage against accuracy", heading)
+    return figure
+
+
+@_drawing
+def learning_curves(epochs: Sequence[Epoch], heading: str = "") -> "Figure":
+    """Loss and test accuracy of each epoch.
+
+    Args:
+        epochs: as recorded by the training; at least one.
+        heading: the line below the title.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure = _figure(9, 4.5)
+    left, right = figure.subplots(
+        1, 2, gridspec_kw={"left": 0.08, "right": 0.98, "bottom": 0.13, "top": 0.8, "wspace": 0.27}
+    )
+    numbers = [epoch.number for epoch in epochs]
+    style = {"marker": "o", "markersize": 4 if len(epochs) <= 40 else 0}
+    left.plot(numbers, [epoch.train_loss for epoch in epochs], color=ORANGE, linestyle="--", label="training", **style)
+    left.plot(numbers, [epoch.test.loss for epoch in epochs], color=BLUE, label="test", **style)
+    left.set_ylabel("loss (nats)")
+    left.set_ylim(bottom=0)
+    left.legend()
+    right.plot(numbers, [epoch.test.accuracy for epoch in epochs], color=BLUE, **style)
+    right.set_ylabel("test accuracy")
+    right.yaxis.set_major_formatter(_percent)
+    last = epochs[-1]
+    right.set_title(f"last epoch: {100 * last.test.accuracy:.2f} %", size=10, loc="right")
+    left.set_title("training loss: as optimised, with any augmentation", size=8, loc="left", color=GREY)
+    for axes in (left, right):
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(color="0.9")
+    _title(figure, "Learning curves", heading)
+    return figure
+
+
+def shortened(text: str, longest: int) -> str:
+    """A text of at most so many characters, cut in the middle."""
+    if len(text) <= longest:
+        return text
+    kept = longest - 1
+    return f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
+
+
+def _drawable(text: str) -> str | None:
+    """The text, if matplotlib's own font has all its characters."""
+    from matplotlib.font_manager import findfont, get_font
+
+    font = get_font(findfont("DejaVu Sans"))
+    return text if all(font.get_char_index(ord(character)) for character in text) else None
+
+
+def _percent(share: float, _: object = None) -> str:
+    """A share for an axis, to a hundredth of a percent."""
+    return f"{100 * share:.2f}".rstrip("0").rstrip(".") + " %"
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """An empty figure, in inches, that belongs to no window."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), facecolor="w")
+
+
+def _title(figure: "Figure", title: str, heading: str, left: float | None = None) -> None:
+    height = figure.get_size_inches()[1]
+    left = figure.axes[0].get_position().x0 if left is None else left
+    figure.text(left, 1 - 0.12 / height, title, size=13, weight="bold", va="top")
+    heading = "".join(_drawable(character) or "?" for character in shortened(heading, LONGEST_HEADING))
+    figure.text(left, 1 - 0.38 / height, heading, size=9, va="top", parse_math=False)
+
+
+def _interval(share: NDArray[np.float64], n: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The 95 % interval of a share of n (Wilson 1927)."""
+    z = 1.96
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return middle - half, middle + half
+
+
+def _interesting(curve: CoverageCurve) -> float:
+    """Up to which share of withheld images a plot says anything: half as far again as to the best accuracy."""
+    best = curve.accuracy[curve.share >= 0.05].max()
+    withheld = 1 - curve.share[np.flatnonzero(curve.accuracy >= best)[-1]]
+    return float(min(1.0, max(0.02, 1.5 * withheld)))
