@@ -25,7 +25,8 @@ DPI: Final = 120
 LONGEST_LABEL: Final = 16
 """Longer labels are shortened on an axis."""
 
-LONGEST_HEADING: Final = 95
+PER_CHARACTER: Final = 0.068
+"""Inches that a character of a heading takes, on average."""
 
 # Okabe and Ito's colours, which differ for every kind of colour vision.
 BLUE: Final = "#0072B2"
@@ -71,13 +72,13 @@ def confusion(counts: NDArray[np.int64], labels: Sequence[str], heading: str = "
 
     classes = len(labels)
     # In inches. Up to about 100 classes every number can be read; beyond, the file would be too large.
-    cell = 0.55 if classes <= 12 else 0.4 if classes <= 30 else min(0.3, 30 / classes)
+    cell = min(1.2, 5.5 / classes) if classes <= 12 else 0.4 if classes <= 30 else min(0.3, 30 / classes)
     digits = max(3, len(str(counts.max())))
     size = min(10, 72 * cell * 0.92 / (0.64 * digits))  # a digit is 0.64 of its size wide
     names = [shortened(_drawable(label) or f"class {i}", LONGEST_LABEL) for i, label in enumerate(labels)]
     length = max(map(len, names))
-    side, margin = classes * cell, 0.65 + 0.085 * length
-    figure = _figure(side + margin + 1.2, side + margin + 0.8)
+    side, margin = classes * cell, 0.65 + 0.075 * length
+    figure = _figure(max(7, side + margin + 1.2), side + margin + 1)
     width, height = figure.get_size_inches()
     axes = figure.add_axes((margin / width, margin / height, side / width, side / height))
 
@@ -89,7 +90,13 @@ def confusion(counts: NDArray[np.int64], labels: Sequence[str], heading: str = "
     for row, column in zip(*np.nonzero(counts), strict=True):
         dark = norm(shares[row, column]) > 0.55
         axes.text(
-            column, row, str(counts[row, column]), ha="center", va="center", size=size, color="w" if dark else "k"
+            column,
+            row,
+            str(counts[row, column]),
+            ha="center",
+            va="center_baseline",
+            size=size,
+            color="w" if dark else "k",
         )
     upright = length > 2
     label_size = min(10.0, 72 * cell * 0.8)
@@ -101,7 +108,8 @@ def confusion(counts: NDArray[np.int64], labels: Sequence[str], heading: str = "
     axes.tick_params(which="both", length=0)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    bar = figure.add_axes(((margin + side + 0.2) / width, margin / height, 0.16 / width, min(side, 6) / height))
+    tall = min(side, 6)
+    bar = figure.add_axes(((margin + side + 0.2) / width, (margin + side - tall) / height, 0.16 / width, tall / height))
     ticks = (0.001, 0.01, 0.05, 0.2, 0.5, 1)
     figure.colorbar(image, cax=bar, ticks=ticks).set_ticklabels([_percent(share) for share in ticks])
     bar.set_title("share of\ntrue class", size=8, loc="left")
@@ -144,12 +152,13 @@ def reliability(found: Reliability, heading: str = "") -> "Figure":
     upper.yaxis.set_major_formatter(_percent)
     upper.set_ylim(-0.03, 1.03)
     upper.grid(color="0.9")
-    upper.legend(loc="upper left")
+    figure.legend(loc="upper right", bbox_to_anchor=(0.97, 1), ncols=3, frameon=False, fontsize=9)
 
     lower.bar(middle, found.images, width=0.9 / bins, color=BLUE)
     for x, count in zip(middle[filled], found.images[filled], strict=True):
         lower.annotate(f"{count:,}", (x, count), (0, 2), textcoords="offset points", ha="center", size=7)
     lower.set_yscale("log")
+    lower.minorticks_off()
     lower.yaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
     lower.set_ylim(0.7, 6 * max(1, found.images.max()))
     lower.set_xlim(0, 1)
@@ -184,7 +193,10 @@ def coverage(curve: CoverageCurve, targets: Sequence[Coverage] = (), heading: st
         axes.plot(withheld[at], curve.accuracy[at], mark, color=ORANGE, label=label, clip_on=False, zorder=3)
     axes.set_xlim(0, _interesting(curve))
     shown = curve.accuracy[withheld <= axes.get_xlim()[1]]
-    axes.set_ylim(shown.min() - 0.05 * np.ptp(shown) - 1e-4, min(shown.max() + 0.05 * np.ptp(shown), 1) + 1e-4)
+    low, high = float(shown.min()), float(shown.max())
+    span = max(high - low, 0.001)
+    axes.set_ylim(low - (0.05 if high > low else 1) * span, high + 0.05 * span)
+    axes.set_yticks([tick for tick in axes.get_yticks() if axes.get_ylim()[0] <= tick <= 1 + 1e-9])
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(_percent)
     axes.set_xlabel("images withheld, the least confident first")
@@ -225,7 +237,9 @@ def learning_curves(epochs: Sequence[Epoch], heading: str = "") -> "Figure":
     left.set_title("training loss: as optimised, with any augmentation", size=8, loc="left", color=GREY)
     for axes in (left, right):
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        if len(epochs) == 1:
+            axes.set_xlim(numbers[0] - 0.5, numbers[0] + 0.5)
         axes.grid(color="0.9")
     _title(figure, "Learning curves", heading)
     return figure
@@ -248,8 +262,8 @@ def _drawable(text: str) -> str | None:
 
 
 def _percent(share: float, _: object = None) -> str:
-    """A share for an axis, to a hundredth of a percent."""
-    return f"{100 * share:.2f}".rstrip("0").rstrip(".") + " %"
+    """A share for an axis, without trailing zeros."""
+    return f"{100 * share:.4f}".rstrip("0").rstrip(".") + " %"
 
 
 def _figure(width: float, height: float) -> "Figure":
@@ -260,10 +274,11 @@ def _figure(width: float, height: float) -> "Figure":
 
 
 def _title(figure: "Figure", title: str, heading: str, left: float | None = None) -> None:
-    height = figure.get_size_inches()[1]
+    width, height = figure.get_size_inches()
     left = figure.axes[0].get_position().x0 if left is None else left
+    heading = shortened(heading, int((0.98 - left) * width / PER_CHARACTER))
+    heading = "".join(_drawable(character) or "?" for character in heading)
     figure.text(left, 1 - 0.12 / height, title, size=13, weight="bold", va="top")
-    heading = "".join(_drawable(character) or "?" for character in shortened(heading, LONGEST_HEADING))
     figure.text(left, 1 - 0.38 / height, heading, size=9, va="top", parse_math=False)
 
 
