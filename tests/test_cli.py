@@ -201,7 +201,7 @@ def test_help_loads_nothing_heavy(arguments):
     code = (
         "import sys; sys.argv[1:] = sys.argv[2:]; from mnist_edge.cli.main import main\n"
         "try: main()\n"
-        "finally: print(sorted({'torch', 'onnxruntime', 'numpy', 'rich', 'onnx'} & sys.modules.keys()))"
+        "finally: print(sorted({'torch', 'onnxruntime', 'numpy', 'rich', 'onnx', 'matplotlib'} & sys.modules.keys()))"
     )
     result = subprocess.run([sys.executable, "-c", code, "-", *arguments], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "[]"

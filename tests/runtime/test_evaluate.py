@@ -18,7 +18,7 @@ from tests.helpers import run_python
 
 CODE = """
 import sys
-for name in ("torch", "torchvision", "onnx", "onnxscript"):
+for name in ("torch", "torchvision", "onnx", "onnxscript", "matplotlib"):
     sys.modules[name] = None  # not installed
 from pathlib import Path
 from mnist_edge.cli.main import main
