@@ -17,7 +17,7 @@ from mnist_edge.extras import require
 
 if TYPE_CHECKING:
     from mnist_edge.bundle.records import Data as TrainingData
-    from mnist_edge.bundle.records import DataOrigin
+    from mnist_edge.bundle.records import DataOrigin, TrainingRecord
     from mnist_edge.data.datasets import Dataset
     from mnist_edge.evaluation.evaluation import Evaluation
     from mnist_edge.export.forms import Answers
@@ -57,12 +57,14 @@ def evaluate(
         folders.made(plot, "--plot")
     if mistakes is not None:
         folders.made(mistakes, "--mistakes")
+    has_record = plot is not None and (file.parent / layout.TRAINING).is_file()
+    record = reading.read_training(file.parent) if has_record else None
     dataset = _test_data_of(file, data)
     answers = forms.answers(file, dataset.labels, dataset.test)
     result = answers.evaluate(dataset.test.labels)
     saved: dict[str, object] = {}
     if plot is not None:
-        saved["plots"] = _save_plots(file, answers, result, dataset, plot)
+        saved["plots"] = _save_plots(file, answers, result, dataset, record, plot)
     if mistakes is not None:
         saved["mistakes"] = _save_mistakes(file, answers, dataset, mistakes)
     if json:
@@ -117,7 +119,14 @@ def _test_data_of(file: Path, wanted: str | None) -> "Dataset":
     return dataset
 
 
-def _save_plots(file: Path, answers: "Answers", result: "Evaluation", dataset: "Dataset", folder: Path) -> list[str]:
+def _save_plots(
+    file: Path,
+    answers: "Answers",
+    result: "Evaluation",
+    dataset: "Dataset",
+    record: "TrainingRecord | None",
+    folder: Path,
+) -> list[str]:
     """Save the plots, say so, and return the paths."""
     import numpy as np
 
@@ -132,8 +141,7 @@ def _save_plots(file: Path, answers: "Answers", result: "Evaluation", dataset: "
         "reliability": plots.reliability(metrics.reliability(answers.probabilities, truth), error),
         "coverage": plots.coverage(metrics.coverage_curve(answers.probabilities, truth), result.coverage, heading),
     }
-    if (file.parent / layout.TRAINING).is_file():
-        record = reading.read_training(file.parent)
+    if record:
         heading = f"{record.architecture} trained on {record.data.name}, {_counted(len(record.epochs), 'epoch')}"
         figures["learning-curves"] = plots.learning_curves(record.epochs, heading)
     else:

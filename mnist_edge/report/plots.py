@@ -87,8 +87,8 @@ def confusion(counts: NDArray[np.int64], labels: Sequence[str], heading: str = "
     norm = PowerNorm(0.35, vmin=0, vmax=1)
     colours = colormaps["cividis_r"]
     image = axes.imshow(np.ma.masked_equal(shares, 0), norm=norm, cmap=colours, interpolation="nearest")
+    is_dark = norm(shares) > 0.55
     for row, column in zip(*np.nonzero(counts), strict=True):
-        dark = norm(shares[row, column]) > 0.55
         axes.text(
             column,
             row,
@@ -96,7 +96,7 @@ def confusion(counts: NDArray[np.int64], labels: Sequence[str], heading: str = "
             ha="center",
             va="center_baseline",
             size=size,
-            color="w" if dark else "k",
+            color="w" if is_dark[row, column] else "k",
         )
     upright = length > 2
     label_size = min(10.0, 72 * cell * 0.8)
