@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -228,20 +229,35 @@ def test_the_quickstart_goes_on_from_what_is_there(tmp_path):
     (root / "scripts").mkdir(parents=True)
     here = Path(__file__).parents[2]
     (root / "scripts" / "quickstart").write_text((here / "scripts" / "quickstart").read_text())
-    (root / "scripts" / "environment").write_text('cd "$(dirname "${BASH_SOURCE[0]}")/.."\n')
-    for name in ("mnist-edge", "python"):
-        (tmp_path / name).write_text("#!/bin/sh\n")
+    (root / "scripts" / "environment").write_text('cd "$(dirname "${BASH_SOURCE[0]}")/.."\nvenv=.\n')
+    stubs = {
+        "mnist-edge": """echo '{"recommended": {"file": "model.onnx"}}'""",
+        "python": f'if [ "$1" = -c ]; then exec {sys.executable} "$@"; fi',
+    }
+    for name, stub in stubs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{stub}\n")
         (tmp_path / name).chmod(0o755)
 
-    def first_command():
+    def run():
         environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
         command = ["bash", str(root / "scripts" / "quickstart")]
-        shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-        return next(line for line in shown.splitlines() if line.startswith("$ "))
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
 
-    assert first_command() == "$ mnist-edge train --fast --data mnist"
+    def training():
+        return next(line for line in run().stdout.splitlines() if line.startswith("$ mnist-edge train"))
+
+    result = run()
+    commands = [line for line in result.stdout.splitlines() if line.startswith("$ ")]
+    assert re.fullmatch(r"(\(\d+\.\d s\)\n)+", result.stderr)
+    assert result.stderr.count("\n") == len(commands)
+    assert result.stdout.splitlines()[-3:] == [
+        f"source {root}/bin/activate",
+        f"mnist-edge predict {root}/artifacts/samples --model {root}/artifacts/cnn",
+        f"mnist-edge selftest {root}/artifacts/cnn/model.onnx",
+    ]
+    assert training() == "$ mnist-edge train --fast --data mnist"
     for name in ("checkpoint.pth", "training.json"):
         (root / "artifacts" / "cnn").mkdir(parents=True, exist_ok=True)
         (root / "artifacts" / "cnn" / name).write_text("")
-        assert first_command() == "$ mnist-edge train --resume"
+        assert training() == "$ mnist-edge train --resume"
         (root / "artifacts" / "cnn" / name).unlink()
