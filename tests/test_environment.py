@@ -1,4 +1,4 @@
-"""`scripts/environment` installs PyTorch's build for CPUs where it should, here from a local index of empty packages."""
+"""`scripts/environment` installs PyTorch's build for CPUs where it should, from a local index of empty packages."""
 
 import base64
 import functools

@@ -23,7 +23,7 @@ from mnist_edge.bundle.writing import require_free
 from mnist_edge.cli.data import Data, data_of
 from mnist_edge.cli.display import StepProgress, print_json, print_outcomes, print_recommendation
 from mnist_edge.cli.failures import Failed, complain, gravest
-from mnist_edge.cli.options import DEFAULT_BUNDLE, Json
+from mnist_edge.cli.options import DEFAULT_BUNDLE, Json, Threads
 from mnist_edge.cli.output import note
 from mnist_edge.errors import MnistEdgeError
 from mnist_edge.extras import require
@@ -42,6 +42,7 @@ def export(
     target: Bundle = Path(DEFAULT_BUNDLE),
     formats: Annotated[str, typer.Option(help="Formats to export, separated by commas.")] = ",".join(Format),
     data: Data = None,
+    threads: Threads = None,
     json: Json = False,
 ) -> None:
     """Export a trained model and prove every file.
@@ -49,7 +50,10 @@ def export(
     Every file must answer as PyTorch does on the test set, within the tolerance of its format. If one fails, nothing is
     written. The manifest records what was measured and which file is recommended.
     """
+    from mnist_edge.runtime.threads import asked_threads
+
     chosen = _formats(formats)
+    threads = asked_threads(threads)
     require_free(target)
     outcomes: list[Outcome] = []
 
@@ -66,7 +70,7 @@ def export(
         with StepProgress() as progress:
             pipeline, dataset = _prepared(progress, target, data)
             note(f"comparing with PyTorch on {len(dataset.test):,} images")
-            manifest = pipeline.export(target, dataset, chosen, report, progress.step)
+            manifest = pipeline.export(target, dataset, chosen, report, progress.step, threads)
     except MnistEdgeError as error:
         passed = [outcome.format for outcome in outcomes if outcome.error is None]
         if len(passed) < len(outcomes) and not json:
@@ -118,17 +122,22 @@ def _formats(text: str) -> list[Format]:
     return [form for form in Format if form in chosen]
 
 
-def verify(target: Bundle = Path(DEFAULT_BUNDLE), data: Data = None, json: Json = False) -> None:
+def verify(
+    target: Bundle = Path(DEFAULT_BUNDLE), data: Data = None, threads: Threads = None, json: Json = False
+) -> None:
     """Prove an exported bundle again.
 
     Checks the digests, contract, weights and golden vectors, and parity with PyTorch on the whole test set.
     """
+    from mnist_edge.runtime.threads import asked_threads
+
+    threads = asked_threads(threads)
     manifest = reading.read_manifest(target)
     reading.require_first_half(target, manifest)
     with StepProgress() as progress:
         pipeline, dataset = _prepared(progress, target, data)
         note(f"comparing {', '.join(manifest.exported)} with PyTorch on {len(dataset.test):,} images")
-        outcomes = pipeline.verify(target, dataset, progress=progress.step)
+        outcomes = pipeline.verify(target, dataset, progress=progress.step, threads=threads)
     facts = _facts(target, outcomes)
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
     if not json:

@@ -11,6 +11,10 @@ DEFAULT_BUNDLE: Final = f"{ARTIFACTS}/{Architecture.CNN}"
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
+Threads = Annotated[
+    int | None, typer.Option(metavar="N", help="Threads to compute on.  [default: $MNIST_EDGE_THREADS or one per core]")
+]
+
 Form = Annotated[
     str | None,
     typer.Option(

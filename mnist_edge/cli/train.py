@@ -70,6 +70,14 @@ def train(
         str | None,
         typer.Option(help="PyTorch device: cpu, cuda or mps.  [default: cpu; with --resume, the original one]"),
     ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Threads to compute on.  [default: $MNIST_EDGE_THREADS, or else 1 for simple-nn and sigmoid-nn and "
+            "one per core for the others; with --resume, the original number]",
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate; with one-cycle, its peak.")] = None,
@@ -122,15 +130,21 @@ def train(
             note(f"{folder}: its training is finished, there is nothing to resume")
             _report(folder, json)
             return
+    from mnist_edge.runtime.threads import asked_threads
+
+    # A resumed training heeds only the option: its weights shall be those of an uninterrupted one.
+    threads = asked_threads(threads) if threads is not None or not resume else None
     require("torch", extra="train")
     keep_freed()
     if log_dir is not None:
         require("tensorboard", extra="tensorboard")
     if resume:
-        run = _resumed(folder, architecture, data, device)
+        run = _resumed(folder, architecture, data, device, threads)
     else:
         architecture, device = architecture or Architecture.CNN, device or "cpu"
-        run = _begun(folder, architecture, given, data, fast=fast, seed=seed or 0, device=device, overwrite=overwrite)
+        run = _begun(
+            folder, architecture, given, data, fast=fast, seed=seed or 0, device=device, threads=threads, overwrite=overwrite
+        )
     with run as (training, dataset):
         _announce(training, dataset)
         _finish(training, dataset, folder, log_dir)
@@ -151,7 +165,7 @@ def _is_finished(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def _resumed(
-    folder: Path, model: Architecture | None, data: str | None, device: str | None
+    folder: Path, model: Architecture | None, data: str | None, device: str | None, threads: int | None
 ) -> "Iterator[tuple[Training, Dataset]]":
     from mnist_edge.training import checkpoint
     from mnist_edge.training.train import resume
@@ -160,7 +174,7 @@ def _resumed(
     if model not in (None, paused.architecture):
         raise UsageError(f"{folder}: holds an interrupted training of {paused.architecture}: leave out --model")
     dataset = load_data(data) if data else load_recorded(paused.source)
-    with resume(dataset, paused, folder, device=device) as training:
+    with resume(dataset, paused, folder, device=device, threads=threads) as training:
         yield training, dataset
 
 
@@ -174,16 +188,22 @@ def _begun(
     fast: bool,
     seed: int,
     device: str,
+    threads: int | None,
     overwrite: bool,
 ) -> "Iterator[tuple[Training, Dataset]]":
     recipe = _recipe(model, given, fast=fast)
+    from mnist_edge.runtime.limits import usable_cpus
+    from mnist_edge.training.threads import suited_threads
     from mnist_edge.training.train import begin, check_folder
 
+    threads = threads or suited_threads(model, usable_cpus())
     check_folder(folder, overwrite=overwrite)
     dataset = load_data(data)
     if given.keys().isdisjoint({"epochs", "batch_size", "lr"}):
         recipe = suited(recipe, len(dataset.train))
-    with begin(dataset, model, recipe, folder, seed=seed, device=device, overwrite=overwrite) as training:
+    with begin(
+        dataset, model, recipe, folder, seed=seed, device=device, threads=threads, overwrite=overwrite
+    ) as training:
         yield training, dataset
 
 

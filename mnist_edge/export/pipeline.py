@@ -18,20 +18,20 @@ from mnist_edge.export import calibration, metadata, parity, recommendation
 from mnist_edge.export.formats import EXPORTERS
 from mnist_edge.export.parity import Tolerance
 from mnist_edge.export.proof import Outcome, ParityContext, Progress, prove, require_same_origin
-from mnist_edge.export.threads import torch_alone
+from mnist_edge.export.threads import sharing_work
 from mnist_edge.training import checkpoint
 from mnist_edge.training.checkpoint import Trained
 
 Report = Callable[[Outcome], None]
 
 
-@torch_alone()
 def export(
     folder: Path,
     data: Dataset,
     formats: Sequence[Format] = tuple(Format),
     report: Report = lambda outcome: None,
     progress: Progress = lambda step: None,
+    threads: int | None = None,
 ) -> Manifest:
     """Convert a bundle's model, prove every file, and only then put the files and the manifest in place.
 
@@ -44,6 +44,7 @@ def export(
         formats: which files to make; files that earlier exports made from the same weights are kept.
         report: called with the outcome of every file, passed or failed.
         progress: called at the start and end of every step.
+        threads: how many threads share the work; None for ``MNIST_EDGE_THREADS`` if set, else one per CPU.
 
     Returns:
         The manifest.
@@ -56,7 +57,7 @@ def export(
         ParityError: a file is out of tolerance. If several files fail, one error reports them all; it is a ModelError
             if any of theirs is.
     """
-    with writing(folder):
+    with writing(folder), sharing_work(threads):
         return _export(folder, data, formats, report, progress)
 
 
@@ -107,12 +108,12 @@ def _export(folder: Path, data: Dataset, formats: Sequence[Format], report: Repo
     return manifest
 
 
-@torch_alone()
 def verify(
     folder: Path,
     data: Dataset,
     report: Report = lambda outcome: None,
     progress: Progress = lambda step: None,
+    threads: int | None = None,
 ) -> list[Outcome]:
     """Prove a complete bundle again: digests, contract, weights, golden vectors and parity on the whole test set.
 
@@ -121,6 +122,7 @@ def verify(
         data: the data it was trained on.
         report: called with the outcome of every file.
         progress: called at the start and end of every step.
+        threads: how many threads share the work; None for ``MNIST_EDGE_THREADS`` if set, else one per CPU.
 
     Returns:
         One outcome per exported file. If a file fails, its outcome holds the error and the others are still checked.
@@ -129,6 +131,11 @@ def verify(
         ModelError: the manifest or the first half of the bundle is missing, damaged or altered.
         DataFormatError: `data` is not what the model was trained on.
     """
+    with sharing_work(threads):
+        return _verify(folder, data, report, progress)
+
+
+def _verify(folder: Path, data: Dataset, report: Report, progress: Progress) -> list[Outcome]:
     manifest = reading.read_manifest(folder)
     reading.require_first_half(folder, manifest)
     for name in (layout.WEIGHTS, layout.TRAINING):

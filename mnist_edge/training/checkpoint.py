@@ -26,6 +26,7 @@ from mnist_edge.data.datasets import Dataset
 from mnist_edge.errors import AlteredModelError, ModelFormatError, ModelNotFoundError
 from mnist_edge.training.loop import Training
 from mnist_edge.training.models import build
+from mnist_edge.training.threads import MAX_THREADS
 
 CHECKPOINT_VERSION: Final = 4
 
@@ -58,6 +59,9 @@ class Paused:
 
     device: str
     """The device that it ran on."""
+
+    threads: int | None
+    """How many threads PyTorch computed on; None in a checkpoint that does not say so."""
 
     state: dict[str, Any]
     """For `Training.load_state_dict`."""
@@ -129,6 +133,7 @@ def _checkpoint(training: Training, data: Dataset) -> bytes:
             "source": data.source,
             "digests": data.digests,
             "device": training.device,
+            "threads": torch.get_num_threads(),
             "state": training.state_dict(),
         }
     )
@@ -160,6 +165,7 @@ def load_paused(folder: Path) -> Paused:
             source=saved["source"],
             digests=saved["digests"],
             device=saved["device"],
+            threads=_checked_threads(saved.get("threads")),
             state=saved["state"],
             finished_epochs=len(saved["state"]["epochs"]),
             sha256=sha256(content),
@@ -168,6 +174,12 @@ def load_paused(folder: Path) -> Paused:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFormatError(f"{path}: malformed ({error!r}): {remedy}") from error
+
+
+def _checked_threads(recorded: object) -> int | None:
+    if recorded is None or (type(recorded) is int and 1 <= recorded <= MAX_THREADS):
+        return recorded
+    raise ValueError(f"{recorded!r} threads")
 
 
 def _saved(value: object) -> bytes:

@@ -20,6 +20,7 @@ from mnist_edge.data.datasets import Dataset
 from mnist_edge.errors import BusyError, DataFormatError, ModelError, ModelFormatError, TrainingError, UsageError
 from mnist_edge.training import checkpoint
 from mnist_edge.training.loop import OnBatch, Training
+from mnist_edge.training.threads import computing_on
 
 MAX_BATCH: Final = 1_000_000
 
@@ -33,12 +34,23 @@ def begin(
     *,
     seed: int = 0,
     device: str = "cpu",
+    threads: int | None = None,
     overwrite: bool = False,
 ) -> Iterator[Training]:
     """Begin a new training for `finish` to complete: write its checkpoint to `out`, and keep other writers out.
 
     An existing bundle is refused. With `overwrite` it stays intact until the first epoch is finished; then its files
     are replaced or removed. Other files stay.
+
+    Args:
+        data: the data to train on and to evaluate with.
+        architecture: what to train.
+        recipe: how to train it.
+        out: the bundle's folder.
+        seed: for initial weights, image order and augmentation.
+        device: the PyTorch device.
+        threads: how many threads PyTorch uses meanwhile, in the whole process; None leaves their number as it is.
+        overwrite: whether to replace an existing bundle.
 
     Raises:
         BusyError: another writer is working on the bundle.
@@ -48,23 +60,27 @@ def begin(
     _check(recipe)
     check_folder(out, overwrite=overwrite)
     training = Training(data, architecture, recipe, seed=seed, device=device)
-    with writing(out, make=True):
+    with computing_on(threads), writing(out, make=True):
         _check_contents(out, overwrite=overwrite)
         checkpoint.save(out, training, data)
         yield training
 
 
 @contextlib.contextmanager
-def resume(data: Dataset, paused: checkpoint.Paused, out: Path, *, device: str | None = None) -> Iterator[Training]:
+def resume(
+    data: Dataset, paused: checkpoint.Paused, out: Path, *, device: str | None = None, threads: int | None = None
+) -> Iterator[Training]:
     """Resume an interrupted training after its last finished epoch, for `finish` to complete; keep other writers out.
 
-    On the same machine and device it ends with exactly the weights that it would have had without the interruption.
+    On the same machine, device and number of threads it ends with exactly the weights that it would have had without
+    the interruption.
 
     Args:
         data: the data that the training began with.
         paused: what `checkpoint.load_paused` read from `out`.
         out: the bundle's folder.
         device: the device to continue on; None for the one that it began on.
+        threads: how many threads PyTorch continues on; None for as many as before.
 
     Raises:
         BusyError: another writer is working on the bundle, or was since `paused` was read.
@@ -76,7 +92,7 @@ def resume(data: Dataset, paused: checkpoint.Paused, out: Path, *, device: str |
         raise DataFormatError(
             f"{data.name}: not the data that the training in {out} began with: give the same data with --data"
         )
-    with writing(out):
+    with computing_on(paused.threads if threads is None else threads), writing(out):
         if checkpoint.load_paused(out).sha256 != paused.sha256:
             raise BusyError(f"{out}: its training has advanced in the meantime: run the command again")
         training = Training(data, paused.architecture, paused.recipe, seed=paused.seed, device=device or paused.device)

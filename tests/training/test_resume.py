@@ -16,6 +16,7 @@ from mnist_edge import extras
 from mnist_edge.bundle.recipe import Architecture
 from mnist_edge.data import datasets
 from mnist_edge.errors import DataFormatError, ModelNotFoundError
+from mnist_edge.runtime.limits import usable_cpus
 from mnist_edge.training import checkpoint
 from mnist_edge.training.recipes import FAST, RECIPES
 from mnist_edge.training.train import begin, finish, resume
@@ -181,6 +182,7 @@ def test_other_data_are_refused(paused, small, tmp_path):
         (lambda path: torch.save({"version": 99}, path), "version 99"),
         (lambda path: edit(path, recipe={}), "malformed"),
         (lambda path: edit(path, architecture="cnm"), "malformed"),
+        (lambda path: edit(path, threads=10**6), "malformed"),
         (lambda path: edit(path, architecture="cnn"), "does not fit its recipe"),
         (lambda path: edit(path, state={"epochs": []}), "does not fit its recipe"),
         (lambda path: edit(path, state={"epochs": 1}), "malformed"),
@@ -261,3 +263,58 @@ def test_fast_is_the_short_recipe(small, tmp_path):
     fails(run_cli("train", "--fast", "--model", "simple-nn", "--data", folder), 2, "leave out --fast")
     for architecture, recipe in FAST.items():
         assert recipe.epochs < RECIPES[architecture].epochs
+
+
+def threads_of(folder):
+    return json.loads((folder / "training.json").read_text())["machine"]["threads"]
+
+
+@pytest.mark.parametrize(("options", "expected"), [([], 3), (["--threads", "2"], 2)])
+def test_it_goes_on_with_as_many_threads(small, tmp_path, options, expected):
+    """The environment does not count: with other threads the weights would differ in their last bits."""
+    data, out = datasets.load(write_idx(tmp_path / "data", subset(small, 640, 100))), tmp_path / "out"
+    interrupt(data, Architecture.SIMPLE_NN, quick_recipe(Architecture.SIMPLE_NN), out, 2, threads=3)
+    before = torch.get_num_threads()
+    assert checkpoint.load_paused(out).threads == threads_of(out) == 3
+    assert cli_in_process("train", "--resume", "--out", out, *options, MNIST_EDGE_THREADS="4").returncode == 0
+    assert threads_of(out) == expected
+    assert torch.get_num_threads() == before
+
+
+def test_a_checkpoint_without_threads_is_still_resumed(paused):
+    saved = torch.load(paused / "checkpoint.pth", weights_only=True)
+    del saved["threads"]
+    torch.save(saved, paused / "checkpoint.pth")
+    assert checkpoint.load_paused(paused).threads is None
+    assert cli_in_process("train", "--resume", "--out", paused).returncode == 0
+    assert threads_of(paused) == torch.get_num_threads()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options", "variable", "expected"),
+    [
+        ("sigmoid-nn", ["--threads", "3"], "2", 3),
+        ("sigmoid-nn", [], "2", 2),
+        ("sigmoid-nn", [], "", 1),
+        ("cnn-nano", [], "", min(usable_cpus(), torch.get_num_threads())),
+    ],
+)
+def test_how_many_threads_train(small, tmp_path, architecture, options, variable, expected):
+    folder = write_idx(tmp_path / "data", subset(small, 640, 100))
+    before = torch.get_num_threads()
+    command = ["train", "--model", architecture, "--epochs", "1", "--data", folder, "--out", tmp_path / "out", *options]
+    result = cli_in_process(*command, MNIST_EDGE_THREADS=variable)
+    assert result.returncode == 0, result.stderr
+    assert threads_of(tmp_path / "out") == expected
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("number", ["0", "1025"])
+def test_an_impossible_number_of_threads(tmp_path, number):
+    for command in ("train", "export", "verify"):
+        fails(
+            cli_in_process(command, "--threads", number, cwd=tmp_path),
+            2,
+            "threads must be a whole number within 1…1024",
+        )
+    fails(cli_in_process("train", cwd=tmp_path, MNIST_EDGE_THREADS=number), 2, "MNIST_EDGE_THREADS must be")
