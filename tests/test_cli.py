@@ -196,7 +196,24 @@ def test_version_and_help():
     assert cli_in_process().returncode == 2
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"]])
+def test_help_as_a_command():
+    assert cli_in_process("help").stdout == cli_in_process("--help").stdout
+    for command in ("train", "predict", "help"):
+        assert succeeds(cli_in_process("help", command)) == succeeds(cli_in_process(command, "--help"))
+    unknown = cli_in_process("help", "trian")
+    assert unknown.returncode == 2
+    assert b"No such command 'trian'. Did you mean 'train'?" in unknown.stderr
+
+
+def test_the_list_of_commands_fits_a_terminal():
+    _, commands = succeeds(cli_in_process("--help", COLUMNS="80")).split("Commands:\n")
+    for line in commands.splitlines():
+        assert line.endswith("."), line
+        assert not line.endswith("..."), line
+        assert len(line) <= 80, line
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["help", "train"], ["--version"]])
 def test_help_loads_nothing_heavy(arguments):
     code = (
         "import sys; sys.argv[1:] = sys.argv[2:]; from mnist_edge.cli.main import main\n"

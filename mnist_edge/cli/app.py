@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 from mnist_edge import __version__
 from mnist_edge.cli import device, evaluate, export, train
@@ -81,3 +82,22 @@ def telling_failures(command: Callable[..., None]) -> Callable[..., None]:
 
 for command in COMMANDS:
     app.command()(telling_failures(command))
+
+
+@app.command("help")
+def show_help(
+    context: typer.Context,
+    command: Annotated[str | None, typer.Argument(help="The command.  [default: all of them]")] = None,
+) -> None:
+    """Show the help of a command."""
+    root = context.parent
+    assert root is not None
+    group = root.command
+    assert isinstance(group, TyperGroup)
+    if command is None:
+        say(root.get_help())
+        return
+    name, found, _ = group.resolve_command(root, [command])  # ends the process if there is none
+    assert found is not None
+    with found.make_context(name, [], parent=root, resilient_parsing=True) as its:
+        say(its.get_help())
