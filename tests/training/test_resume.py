@@ -271,7 +271,7 @@ def threads_of(folder):
 
 @pytest.mark.parametrize(("options", "expected"), [([], 3), (["--threads", "2"], 2)])
 def test_it_goes_on_with_as_many_threads(small, tmp_path, options, expected):
-    """The environment does not count: with other threads the weights would differ in their last bits."""
+    """The environment does not count: with another number the weights may differ in their last bits."""
     data, out = datasets.load(write_idx(tmp_path / "data", subset(small, 640, 100))), tmp_path / "out"
     interrupt(data, Architecture.SIMPLE_NN, quick_recipe(Architecture.SIMPLE_NN), out, 2, threads=3)
     before = torch.get_num_threads()
