@@ -143,7 +143,15 @@ def train(
     else:
         architecture, device = architecture or Architecture.CNN, device or "cpu"
         run = _begun(
-            folder, architecture, given, data, fast=fast, seed=seed or 0, device=device, threads=threads, overwrite=overwrite
+            folder,
+            architecture,
+            given,
+            data,
+            fast=fast,
+            seed=seed or 0,
+            device=device,
+            threads=threads,
+            overwrite=overwrite,
         )
     with run as (training, dataset):
         _announce(training, dataset)
