@@ -252,7 +252,7 @@ def test_the_quickstart_goes_on_from_what_is_there(tmp_path):
     assert result.stderr.count("\n") == len(commands)
     assert result.stdout.splitlines()[-3:] == [
         f"source {root}/bin/activate",
-        f"mnist-edge predict {root}/artifacts/samples --model {root}/artifacts/cnn",
+        f"mnist-edge predict --sample --model {root}/artifacts/cnn",
         f"mnist-edge selftest {root}/artifacts/cnn/model.onnx",
     ]
     assert training() == "$ mnist-edge train --fast --data mnist"

@@ -1,4 +1,4 @@
-"""The accuracies in the README, on the whole of MNIST, with bounds far below the result of any seed."""
+"""The accuracies in docs/benchmarks.md, on the whole of MNIST, with bounds far below the result of any seed."""
 
 import pytest
 
