@@ -76,8 +76,10 @@ def explained(picture: Array, dark: bool | None = None) -> tuple[Array, bool]:
         float32 [height, width], and whether the ink is darker than the background.
     """
     view = reduced(picture)
-    costs = _costs(view)
     gradient = _gradient(view)
+    if gradient is None and dark is not None:
+        return picture, dark
+    costs = _costs(view)
     if gradient is not None:
         # Through the edge of a shadow a surface fits badly: it would leave a slope on either side.
         level = view - _surface(gradient, view.shape)
