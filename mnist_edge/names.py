@@ -1,7 +1,12 @@
-"""Hints for names that are almost those of models, formats or data sets."""
+"""Names that users choose from, and hints for those that are almost right."""
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Collection, Iterable
+from enum import StrEnum
+from typing import Final, TypeVar
+
+from mnist_edge.errors import UsageError
+
+Name = TypeVar("Name", bound=StrEnum)
 
 CLOSE: Final = 0.7
 """How alike, by `difflib`, two names must be; ``onxx`` and ``onnx`` are 0.75."""
@@ -11,6 +16,15 @@ PREFIX: Final = 3
 
 LONGEST: Final = 80
 """Longer names resemble none of ours, and would take long to compare."""
+
+
+def choose(name: str, among: Collection[Name], what: str) -> Name:
+    """The one of that name. Raises UsageError, which says what it should name, if there is none."""
+    for each in among:
+        if each == name:
+            return each
+    advice = did_you_mean(name, among, f"choose from {', '.join(among)}")
+    raise UsageError(f"unknown {what} {name!r:.80}: {advice}")
 
 
 def did_you_mean(name: object, known: Iterable[str], otherwise: str) -> str:

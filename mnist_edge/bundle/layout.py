@@ -14,8 +14,7 @@ from collections.abc import Collection
 from enum import StrEnum
 from typing import Final, Self
 
-from mnist_edge.errors import UsageError
-from mnist_edge.names import did_you_mean
+from mnist_edge.names import choose
 
 ARTIFACTS: Final = "artifacts"
 """The default folder for bundles, relative to the working directory."""
@@ -66,7 +65,4 @@ FILES: Final = (WEIGHTS, TRAINING, METRICS, CHECKPOINT, MANIFEST, *EXPORTED)
 
 def format_named(name: str, among: Collection[Format] = tuple(Format)) -> Format:
     """The format of that name. Raises UsageError if it is none of those to choose from."""
-    if name in among:
-        return Format(name)
-    advice = did_you_mean(name, among, f"choose from {', '.join(among)}")
-    raise UsageError(f"unknown format {name!r:.80}: {advice}")
+    return choose(name, among, "format")

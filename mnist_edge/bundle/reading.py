@@ -89,6 +89,12 @@ def read_manifest(folder: StrPath) -> Manifest:
     return decode_version(content, Manifest, MANIFEST_VERSION, join(folder, MANIFEST), remedy)
 
 
+def require_paused(folder: StrPath) -> None:
+    """Raise ModelNotFoundError if a folder holds no interrupted training."""
+    if not exists(join(folder, CHECKPOINT)):
+        raise ModelNotFoundError(f"{folder}: holds no interrupted training: leave out --resume to begin one")
+
+
 def require_first_half(folder: StrPath, manifest: Manifest) -> None:
     """Raise ModelNotFoundError if a bundle holds only what a device needs, as the pretrained ones do."""
     if WEIGHTS not in manifest.files:

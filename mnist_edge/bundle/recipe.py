@@ -5,8 +5,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from mnist_edge.contract import Normalization
-from mnist_edge.errors import UsageError
-from mnist_edge.names import did_you_mean
+from mnist_edge.names import choose
 
 
 class Architecture(StrEnum):
@@ -21,10 +20,7 @@ class Architecture(StrEnum):
 
 def architecture_named(name: str) -> Architecture:
     """The architecture of that name. Raises UsageError if there is none."""
-    if name in tuple(Architecture):
-        return Architecture(name)
-    advice = did_you_mean(name, Architecture, f"choose from {', '.join(Architecture)}")
-    raise UsageError(f"unknown architecture {name!r:.80}: {advice}")
+    return choose(name, tuple(Architecture), "architecture")
 
 
 class OptimizerName(StrEnum):

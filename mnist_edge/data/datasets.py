@@ -6,7 +6,9 @@ the cache (`mnist_edge.data.download`). Canonical MNIST is recognised by the SHA
 they came from. Works without torch.
 """
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -126,9 +128,27 @@ def load(source: str | os.PathLike[str] | None = None, *, on_bytes: OnBytes = la
         DataFormatError: the data are malformed, or ``mnist`` is not canonical MNIST.
         MissingExtraError: torchvision is needed for the download and not installed.
     """
-    wanted = os.fspath(source) if source is not None else os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT
-    try:
+    wanted = _wanted(source)
+    with _mapping_errors(wanted):
         return _load(wanted, on_bytes)
+
+
+def check_exists(source: str | os.PathLike[str] | None = None) -> None:
+    """Raise DataNotFoundError if `load` would find nothing at the path. Call this before slow work that needs data."""
+    wanted = _wanted(source)
+    if wanted not in download.NAMES:
+        with _mapping_errors(wanted):
+            _existing(wanted)
+
+
+def _wanted(source: str | os.PathLike[str] | None) -> str:
+    return os.fspath(source) if source is not None else os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT
+
+
+@contextlib.contextmanager
+def _mapping_errors(wanted: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if isinstance(error, DataError):
             raise
@@ -142,6 +162,11 @@ def _load(wanted: str, on_bytes: OnBytes) -> Dataset:
         if wanted == DEFAULT:
             _require_canonical(dataset, folder)
         return dataset
+    path = _existing(wanted)
+    return _assemble(path.name, str(path), sources.read(path))
+
+
+def _existing(wanted: str) -> Path:
     try:
         path = Path(wanted).expanduser().resolve()
     except RuntimeError as error:
@@ -151,12 +176,17 @@ def _load(wanted: str, on_bytes: OnBytes) -> Dataset:
             f"{wanted}: no such file or folder, nor one of the known names ({', '.join(download.NAMES)}): "
             f"{did_you_mean(wanted, download.NAMES, 'give an IDX folder, an image folder or a CSV file')}"
         )
-    return _assemble(path.name, str(path), sources.read(path))
+    return path
+
+
+def folder_of(name: str) -> Path | None:
+    """The folder that holds a named data set: in the checkout, else in the cache; None before it is downloaded."""
+    places = CHECKOUT_DATASETS / name, download.cache_folder(name)
+    return next((place for place in places if place.is_dir()), None)
 
 
 def _folder_of(name: str, on_bytes: OnBytes) -> Path:
-    tracked = CHECKOUT_DATASETS / name
-    return tracked if tracked.is_dir() else download.ensure(name, on_bytes)
+    return folder_of(name) or download.ensure(name, on_bytes)
 
 
 def _require_canonical(dataset: Dataset, folder: Path) -> None:

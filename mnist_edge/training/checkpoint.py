@@ -23,7 +23,7 @@ from mnist_edge.bundle.records import Data, Machine, TrainingRecord
 from mnist_edge.bundle.writing import Staging, signals_held
 from mnist_edge.contract import Contract
 from mnist_edge.data.datasets import Dataset
-from mnist_edge.errors import AlteredModelError, ModelFormatError, ModelNotFoundError
+from mnist_edge.errors import AlteredModelError, ModelFormatError
 from mnist_edge.training.loop import Training
 from mnist_edge.training.models import build
 from mnist_edge.training.threads import MAX_THREADS
@@ -148,8 +148,7 @@ def load_paused(folder: Path) -> Paused:
     """
     path = folder / CHECKPOINT
     remedy = reading.train_anew(folder)
-    if not path.exists():
-        raise ModelNotFoundError(f"{folder}: holds no interrupted training: leave out --resume to begin one")
+    reading.require_paused(folder)
     content = reading.read_file(path, remedy)
     saved = _torch_load(content, path, remedy)
     try:

@@ -7,22 +7,19 @@ Usage::
 """
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
 
 from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.recipe import Architecture, Recipe
 from mnist_edge.bundle.records import Epoch
-from mnist_edge.bundle.writing import LOCK, Staging, require_free, writing
+from mnist_edge.bundle.writing import Staging, writing
 from mnist_edge.data.datasets import Dataset
-from mnist_edge.errors import BusyError, DataFormatError, ModelError, ModelFormatError, TrainingError, UsageError
+from mnist_edge.errors import BusyError, DataFormatError, ModelFormatError, TrainingError
 from mnist_edge.training import checkpoint
+from mnist_edge.training.checks import check_contents, check_folder, check_recipe
 from mnist_edge.training.loop import OnBatch, Training
 from mnist_edge.training.threads import computing_on
-
-MAX_BATCH: Final = 1_000_000
 
 
 @contextlib.contextmanager
@@ -57,11 +54,11 @@ def begin(
         UsageError: the recipe or the device is invalid, `out` cannot be used as a bundle's folder, or it holds a model
             and `overwrite` is False.
     """
-    _check(recipe)
+    check_recipe(recipe)
     check_folder(out, overwrite=overwrite)
     training = Training(data, architecture, recipe, seed=seed, device=device)
     with computing_on(threads), writing(out, make=True):
-        _check_contents(out, overwrite=overwrite)
+        check_contents(out, overwrite=overwrite)
         checkpoint.save(out, training, data)
         yield training
 
@@ -128,62 +125,3 @@ def finish(
         # Resuming would fail in the same way.
         Staging(out).commit(remove=[layout.CHECKPOINT])
         raise
-
-
-def _check(recipe: Recipe) -> None:
-    limits = {
-        "epochs": recipe.epochs >= 1,
-        "batch_size": 1 <= recipe.batch_size <= MAX_BATCH,
-        "lr": 0 < recipe.lr < float("inf"),
-        "momentum": 0 <= recipe.momentum < 1,
-        "weight_decay": 0 <= recipe.weight_decay < float("inf"),
-        "label_smoothing": 0 <= recipe.label_smoothing < 1,
-        "ema_decay": 0 <= recipe.ema_decay < 1,
-        "calibration_split": recipe.calibration_split == 0 or recipe.calibration_split > 1,
-    }
-    for name, holds in limits.items():
-        if not holds:
-            raise UsageError(f"{name.replace('_', ' ')} cannot be {getattr(recipe, name)!r}: choose another value")
-
-
-def check_folder(out: Path, *, overwrite: bool) -> None:
-    """Check that a bundle can be written to `out`, before hours of training. Raises as `begin` does."""
-    nearest = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    if not nearest.is_dir():
-        raise UsageError(f"{nearest}: is a file, not a folder: choose another --out")
-    if not os.access(nearest, os.W_OK):
-        raise UsageError(f"{nearest}: cannot be written to: choose another --out")
-    if out.is_dir():
-        require_free(out)
-        _check_contents(out, overwrite=overwrite)
-
-
-def _check_contents(out: Path, *, overwrite: bool) -> None:
-    there = {path.name for path in out.iterdir()} - {LOCK}
-    if there and not _is_bundle(out):
-        raise UsageError(f"{out}: holds other files and is not a bundle: choose another --out")
-    ours = [name for name in layout.FILES if name in there]
-    paused = None
-    with contextlib.suppress(ModelError):  # no checkpoint, or none that can be resumed
-        paused = checkpoint.load_paused(out)
-    lost = not there.isdisjoint((layout.WEIGHTS, *layout.EXPORTED)) or (paused is not None and paused.finished_epochs)
-    if lost and not overwrite:
-        holds, resumable = "a trained model", ""
-        if paused is not None:
-            done = paused.finished_epochs
-            holds = f"a training that was interrupted {f'after epoch {done}' if done else 'in its first epoch'}"
-            resumable = "--resume to go on, "
-        raise UsageError(
-            f"{out}: holds {holds}: add {resumable}--overwrite to replace it ({', '.join(ours)} would go), or name "
-            "another --out"
-        )
-
-
-def _is_bundle(folder: Path) -> bool:
-    if any((folder / name).is_file() for name in (layout.TRAINING, layout.CHECKPOINT)):
-        return True
-    try:  # a bundle for a device has only the second half
-        reading.read_manifest(folder)
-    except ModelError:
-        return False
-    return True
