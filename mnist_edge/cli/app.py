@@ -1,7 +1,8 @@
-"""The command-line application: its commands, and how they report failures with ``--json``."""
+"""The command-line application: its commands, and what they have in common."""
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Annotated, Any, Final
 
@@ -11,8 +12,10 @@ from typer.core import TyperGroup
 from mnist_edge import __version__
 from mnist_edge.cli import device, evaluate, export, train
 from mnist_edge.cli.display import print_json
-from mnist_edge.cli.failures import Failed, explain
-from mnist_edge.cli.output import say
+from mnist_edge.cli.failures import NOTHING_CHANGED, Failed, explain, if_interrupted
+from mnist_edge.cli.options import Quiet, Verbose
+from mnist_edge.cli.output import Loudness, say, set_loudness
+from mnist_edge.errors import UsageError
 
 COMMANDS: Final = (
     train.train,
@@ -33,7 +36,7 @@ app = typer.Typer(
     help="Train small image classifiers, export them, prove that the exported files answer as PyTorch does, and run "
     "them without torch.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help appears in half the time
 )
@@ -54,40 +57,52 @@ def _root(
     pass
 
 
-def telling_failures(command: Callable[..., None]) -> Callable[..., None]:
-    """Wrap a command so that with ``--json`` it prints a document even when it fails.
+def as_command(function: Callable[..., None]) -> Callable[..., None]:
+    """Make a command of a function: what all commands have in common.
 
-    The document is ``{"error": "…", "exit_code": N}``, plus the facts of a `Failed`. An interruption counts as a
-    failure. For `predict` and `read` the document is one more line after those already printed. stderr and the exit
-    code are left to `main`.
+    The command also takes --quiet and --verbose, and tells what holds after an interruption. With ``--json`` it prints
+    a document even when it fails, ``{"error": "…", "exit_code": N}`` plus the facts of a `Failed`. For `predict` and
+    `read` the document is one more line after those already printed. stderr and the exit code are left to `main`.
     """
 
-    @functools.wraps(command)
-    def run(*, json: bool, **options: Any) -> None:
+    @functools.wraps(function)
+    def run(*, quiet: bool, verbose: bool, **options: Any) -> None:
         try:
-            command(json=json, **options)
+            set_loudness(_loudness(quiet=quiet, verbose=verbose))
+            with if_interrupted(lambda: NOTHING_CHANGED):
+                function(**options)
         except BaseException as error:
-            if json and (explained := explain(error)):
+            if options.get("json") and (explained := explain(error)):
                 words, code = explained
                 facts = error.facts if isinstance(error, Failed) else {}
                 with contextlib.suppress(OSError):  # stdout may be what failed
                     print_json(
                         {"error": " ".join(words.split()), "exit_code": code, **facts},
-                        indent=None if command in LINES else 2,
+                        indent=None if function in LINES else 2,
                     )
             raise
 
+    own, common = inspect.signature(function), inspect.signature(_loudness).parameters.values()
+    run.__signature__ = own.replace(parameters=[*own.parameters.values(), *common])  # type: ignore[attr-defined]
+    run.__annotations__ = function.__annotations__ | {each.name: each.annotation for each in common}
     return run
 
 
-for command in COMMANDS:
-    app.command()(telling_failures(command))
+def _loudness(*, quiet: Quiet = False, verbose: Verbose = False) -> Loudness:
+    if quiet and verbose:
+        raise UsageError("--quiet and --verbose exclude each other: give one of them")
+    return Loudness.QUIET if quiet else Loudness.VERBOSE if verbose else Loudness.NORMAL
 
 
-@app.command("help")
+def _commands() -> list[str]:
+    return [function.__name__ for function in COMMANDS]
+
+
 def show_help(
     context: typer.Context,
-    command: Annotated[str | None, typer.Argument(help="The command.  [default: all of them]")] = None,
+    command: Annotated[
+        str | None, typer.Argument(autocompletion=_commands, help="The command.  [default: all of them]")
+    ] = None,
 ) -> None:
     """Show the help of a command."""
     root = context.parent
@@ -101,3 +116,8 @@ def show_help(
     assert found is not None
     with found.make_context(name, [], parent=root, resilient_parsing=True) as its:
         say(its.get_help())
+
+
+for command in COMMANDS:
+    app.command()(as_command(command))
+app.command("help")(as_command(show_help))

@@ -1,33 +1,47 @@
-"""Loading data sets for the commands, with notes and download progress on stderr.
+"""Loading data sets for the commands, with notes and progress on stderr.
 
 Heavy modules are imported inside the functions.
 """
 
-import contextlib
 import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mnist_edge.bundle import reading
-from mnist_edge.cli.display import note_if_shadowed
-from mnist_edge.cli.output import note
+from mnist_edge.cli import completion
+from mnist_edge.cli.display import StepProgress, note_if_shadowed
+from mnist_edge.cli.output import counted, detail, note
 from mnist_edge.errors import DataNotFoundError
 
 if TYPE_CHECKING:
     from mnist_edge.data.datasets import Dataset
-    from mnist_edge.data.download import OnBytes
 
 Data = Annotated[
     str | None,
     typer.Option(
+        autocompletion=completion.data,
         help="Data set: a name such as mnist, a folder of IDX files or images, or a CSV file.  "
-        "[default: the data the model was trained on]"
+        "[default: the data the model was trained on]",
     ),
 ]
+
+
+def check_data(wanted: str | None) -> None:
+    """Raise DataNotFoundError if there is nothing to load, before slow work that will load it."""
+    from mnist_edge.data import datasets
+
+    datasets.check_exists(wanted)
+
+
+def data_option(wanted: str | None) -> list[str | Path]:
+    """The same --data for the command that is suggested next."""
+    from mnist_edge.data import download
+
+    if wanted is None:
+        return []
+    return ["--data", wanted if wanted in download.NAMES else Path(wanted)]
 
 
 def load_data(wanted: str | None) -> "Dataset":
@@ -46,8 +60,12 @@ def load_recorded(source: str | None) -> "Dataset":
     """Load a data set that a record names: the user did not choose the name, so there is no note about it."""
     from mnist_edge.data import datasets
 
-    with _download_progress() as on_bytes:
-        return datasets.load(source, on_bytes=on_bytes)
+    with StepProgress() as progress, progress.doing("loading data"):
+        dataset = datasets.load(source, on_bytes=progress.fetching)
+    place = datasets.folder_of(dataset.name) if dataset.source == dataset.name else dataset.source
+    images = f"{len(dataset.train):,} training and {counted(len(dataset.test), 'test image')}"
+    detail(f"data: {dataset.name} from {place}, {images}, {counted(len(dataset.labels), 'class')}")
+    return dataset
 
 
 def data_of(folder: Path, wanted: str | None) -> "Dataset":
@@ -59,25 +77,3 @@ def data_of(folder: Path, wanted: str | None) -> "Dataset":
         return load_recorded(recorded)
     except DataNotFoundError as error:
         raise DataNotFoundError(f"{error}; if the training data have moved, give their new path with --data") from error
-
-
-@contextlib.contextmanager
-def _download_progress() -> Iterator["OnBytes"]:
-    """Yield a download callback: on a terminal it redraws one line, elsewhere it prints one line per file."""
-    moving = sys.stderr.isatty()
-    current = ""
-
-    def told(url: str, done: int, total: int | None) -> None:
-        nonlocal current
-        amount = f"{done / 1e6:.1f}" + (f" of {total / 1e6:.1f}" if total else "")
-        if moving:
-            print(f"\r\x1b[Kfetching {url}: {amount} MB", end="", file=sys.stderr, flush=True)
-        elif url != current:
-            note(f"fetching {url}")
-        current = url
-
-    try:
-        yield told
-    finally:
-        if moving and current:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

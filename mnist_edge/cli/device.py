@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Final, TypedDict, cast
 import typer
 
 from mnist_edge.bundle.decoding import plain
+from mnist_edge.cli import completion
 from mnist_edge.cli.answers import STDIN, Answer, printer
 from mnist_edge.cli.display import (
+    as_argument,
     counting,
+    detail_model,
     json_line,
     leaving_when_pipe_closes,
     note_if_model_shadowed,
@@ -20,9 +23,9 @@ from mnist_edge.cli.display import (
     print_recommendation,
     print_table,
 )
-from mnist_edge.cli.failures import FAILED, Failed, complain, exit_code, gravest
+from mnist_edge.cli.failures import FAILED, Failed, complain, exit_code, gravest, if_interrupted
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Form, Json
-from mnist_edge.cli.output import note, say
+from mnist_edge.cli.output import counted, note, say, say_wrapped, suggest
 from mnist_edge.contract import BATCH_AXIS, HEIGHT, INPUT_NAME, OUTPUT_NAME, WIDTH, Contract, Preprocessing
 from mnist_edge.errors import DataError, ExecutionError, InputError, MnistEdgeError, UsageError
 
@@ -38,7 +41,10 @@ if TYPE_CHECKING:
 
 Model = Annotated[
     str | None,
-    typer.Option(help="A bundle, an .onnx file or the name of a pretrained model.  [default: the pretrained cnn]"),
+    typer.Option(
+        autocompletion=completion.models,
+        help="A bundle, an .onnx file or the name of a pretrained model.  [default: the pretrained cnn]",
+    ),
 ]
 Sample = Annotated[
     bool, typer.Option("--sample", help="Use the pictures that come with mnist-edge, instead of IMAGES.")
@@ -54,6 +60,9 @@ PREPROCESSING: Final = {
     Preprocessing.MNIST: "images are cropped to the ink, scaled to fit 20×20 and centred by mass",
     Preprocessing.WHOLE: "images are scaled whole, without cropping",
 }
+
+
+ANSWERS_HOLD: Final = "the answers printed so far hold"
 
 
 class Limits(TypedDict):
@@ -92,7 +101,7 @@ def predict(
     """
     if json and csv:
         raise UsageError("--json and --csv exclude each other: give one of them")
-    with leaving_when_pipe_closes():
+    with leaving_when_pipe_closes(), if_interrupted(lambda: ANSWERS_HOLD):
         from mnist_edge.cli import inputs
         from mnist_edge.cli.preview import Preview
         from mnist_edge.runtime.classifier import CHUNK
@@ -111,7 +120,13 @@ def predict(
                     worst = max(worst, _complain_of_errors(answers))
                     _note_several_digits(answers)
                     advance(len(answers))
+        if sample and not json and not csv:
+            suggest("read", "--sample", *_model_options(model and as_argument(model), form))
     raise typer.Exit(worst)
+
+
+def _model_options(model: str | Path | None, form: str | None) -> list[str | Path]:
+    return [*(("--model", model) if model else ()), *(("--format", form) if form else ())]
 
 
 def _opened(model: str | None, form: str | None) -> "Classifier":
@@ -119,7 +134,9 @@ def _opened(model: str | None, form: str | None) -> "Classifier":
 
     if model is not None:
         note_if_model_shadowed(model)
-    return Classifier(model, format=form)
+    classifier = Classifier(model, format=form)
+    detail_model(model, form, classifier.file)
+    return classifier
 
 
 def _limits(min_probability: float, max_ood: float, max_novelty: float | None) -> Limits:
@@ -185,7 +202,7 @@ def _of_stack(
 def _complain_of_errors(answers: list[Answer]) -> int:
     errors = [(name, answer) for name, answer in answers if isinstance(answer, MnistEdgeError)]
     for name, error in errors:
-        complain(_naming(name, error))
+        complain(_naming(name, error), error)
     return gravest(error for _, error in errors)
 
 
@@ -223,7 +240,7 @@ def read(
 
     For images of a meter, a form field or a number on paper. A digit is printed as ? where the model abstains.
     """
-    with leaving_when_pipe_closes():
+    with leaving_when_pipe_closes(), if_interrupted(lambda: ANSWERS_HOLD):
         from mnist_edge.cli import inputs
 
         names = inputs.named(images, inputs.SAMPLE_LINES, sample=sample)
@@ -233,7 +250,7 @@ def read(
             try:
                 reading = classifier.read(inputs.single(item), **limits)
             except (InputError, DataError, ExecutionError) as error:
-                complain(_naming(item.name, error))
+                complain(_naming(item.name, error), error)
                 worst = max(worst, exit_code(error))
                 facts: dict[str, object] = {"error": str(error)}
                 lines = []
@@ -246,16 +263,21 @@ def read(
             else:
                 for line in lines:
                     say(f"{one_line(item.name)}\t{line}")
+        if sample and not json:
+            suggest("help", "predict")
     raise typer.Exit(worst)
 
 
 def info(
     target: Annotated[
-        str, typer.Argument(help="A bundle, an .onnx file or the name of a pretrained model.")
+        str,
+        typer.Argument(
+            autocompletion=completion.models, help="A bundle, an .onnx file or the name of a pretrained model."
+        ),
     ] = DEFAULT_BUNDLE,
     json: Json = False,
 ) -> None:
-    """Show what a bundle or .onnx file holds.
+    """Show what a model file holds.
 
     Prints the contract, the provenance, the digest, state and measured parity of each file, and which file answers.
     """
@@ -277,71 +299,84 @@ def info(
         ("architecture", f"{provenance.architecture}, {provenance.parameters:,} parameters"),
         (
             "trained on",
-            f"{provenance.data.name}, seed {provenance.seed}, {provenance.epochs} of {recipe.epochs} epochs",
+            f"{provenance.data.name}, seed {provenance.seed}, {provenance.epochs} of {counted(recipe.epochs, 'epoch')}",
         ),
-        ("model", f"SHA-256 {provenance.model_sha256}"),
+        ("model SHA-256", provenance.model_sha256),
         ("trained by", _versions(provenance.trained_by)),
         ("answers", facts.answers or "no file by default"),
         ("exported by", _versions(provenance.exported_by)),
     ):
-        say(f"{name:14} {value}")
+        say_wrapped(f"{name:14} ", value)
     say()
     print_table(
-        ("file", "size", "max |Δlogit|", "flips", "accuracy", "temperature", "ECE", "state", "SHA-256"),
-        [_file_row(name, file, contract) for name, file in facts.files.items()],
+        ("file", "size", "state", "SHA-256"),
+        [
+            (name, f"{file.bytes / 1000:,.1f} KB", file.state, f"{file.sha256[:16]}…")
+            for name, file in facts.files.items()
+        ],
     )
+    if measured := [row for name, file in facts.files.items() if (row := _measured(name, file, contract))]:
+        say()
+        print_table(("file", "max |Δlogit|", "flips", "accuracy", "temperature", "ECE"), measured)
     print_recommendation(facts)
+    suggest("selftest", as_argument(target))
 
 
 def _versions(packages: dict[str, str]) -> str:
     return ", ".join(f"{package} {version}" for package, version in packages.items())
 
 
-def _file_row(name: str, file: "DescribedFile", contract: Contract) -> tuple[str, ...]:
+def _measured(name: str, file: "DescribedFile", contract: Contract) -> tuple[str, ...] | None:
     parity, calibrated = file.parity, file.calibration or contract.calibration
+    if not parity and not calibrated:
+        return None
     error = getattr(calibrated, "error", None)
     return (
         name,
-        f"{file.bytes / 1000:,.1f} KB",
         f"{parity.max_abs_diff:.1e}" if parity else "-",
         str(parity.flips) if parity else "-",
         f"{100 * parity.accuracy:.2f} %" if parity else "-",
         f"{calibrated.temperature:.3f}" if calibrated else "-",
         "-" if error is None else f"{100 * error:.2f} %",
-        file.state,
-        f"{file.sha256[:16]}…",
     )
 
 
 def selftest(
     target: Annotated[
-        str, typer.Argument(metavar="FILE", help="An .onnx file, a bundle or the name of a pretrained model.")
+        str,
+        typer.Argument(
+            metavar="FILE",
+            autocompletion=completion.models,
+            help="An .onnx file, a bundle or the name of a pretrained model.",
+        ),
     ],
     form: Form = None,
     json: Json = False,
 ) -> None:
-    """Check a model on this machine, offline.
+    """Check a model on this machine.
 
-    Runs the golden vectors stored in the file through this machine's onnxruntime and compares the logits with those of
-    PyTorch.
+    Works offline. Runs the golden vectors stored in the file through this machine's onnxruntime and compares the
+    logits with those of PyTorch.
     """
     from mnist_edge.runtime import selftest as check
     from mnist_edge.runtime.model import open_model
 
     note_if_model_shadowed(target)
     model = open_model(target, format=form)
+    detail_model(target, form, Path(model.name).name)
     result = check.run(model)
     if json:
         print_json({"file": model.name, **plain(result)})
     else:
         say(
-            f"{model.name}: ok, {result.vectors} golden vectors answered as PyTorch does "
+            f"{model.name}: ok, {counted(result.vectors, 'golden vector')} answered as PyTorch does "
             f"(max |Δlogit| {result.max_abs_diff:.1e}, allowed {result.tolerance:.1e})"
         )
+        suggest("predict", "--sample", *_model_options(as_argument(target), form))
 
 
 def doctor(json: Json = False) -> None:
-    """Diagnose the installation and the machine.
+    """Diagnose the installation.
 
     Reports package versions, processor features, thread and memory limits, onnxruntime, models and data sets, and says
     how to fix each problem.
@@ -357,3 +392,5 @@ def doctor(json: Json = False) -> None:
         print_json(facts)
     if broken:
         raise Failed("; ".join(broken), FAILED, facts)
+    if not json:
+        suggest("predict", "--sample")

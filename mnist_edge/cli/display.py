@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import typer
 
 from mnist_edge.cli.failures import PIPE_CLOSED
-from mnist_edge.cli.output import note, say
+from mnist_edge.cli.output import WIDTH, counted, detail, is_quiet, is_verbose, note, say, say_wrapped
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from mnist_edge.bundle.records import Epoch, Manifest
     from mnist_edge.cli.doctor import Finding
     from mnist_edge.export.proof import Outcome, Step
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 MANY: Final = 100
 """Up to this many images there is no progress bar: they are done before it could be read."""
+
+SEPARATOR: Final = "  "
+"""What stands between the cells of a table."""
 
 EVERY_BATCHES: Final = 100
 """Batches per printed loss, where stderr is not a terminal."""
@@ -42,6 +47,37 @@ def note_if_model_shadowed(name: str) -> None:
     note_if_shadowed(name, known=is_pretrained(name))
 
 
+def as_argument(target: str) -> str | Path:
+    """A model for the command that is suggested next: the name of a pretrained one, or a path."""
+    from mnist_edge.runtime.model import is_pretrained
+
+    return target if is_pretrained(target) else Path(target)
+
+
+def detail_model(target: str | None, form: str | None, file: str) -> None:
+    """Tell with --verbose which file of a model answers, and why."""
+    if not is_verbose():
+        return
+    from importlib.metadata import version
+
+    from mnist_edge.bundle import layout, reading
+    from mnist_edge.runtime.model import locate
+    from mnist_edge.runtime.threads import default_threads
+
+    place = Path(locate(target))
+    if form is not None:
+        why = "named by --format"
+    elif not place.is_dir():
+        why = "named on the command line"
+    elif not (place / layout.MANIFEST).exists():
+        why = "not exported yet"
+    else:
+        recommended = reading.read_manifest(place).recommended
+        why = "recommended by the manifest" if recommended and recommended.file == file else "by default"
+    detail(f"model: {place / file if place.is_dir() else place}, {why}")
+    detail(f"onnxruntime {version('onnxruntime')}, {counted(default_threads(), 'thread')} for large batches")
+
+
 @contextlib.contextmanager
 def leaving_when_pipe_closes() -> Iterator[None]:
     """Exit silently when the reader of stdout closes the pipe."""
@@ -54,9 +90,19 @@ def leaving_when_pipe_closes() -> Iterator[None]:
         raise typer.Exit(PIPE_CLOSED) from None
 
 
+def live_console() -> "Console | None":
+    """The console of rich on stderr, if progress may move there: not with --quiet, in a pipe or on a dumb terminal."""
+    if is_quiet() or not sys.stderr.isatty():
+        return None
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return console if console.is_interactive else None
+
+
 @contextlib.contextmanager
 def counting(total: Callable[[], int]) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on stderr for many images, if stderr is a terminal and stdout is not.
+    """Show a progress bar on stderr for many images, if stderr is a live terminal and stdout is none.
 
     Args:
         total: returns the number of images; called only if a bar can be shown.
@@ -64,15 +110,15 @@ def counting(total: Callable[[], int]) -> Iterator[Callable[[int], None]]:
     Returns:
         A callback for the number of images completed since its last call.
     """
-    if sys.stdout.isatty() or not sys.stderr.isatty() or (count := total()) <= MANY:
+    console = None if sys.stdout.isatty() else live_console()
+    if console is None or (count := total()) <= MANY:
         yield lambda done: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # By default rich redirects stdout to the bar's console.
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
         yield functools.partial(progress.advance, progress.add_task("", total=count))
 
 
@@ -102,7 +148,10 @@ def _as_json(value: object, indent: int | None = None) -> str:
 
 
 class Table:
-    """A table on stdout, printed a few rows at a time, the first column flush left. Columns grow and never shrink."""
+    """A table on stdout, printed a few rows at a time, the first column flush left. Columns grow and never shrink.
+
+    A first cell that would make the table wider than `WIDTH` has a line of its own.
+    """
 
     def __init__(self, header: Sequence[str]) -> None:
         self._header = header
@@ -111,11 +160,26 @@ class Table:
     def print(self, rows: Sequence[Sequence[str]]) -> None:
         """Print more rows, with the header before the first."""
         lines = rows if self._widths or not rows else [self._header, *rows]
-        widths = [max(map(len, column)) for column in zip(self._header, *rows, strict=True)]
+        room = WIDTH - table_width([("", *others) for _, *others in [self._header, *rows]])
+        fitting = [(first if len(first) <= room else "", *others) for first, *others in [self._header, *rows]]
+        widths = _widths(fitting)
         self._widths = [*map(max, widths, self._widths or widths)] if rows else self._widths
         for first, *others in lines:
             cells = [cell.rjust(width) for cell, width in zip(others, self._widths[1:], strict=True)]
-            say("  ".join([first.ljust(self._widths[0]), *cells]).rstrip())
+            if len(first) > self._widths[0]:
+                say(first)
+                first = ""  # noqa: PLW2901
+            say(SEPARATOR.join([first.ljust(self._widths[0]), *cells]).rstrip())
+
+
+def table_width(lines: Sequence[Sequence[str]]) -> int:
+    """How many columns of the terminal a table takes whose lines hold these cells."""
+    widths = _widths(lines)
+    return sum(widths) + len(SEPARATOR) * (len(widths) - 1)
+
+
+def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*lines, strict=True)]
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -147,9 +211,10 @@ def print_recommendation(facts: "Manifest | Description") -> None:
         return
     file = facts.recommended.file
     times = {name: f" ({latency.microseconds:.0f} µs an image)" for name, latency in (facts.measured or {}).items()}
-    say(f"\nrecommended: {file}{times.get(file, '')}")
+    say()
+    say_wrapped("recommended: ", f"{file}{times.get(file, '')}")
     for name, reason in facts.recommended.reasons_against.items():
-        say(f"not recommended: {name}: {reason}")
+        say_wrapped("not recommended: ", f"{name}: {reason}")
 
 
 def print_findings(findings: Iterable["Finding"]) -> None:
@@ -160,9 +225,9 @@ def print_findings(findings: Iterable["Finding"]) -> None:
         if finding.topic != topic:
             say(finding.topic if topic is None else f"\n{finding.topic}")
             topic = finding.topic
-        say(f"{marks[finding.state]} {finding.name:18} {finding.value}")
+        say_wrapped(f"{marks[finding.state]} {finding.name:20} ", finding.value)
         if finding.remedy:
-            say(f"{'':20} → {finding.remedy}")
+            say_wrapped("    → ", finding.remedy)
 
 
 class TrainingProgress:
@@ -172,12 +237,11 @@ class TrainingProgress:
         self._epochs = epochs
         self._batches = 0
         self._bar: Any = None
-        if sys.stderr.isatty():
-            from rich.console import Console
+        if console := live_console():
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[loss]}"))
-            self._bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+            self._bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
             self._task = self._bar.add_task("", total=None, loss="")
 
     def __enter__(self) -> Self:
@@ -205,7 +269,7 @@ class TrainingProgress:
         test = epoch.test
         line = (
             f"Test set: Average loss: {test.loss:.4f}, Accuracy: {test.correct}/{test.total} "
-            f"({100 * test.accuracy:.2f}%)  [epoch {epoch.number}/{self._epochs}, {epoch.seconds:.1f} s]"
+            f"({100 * test.accuracy:.2f}%)  [{epoch.number}/{self._epochs}, {epoch.seconds:.1f} s]"
         )
         if self._bar:
             self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -214,19 +278,17 @@ class TrainingProgress:
 
 
 class StepProgress:
-    """Progress of `export` and `verify` on stderr: a live line on a terminal, one line per step elsewhere."""
+    """The steps of a command on stderr: a live line on a terminal; elsewhere and with --verbose a line per step."""
 
     def __init__(self) -> None:
         self._live: Any = None
         self._task: Any = None
-        if sys.stderr.isatty():
-            from rich.console import Console
+        self._url = ""
+        if not is_verbose() and (console := live_console()):
             from rich.progress import Progress, TextColumn
 
-            console = Console(stderr=True)
-            if console.is_interactive:  # a terminal that cannot move its cursor gets plain lines
-                column = TextColumn("{task.description}, {task.elapsed:.0f} s", markup=False)
-                self._live = Progress(column, console=console, transient=True, redirect_stdout=False)
+            column = TextColumn("{task.description}, {task.elapsed:.0f} s", markup=False)
+            self._live = Progress(column, console=console, transient=True, redirect_stdout=False)
 
     def __enter__(self) -> Self:
         if self._live:
@@ -241,13 +303,22 @@ class StepProgress:
         """Report a step, once before and once after it."""
         self._show(f"{step.file}: {step.name}", step.seconds)
 
+    def fetching(self, url: str, done: int, total: int | None) -> None:
+        """Report a download, within `doing`: the bytes received so far, and the total if known."""
+        if self._live:
+            amount = f"{done / 1e6:.1f}" + (f" of {total / 1e6:.1f}" if total else "")
+            self._live.update(self._task, description=f"fetching {amount} MB from {url}")
+        elif url != self._url:
+            note(f"fetching {url}")
+        self._url = url
+
     @contextlib.contextmanager
-    def preparing(self, what: str) -> Iterator[None]:
-        """Report what is loaded before the first step."""
-        self._show(f"loading {what}", None)
+    def doing(self, words: str) -> Iterator[None]:
+        """Report what is done meanwhile."""
+        self._show(words, None)
         start = time.perf_counter()
         yield
-        self._show(f"loading {what}", time.perf_counter() - start)
+        self._show(words, time.perf_counter() - start)
 
     def _show(self, words: str, seconds: float | None) -> None:
         if not self._live:

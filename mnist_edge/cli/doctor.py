@@ -8,7 +8,7 @@ import functools
 import os
 import platform
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
@@ -18,6 +18,7 @@ from typing import Final
 from mnist_edge import extras
 from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.layout import ARTIFACTS
+from mnist_edge.cli.output import counted
 from mnist_edge.errors import MnistEdgeError
 from mnist_edge.extras import PACKAGE
 
@@ -149,7 +150,7 @@ def _threads() -> Findings:
 
     yield Finding("threads", "host cores", str(os.cpu_count() or "unknown"))
     if hasattr(os, "sched_getaffinity"):
-        yield Finding("threads", "affinity", f"{len(os.sched_getaffinity(0))} cores")
+        yield Finding("threads", "affinity", counted(len(os.sched_getaffinity(0)), "core"))
     quota = cpu_quota()
     yield Finding("threads", "cgroup quota", "none found" if quota is None else f"{quota:.2f} cores")
     yield Finding("threads", THREADS_VARIABLE, os.environ.get(THREADS_VARIABLE) or "not set")
@@ -234,7 +235,7 @@ def _model(path: Path, kind: str, remedy: str) -> Finding:
         return Finding("models", name, value, State.BROKEN, remedy)
     if "missing" in states:  # may be deliberate: a device needs only one of the files
         return Finding("models", name, value, State.REMARK, f"if the missing files are needed, {remedy}")
-    return Finding("models", name, f"{path}: {len(facts.files)} files intact")
+    return Finding("models", name, f"{path}: {counted(len(facts.files), 'file')} intact")
 
 
 def _self_test(path: Path) -> Finding:
@@ -245,7 +246,8 @@ def _self_test(path: Path) -> Finding:
         result = selftest.run(open_model(path))
     except MnistEdgeError as error:
         return _broken("models", "self-test", error)
-    value = f"{path}: {result.vectors} golden vectors answered as PyTorch does (max |Δlogit| {result.max_abs_diff:.1e})"
+    vectors, difference = counted(result.vectors, "golden vector"), f"max |Δlogit| {result.max_abs_diff:.1e}"
+    value = f"{path}: {vectors} answered as PyTorch does ({difference})"
     return Finding("models", "self-test", value)
 
 
@@ -259,13 +261,8 @@ def _data() -> Findings:
         else:
             remedy = f"unset {variable}, or set it to a data set's path or to one of {', '.join(download.NAMES)}"
             yield Finding("data", variable, f"{wanted}: no such file or folder", State.BROKEN, remedy)
-    found = _named_sets(lambda name: datasets.CHECKOUT_DATASETS / name, download.NAMES)
-    found = _named_sets(download.cache_folder, download.NAMES) | found
+    found = {name: path for name in download.NAMES if (path := datasets.folder_of(name)) is not None}
     for name, path in found.items():
         yield Finding("data", name, str(path))
     if not found:
         yield Finding("data", "data sets", "none found; only train, export, verify and evaluate need them")
-
-
-def _named_sets(folder_of: Callable[[str], Path], names: tuple[str, ...]) -> dict[str, Path]:
-    return {name: folder_of(name) for name in names if folder_of(name).is_dir()}

@@ -1,17 +1,26 @@
 """The command `evaluate`. It needs no torch if the model is an ``.onnx`` file."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.decoding import plain
-from mnist_edge.cli import folders
-from mnist_edge.cli.data import Data, data_of, load_data, load_recorded
-from mnist_edge.cli.display import note_if_model_shadowed, print_json, print_table
+from mnist_edge.cli import completion, folders
+from mnist_edge.cli.data import Data, check_data, data_of, data_option, load_data, load_recorded
+from mnist_edge.cli.display import (
+    StepProgress,
+    as_argument,
+    detail_model,
+    note_if_model_shadowed,
+    print_json,
+    print_table,
+    table_width,
+)
+from mnist_edge.cli.failures import NOTHING_CHANGED, if_interrupted
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Form, Json
-from mnist_edge.cli.output import note, say
+from mnist_edge.cli.output import WIDTH, counted, note, say, suggest
 from mnist_edge.errors import DataFormatError, UsageError
 from mnist_edge.extras import require
 
@@ -23,9 +32,17 @@ if TYPE_CHECKING:
     from mnist_edge.export.forms import Answers
 
 
+CONFUSIONS: Final = 20
+"""How many pairs of classes are listed where the confusion matrix is too wide."""
+
+
 def evaluate(
     target: Annotated[
-        str, typer.Argument(help="A bundle, its model.pth, an exported file or the name of a pretrained model.")
+        str,
+        typer.Argument(
+            autocompletion=completion.models,
+            help="A bundle, its model.pth, an exported file or the name of a pretrained model.",
+        ),
     ] = DEFAULT_BUNDLE,
     form: Form = None,
     data: Data = None,
@@ -54,26 +71,39 @@ def evaluate(
     file = forms.file_of(target, form)
     if plot is not None:
         require("matplotlib", extra="plot")
+    if data is not None:
+        check_data(data)
+    if plot is not None:
         folders.made(plot, "--plot")
     if mistakes is not None:
         folders.made(mistakes, "--mistakes")
     has_record = plot is not None and (file.parent / layout.TRAINING).is_file()
     record = reading.read_training(file.parent) if has_record else None
+    note(f"evaluating {file}")
+    detail_model(target, form, file.name)
     dataset = _test_data_of(file, data)
-    answers = forms.answers(file, dataset.labels, dataset.test)
+    with StepProgress() as progress, progress.doing(f"running {file.name}"):
+        answers = forms.answers(file, dataset.labels, dataset.test)
     result = answers.evaluate(dataset.test.labels)
     saved: dict[str, object] = {}
-    if plot is not None:
-        saved["plots"] = _save_plots(file, answers, result, dataset, record, plot)
-    if mistakes is not None:
-        saved["mistakes"] = _save_mistakes(file, answers, dataset, mistakes)
-    if json:
-        print_json({"model": str(file), "data": dataset.name, **plain(result), **saved})
-        return
-    say(
-        f"{file} on {dataset.name}: loss {result.loss:.4f}, accuracy {result.correct}/{result.total} "
-        f"({100 * result.accuracy:.2f} %)"
-    )
+    written = [str(folder) for folder in (plot, mistakes) if folder is not None]
+    with if_interrupted(lambda: f"{' and '.join(written)} may lack files" if written else NOTHING_CHANGED):
+        if plot is not None:
+            saved["plots"] = _save_plots(file, answers, result, dataset, record, plot)
+        if mistakes is not None:
+            saved["mistakes"] = _save_mistakes(file, answers, dataset, mistakes)
+        if json:
+            print_json({"model": str(file), "data": dataset.name, **plain(result), **saved})
+            return
+        say(f"{file} on {dataset.name}")
+        _print_evaluation(result)
+    if mistakes is None and result.correct < result.total:
+        options = [*(("--format", form) if form else ()), *data_option(data)]
+        suggest("evaluate", as_argument(target), *options, "--mistakes", Path("mistakes"))
+
+
+def _print_evaluation(result: "Evaluation") -> None:
+    say(f"loss {result.loss:.4f}, accuracy {result.correct}/{result.total} ({100 * result.accuracy:.2f} %)")
     say(f"calibration error {100 * result.calibration_error:.2f} % at temperature {result.temperature:g}\n")
     print_table(
         ("target accuracy", "images answered", "--min-probability"),
@@ -90,9 +120,30 @@ def evaluate(
             for label, row in result.per_class.items()
         ],
     )
-    say("\nconfusion matrix: one row per true class, one column per predicted class")
-    rows = zip(result.labels, result.confusion, strict=True)
-    print_table(("", *result.labels), [(label, *map(str, counts)) for label, counts in rows])
+    _print_confusion(result)
+
+
+def _print_confusion(result: "Evaluation") -> None:
+    header = ("", *result.labels)
+    rows = [(label, *map(str, counts)) for label, counts in zip(result.labels, result.confusion, strict=True)]
+    if table_width([header, *rows]) <= WIDTH:
+        say("\nconfusion matrix: one row per true class, one column per predicted class")
+        print_table(header, rows)
+        return
+    confused = sorted(
+        (-count, truth, answer)
+        for truth, counts in zip(result.labels, result.confusion, strict=True)
+        for answer, count in zip(result.labels, counts, strict=True)
+        if count and truth != answer
+    )
+    if not confused:
+        say("\nno image was taken for one of another class")
+        return
+    say("\nmost frequent confusions; --json prints the whole matrix")
+    print_table(
+        ("true class", "predicted class", "images"),
+        [(truth, answer, str(-count)) for count, truth, answer in confused[:CONFUSIONS]],
+    )
 
 
 def _test_data_of(file: Path, wanted: str | None) -> "Dataset":
@@ -142,14 +193,14 @@ def _save_plots(
         "coverage": plots.coverage(metrics.coverage_curve(answers.probabilities, truth), result.coverage, heading),
     }
     if record:
-        heading = f"{record.architecture} trained on {record.data.name}, {_counted(len(record.epochs), 'epoch')}"
+        heading = f"{record.architecture} trained on {record.data.name}, {counted(len(record.epochs), 'epoch')}"
         figures["learning-curves"] = plots.learning_curves(record.epochs, heading)
     else:
         note(f"no learning curves: there is no {layout.TRAINING} beside {file.name}")
     paths = [folder / f"{name}.png" for name in figures]
     for path, figure in zip(paths, figures.values(), strict=True):
         plots.save(figure, path)
-    note(f"saved {_counted(len(paths), 'plot')} in {folder}: {', '.join(path.name for path in paths)}")
+    note(f"saved {counted(len(paths), 'plot')} in {folder}: {', '.join(path.name for path in paths)}")
     return [str(path) for path in paths]
 
 
@@ -160,16 +211,16 @@ def _save_mistakes(file: Path, answers: "Answers", dataset: "Dataset", folder: P
 
     labels, images = dataset.labels, dataset.test.images
     found = mistakes(answers.probabilities, dataset.test.labels)
-    heading = f"{_name_of(file)} on {dataset.name}: {len(found):,} of {_counted(len(images), 'image')} wrong"
+    heading = f"{_name_of(file)} on {dataset.name}: {len(found):,} of {counted(len(images), 'image')} wrong"
     before = set(folder.glob("*.png"))
     each = sheets.save_each(found, images, labels, folder)
     whole = sheets.save_sheets(found, images, labels, folder, heading)
     if found:
-        note(f"saved {_counted(len(each), 'wrong image')} and {_counted(len(whole), 'contact sheet')} in {folder}")
+        note(f"saved {counted(len(each), 'wrong image')} and {counted(len(whole), 'contact sheet')} in {folder}")
     else:
         note(f"no mistakes: nothing to save in {folder}")
     if others := before - {*each, *whole}:
-        note(f"{folder} also holds {_counted(len(others), 'other PNG file')}, left from before")
+        note(f"{folder} also holds {counted(len(others), 'other PNG file')}, left from before")
     return {
         "sheets": [str(path) for path in whole],
         "images": [
@@ -188,7 +239,3 @@ def _save_mistakes(file: Path, answers: "Answers", dataset: "Dataset", folder: P
 def _name_of(file: Path) -> str:
     """A short name for headings: the bundle and the file."""
     return "/".join(file.absolute().parts[-2:])
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -20,18 +20,20 @@ from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.decoding import plain
 from mnist_edge.bundle.layout import Format, format_named
 from mnist_edge.bundle.writing import require_free
-from mnist_edge.cli.data import Data, data_of
+from mnist_edge.cli import completion, folders
+from mnist_edge.cli.data import Data, check_data, data_of, data_option
 from mnist_edge.cli.display import StepProgress, print_json, print_outcomes, print_recommendation
-from mnist_edge.cli.failures import Failed, complain, gravest
+from mnist_edge.cli.failures import Failed, complain, gravest, if_interrupted
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Json, Threads
-from mnist_edge.cli.output import note
+from mnist_edge.cli.output import command, counted, note, suggest
+from mnist_edge.cli.pytorch import load_pytorch
 from mnist_edge.errors import MnistEdgeError
-from mnist_edge.extras import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import ModuleType
 
+    from mnist_edge.bundle.records import Manifest
     from mnist_edge.data.datasets import Dataset
     from mnist_edge.export.proof import Outcome
 
@@ -40,12 +42,14 @@ Bundle = Annotated[Path, typer.Argument(help="Bundle: the folder that train wrot
 
 def export(
     target: Bundle = Path(DEFAULT_BUNDLE),
-    formats: Annotated[str, typer.Option(help="Formats to export, separated by commas.")] = ",".join(Format),
+    formats: Annotated[
+        str, typer.Option(autocompletion=completion.formats, help="Formats to export, separated by commas.")
+    ] = ",".join(Format),
     data: Data = None,
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Export a trained model and prove every file.
+    """Export a model and prove every file.
 
     Every file must answer as PyTorch does on the test set, within the tolerance of its format. If one fails, nothing is
     written. The manifest records what was measured and which file is recommended.
@@ -54,42 +58,59 @@ def export(
 
     chosen = _formats(formats)
     threads = asked_threads(threads)
+    if data is not None:
+        check_data(data)
     require_free(target)
+    training = reading.read_training(target)
+    if not training.finished:
+        resumable = (target / layout.CHECKPOINT).exists()
+        goes_on = f"; resume with  {command('train', '--resume', '--out', target)}" if resumable else ""
+        note(f"trained for {len(training.epochs)} of {counted(training.recipe.epochs, 'epoch')}{goes_on}")
+    note(f"exporting {target}")
+    before = folders.stamps(target, [layout.MANIFEST])
+    with if_interrupted(lambda: _what_holds(target, before)):
+        manifest, outcomes = _exported(target, chosen, data, threads, json=json)
+        if json:
+            print_json({"bundle": str(target), **plain(manifest)})
+            return
+        print_outcomes(outcomes)
+        print_recommendation(manifest)
+    suggest("verify", target, *data_option(data))
+
+
+def _exported(
+    target: Path, formats: list[Format], data: str | None, threads: int | None, *, json: bool
+) -> "tuple[Manifest, list[Outcome]]":
+    """Export; if a file fails, tell how each one fared."""
     outcomes: list[Outcome] = []
 
     def report(outcome: "Outcome") -> None:
         outcomes.append(outcome)
         note(f"{outcome.format.file_name}: {'failed' if outcome.error else 'matches PyTorch'}")
 
-    training = reading.read_training(target)
-    if not training.finished:
-        resumable = (target / layout.CHECKPOINT).exists()
-        goes_on = f"; resume with  mnist-edge train --resume --out {target}" if resumable else ""
-        note(f"trained for {len(training.epochs)} of {training.recipe.epochs} epochs{goes_on}")
     try:
+        pipeline, dataset = _prepared(target, data)
+        note(f"comparing with PyTorch on {counted(len(dataset.test), 'image')}")
         with StepProgress() as progress:
-            pipeline, dataset = _prepared(progress, target, data)
-            note(f"comparing with PyTorch on {len(dataset.test):,} images")
-            manifest = pipeline.export(target, dataset, chosen, report, progress.step, threads)
+            return pipeline.export(target, dataset, formats, report, progress.step, threads), outcomes
     except MnistEdgeError as error:
         passed = [outcome.format for outcome in outcomes if outcome.error is None]
         if len(passed) < len(outcomes) and not json:
             print_outcomes(outcomes)
         if 0 < len(passed) < len(outcomes):
-            note(
-                f"nothing is written; to export what passed, run  mnist-edge export {target} "
-                f"--formats {','.join(passed)}"
-            )
+            only_these = command("export", target, "--formats", ",".join(passed))
+            note(f"nothing is written; to export what passed, run  {only_these}")
         if not outcomes:
             raise
         complain(error)
         code = gravest([error, *(outcome.error for outcome in outcomes if outcome.error is not None)])
         raise Failed(str(error), code, _facts(target, outcomes)) from error
-    if json:
-        print_json({"bundle": str(target), **plain(manifest)})
-        return
-    print_outcomes(outcomes)
-    print_recommendation(manifest)
+
+
+def _what_holds(folder: Path, before: folders.Stamps) -> str:
+    if folders.stamps(folder, [layout.MANIFEST]) == before:
+        return f"nothing was written, {folder} is as before"
+    return f"the export is complete, {folder} holds the new files"
 
 
 def _facts(folder: Path, outcomes: "Iterable[Outcome]") -> dict[str, object]:
@@ -106,14 +127,12 @@ def _facts(folder: Path, outcomes: "Iterable[Outcome]") -> dict[str, object]:
     return {"bundle": str(folder), "files": files}
 
 
-def _prepared(progress: StepProgress, folder: Path, wanted: str | None) -> "tuple[ModuleType, Dataset]":
+def _prepared(folder: Path, wanted: str | None) -> "tuple[ModuleType, Dataset]":
     """Load what `export` and `verify` need first: `mnist_edge.export.pipeline` and the training data."""
-    with progress.preparing("PyTorch"):
-        for package in ("torch", "onnx", "onnxscript"):
-            require(package, extra="train")
-        from mnist_edge.export import pipeline
-    with progress.preparing("data"):
-        return pipeline, data_of(folder, wanted)
+    load_pytorch("onnx", "onnxscript")
+    from mnist_edge.export import pipeline
+
+    return pipeline, data_of(folder, wanted)
 
 
 def _formats(text: str) -> list[Format]:
@@ -132,11 +151,14 @@ def verify(
     from mnist_edge.runtime.threads import asked_threads
 
     threads = asked_threads(threads)
+    if data is not None:
+        check_data(data)
     manifest = reading.read_manifest(target)
     reading.require_first_half(target, manifest)
+    note(f"verifying {target}")
+    pipeline, dataset = _prepared(target, data)
+    note(f"comparing {counted(len(manifest.exported), 'file')} with PyTorch on {counted(len(dataset.test), 'image')}")
     with StepProgress() as progress:
-        pipeline, dataset = _prepared(progress, target, data)
-        note(f"comparing {', '.join(manifest.exported)} with PyTorch on {len(dataset.test):,} images")
         outcomes = pipeline.verify(target, dataset, progress=progress.step, threads=threads)
     facts = _facts(target, outcomes)
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
@@ -148,3 +170,5 @@ def verify(
         complain(error)
     if errors:
         raise Failed("; ".join(map(str, errors)), gravest(errors), facts)
+    if not json and manifest.recommended:
+        suggest("selftest", target / manifest.recommended.file)

@@ -1,9 +1,10 @@
 """How a command fails: one line on stderr, an exit code, and with ``--json`` a document."""
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
-from mnist_edge.cli.output import note
+from mnist_edge.cli.output import is_verbose, tell
 from mnist_edge.errors import DataError, InputError, MnistEdgeError, ModelError, UsageError
 
 FAILED: Final = 1
@@ -12,6 +13,8 @@ TERMINATED: Final = 143
 """What a shell reports for a process ended by SIGTERM (128 + SIGTERM)."""
 PIPE_CLOSED: Final = 141
 """What a shell reports for a process ended by SIGPIPE (128 + SIGPIPE)."""
+
+NOTHING_CHANGED: Final = "nothing was changed"
 
 _EXIT_CODES: Final = {UsageError: 2, DataError: 3, InputError: 3, ModelError: 4}
 
@@ -53,9 +56,9 @@ def explain(error: BaseException) -> tuple[str, int] | None:
         case MnistEdgeError():
             code = exit_code(error)
         case KeyboardInterrupt():
-            words, code = "interrupted", INTERRUPTED
-        case SystemExit() if error.code == TERMINATED:
-            words, code = "terminated", TERMINATED
+            words, code = f"interrupted: {NOTHING_CHANGED}", INTERRUPTED
+        case SystemExit() if error.code in (INTERRUPTED, TERMINATED):
+            words, code = f"interrupted: {NOTHING_CHANGED}", error.code
         case MemoryError():
             words = f"{words}: {_NO_MEMORY}" if words else _NO_MEMORY
         case RuntimeError() if "DefaultCPUAllocator" in words:  # torch's MemoryError
@@ -69,6 +72,25 @@ def explain(error: BaseException) -> tuple[str, int] | None:
     return words, code
 
 
-def complain(error: Exception | str) -> None:
-    """Print an error as one line on stderr."""
-    note(f"error: {' '.join(str(error).split())}")
+@contextlib.contextmanager
+def if_interrupted(holds: Callable[[], str]) -> Iterator[None]:
+    """Tell what holds after Ctrl-C or SIGTERM, and raise `Failed`."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        explained = explain(stop)
+        if explained is None:
+            raise
+        words, (_, code) = f"interrupted: {holds()}", explained
+        tell(words)
+        raise Failed(words, code) from None
+
+
+def complain(error: Exception | str, cause: BaseException | None = None) -> None:
+    """Print an error as one line on stderr, with --verbose after its traceback."""
+    cause = error if isinstance(error, Exception) else cause
+    if cause is not None and is_verbose():
+        import traceback  # only a verbose failure needs it
+
+        tell("".join(traceback.format_exception(cause)).rstrip())
+    tell(f"error: {' '.join(str(error).split())}")

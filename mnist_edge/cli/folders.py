@@ -1,8 +1,11 @@
-"""Folders that commands write files for people to."""
+"""Folders that commands write to."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from mnist_edge.errors import UsageError
+
+Stamps = list[tuple[int, int] | None]
 
 
 def made(folder: Path, option: str) -> Path:
@@ -12,3 +15,9 @@ def made(folder: Path, option: str) -> Path:
     except (FileExistsError, NotADirectoryError) as error:
         raise UsageError(f"{folder}: is not a folder: give {option} a new or existing folder") from error
     return folder
+
+
+def stamps(folder: Path, names: Iterable[str]) -> Stamps:
+    """What changes when one of these files is written, replaced or removed."""
+    found = [path.stat() if (path := folder / name).exists() else None for name in names]
+    return [each and (each.st_ino, each.st_mtime_ns) for each in found]

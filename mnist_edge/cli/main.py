@@ -7,6 +7,7 @@ import sys
 import warnings
 
 from mnist_edge.cli.failures import TERMINATED, Failed, complain, explain
+from mnist_edge.cli.output import tell
 
 
 def main() -> None:
@@ -30,6 +31,8 @@ def main() -> None:
         if explained is None:
             raise
         words, code = explained
-        if not isinstance(error, (Failed, KeyboardInterrupt, SystemExit)):
-            complain(words)
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):  # before the command began
+            tell(words)
+        elif not isinstance(error, Failed):
+            complain(words, error)
         sys.exit(code)

@@ -5,7 +5,7 @@ Heavy modules are imported inside the functions, so that ``--help`` is quick.
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from msgspec import structs
@@ -15,13 +15,17 @@ from mnist_edge.bundle.decoding import plain
 from mnist_edge.bundle.layout import ARTIFACTS
 from mnist_edge.bundle.recipe import Architecture, OptimizerName, Recipe, Schedule, architecture_named
 from mnist_edge.bundle.writing import require_free
-from mnist_edge.cli.data import load_data, load_recorded
+from mnist_edge.cli import completion, folders
+from mnist_edge.cli.data import check_data, load_data, load_recorded
 from mnist_edge.cli.display import TrainingProgress, print_json, tensorboard
-from mnist_edge.cli.failures import INTERRUPTED, TERMINATED, Failed
+from mnist_edge.cli.failures import NOTHING_CHANGED, if_interrupted
 from mnist_edge.cli.options import Json
-from mnist_edge.cli.output import note, say
+from mnist_edge.cli.output import command, counted, detail, note, say, suggest, warn
+from mnist_edge.cli.pytorch import load_pytorch
 from mnist_edge.errors import UsageError
 from mnist_edge.extras import require
+from mnist_edge.names import choose
+from mnist_edge.training.checks import check_folder, check_recipe
 from mnist_edge.training.memory import keep_freed
 from mnist_edge.training.recipes import DEFAULT_LR, FAST, RECIPES, suited
 
@@ -33,19 +37,24 @@ if TYPE_CHECKING:
     from mnist_edge.training.loop import Training
 
 
+_RECORDS: Final = (layout.CHECKPOINT, layout.TRAINING)
+
+
 def train(
     model: Annotated[
         str | None,
         typer.Option(
             metavar=f"<{'|'.join(Architecture)}>",
+            autocompletion=completion.architectures,
             help="Architecture, which also selects the recipe.  [default: cnn]",
         ),
     ] = None,
     data: Annotated[
         str | None,
         typer.Option(
+            autocompletion=completion.data,
             help="Data set: a name such as mnist, a folder of IDX files or images, or a CSV file.  "
-            "[default: $MNIST_EDGE_DATA or mnist]"
+            "[default: $MNIST_EDGE_DATA or mnist]",
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the bundle.  [default: artifacts/<model>]")] = None,
@@ -81,8 +90,18 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate; with one-cycle, its peak.")] = None,
-    optimizer: Annotated[OptimizerName | None, typer.Option(help="PyTorch optimizer.")] = None,
-    schedule: Annotated[Schedule | None, typer.Option(help="Learning rate schedule.")] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar=f"<{'|'.join(OptimizerName)}>", autocompletion=completion.optimizers, help="PyTorch optimizer."
+        ),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            metavar=f"<{'|'.join(Schedule)}>", autocompletion=completion.schedules, help="Learning rate schedule."
+        ),
+    ] = None,
     momentum: Annotated[float | None, typer.Option(help="Nesterov momentum, for SGD only.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Weight decay.")] = None,
     label_smoothing: Annotated[float | None, typer.Option(help="Share of each target spread over all classes.")] = None,
@@ -109,8 +128,8 @@ def train(
             "epochs": epochs,
             "batch_size": batch_size,
             "lr": lr,
-            "optimizer": optimizer,
-            "schedule": schedule,
+            "optimizer": None if optimizer is None else choose(optimizer, tuple(OptimizerName), "optimizer"),
+            "schedule": None if schedule is None else choose(schedule, tuple(Schedule), "schedule"),
             "momentum": momentum,
             "weight_decay": weight_decay,
             "label_smoothing": label_smoothing,
@@ -134,10 +153,9 @@ def train(
 
     # A resumed training heeds only the option: its weights shall be those of an uninterrupted one.
     threads = asked_threads(threads) if threads is not None or not resume else None
-    require("torch", extra="train")
-    keep_freed()
     if log_dir is not None:
         require("tensorboard", extra="tensorboard")
+    keep_freed()
     if resume:
         run = _resumed(folder, architecture, data, device, threads)
     else:
@@ -153,10 +171,25 @@ def train(
             threads=threads,
             overwrite=overwrite,
         )
-    with run as (training, dataset):
-        _announce(training, dataset)
-        _finish(training, dataset, folder, log_dir)
-    _report(folder, json)
+    before = folders.stamps(folder, _RECORDS)
+    with if_interrupted(lambda: _what_holds(folder, before)):
+        with run as (training, dataset):
+            _announce(training, dataset)
+            _finish(training, dataset, folder, log_dir)
+        _report(folder, json)
+
+
+def _what_holds(folder: Path, before: folders.Stamps) -> str:
+    """What holds after an interruption, as the bundle itself tells."""
+    if folders.stamps(folder, _RECORDS) == before:
+        return NOTHING_CHANGED
+    if not (folder / layout.CHECKPOINT).exists():
+        return f"{folder} holds the finished model"
+    from mnist_edge.training.checkpoint import load_paused
+
+    done = load_paused(folder).finished_epochs
+    holds = f"{folder} holds the model of epoch {done}" if done else "no epoch was finished"
+    return f"{holds}; resume with  {command('train', '--resume', '--out', folder)}"
 
 
 def _refuse_beside_resume(names: list[str]) -> None:
@@ -175,6 +208,11 @@ def _is_finished(folder: Path) -> bool:
 def _resumed(
     folder: Path, model: Architecture | None, data: str | None, device: str | None, threads: int | None
 ) -> "Iterator[tuple[Training, Dataset]]":
+    reading.require_paused(folder)
+    if data:
+        check_data(data)
+    note(f"resuming the training in {folder}")
+    load_pytorch()
     from mnist_edge.training import checkpoint
     from mnist_edge.training.train import resume
 
@@ -200,12 +238,16 @@ def _begun(
     overwrite: bool,
 ) -> "Iterator[tuple[Training, Dataset]]":
     recipe = _recipe(model, given, fast=fast)
+    check_recipe(recipe)
+    check_folder(folder, overwrite=overwrite)
+    check_data(data)
+    note(f"training {model} in {folder}")
+    load_pytorch()
     from mnist_edge.runtime.limits import usable_cpus
     from mnist_edge.training.threads import suited_threads
-    from mnist_edge.training.train import begin, check_folder
+    from mnist_edge.training.train import begin
 
     threads = threads or suited_threads(model, usable_cpus())
-    check_folder(folder, overwrite=overwrite)
     dataset = load_data(data)
     if given.keys().isdisjoint({"epochs", "batch_size", "lr"}):
         recipe = suited(recipe, len(dataset.train))
@@ -233,14 +275,20 @@ def _announce(training: "Training", data: "Dataset") -> None:
     fitted, split = data.train.hold_out(recipe.calibration_split)
     set_aside = f", {len(split):,} calibration" if len(split) else ""
     if recipe.calibration_split and not len(split):
-        note(
+        warn(
             f"too few images to hold out one in {recipe.calibration_split} for calibration: the probabilities will not "
             "be calibrated and there will be no out-of-distribution score"
         )
     note(
-        f"{training.architecture} on {data.name}: {len(fitted):,} training{set_aside} and {len(data.test):,} test "
-        f"images, {len(data.labels)} classes, {recipe.epochs} epochs, batch size {recipe.batch_size}"
+        f"{data.name}: {len(fitted):,} training{set_aside} and {counted(len(data.test), 'test image')}, "
+        f"{counted(len(data.labels), 'class')}"
     )
+    note(f"{training.architecture}: {counted(recipe.epochs, 'epoch')}, batch size {recipe.batch_size}")
+    import torch
+
+    dtype = "bfloat16" if training.in_bfloat16 else "float32"
+    threads = counted(torch.get_num_threads(), "thread")
+    detail(f"computing on {training.device}, {threads}, in {dtype}, seed {training.seed}")
     if training.epochs:
         note(f"resuming after epoch {len(training.epochs)}")
 
@@ -258,18 +306,9 @@ def _finish(training: "Training", data: "Dataset", folder: Path, log_dir: Path |
             progress.epoch(epoch)
             log(epoch)
 
-        try:
-            finish(training, data, folder, on_batch=progress.batch, on_epoch=on_epoch)
-        except (KeyboardInterrupt, SystemExit) as stop:  # SIGTERM raises SystemExit
-            done = len(training.epochs)
-            holds = f"{folder} holds the model of epoch {done}" if done else "no epoch was finished"
-            told = f"interrupted: {holds}; resume with  mnist-edge train --resume --out {folder}"
-            note(told)
-            raise Failed(told, TERMINATED if isinstance(stop, SystemExit) else INTERRUPTED) from None
+        finish(training, data, folder, on_batch=progress.batch, on_epoch=on_epoch)
     if is_near_chance(training.epochs[-1].test, data.test.labels):
-        note(
-            "warning: the model is hardly better than guessing: train for more epochs, lower --lr, or check the labels"
-        )
+        warn("the model is hardly better than guessing: train for more epochs, lower --lr, or check the labels")
 
 
 def _report(folder: Path, json: bool) -> None:
@@ -278,5 +317,5 @@ def _report(folder: Path, json: bool) -> None:
         print_json({"bundle": str(folder), **plain(record)})
         return
     test = record.epochs[-1].test
-    say(f"{folder}: {100 * test.accuracy:.2f} % of {test.total:,} test images correct")
-    note(f"next:  mnist-edge export {folder}")
+    say(f"{folder}: {100 * test.accuracy:.2f} % of {counted(test.total, 'test image')} correct")
+    suggest("export", folder)
