@@ -1,6 +1,7 @@
 """Small real data, quick trainings and subprocesses for the tests. Only training needs torch."""
 
 import contextlib
+import contextvars
 import dataclasses
 import gzip
 import io
@@ -151,7 +152,7 @@ def cli_in_process(
         warnings.catch_warnings(),
     ):
         try:
-            main()
+            contextvars.copy_context().run(main)  # --quiet ends with the command
         except SystemExit as stop:
             code = int(stop.code or 0)
         stdout.flush()

@@ -13,7 +13,7 @@ from tests.helpers import cli_in_process, on_a_terminal
 
 def test_off_a_terminal_a_line_a_step(capsys):
     with StepProgress() as progress:
-        with progress.preparing("data"):
+        with progress.doing("loading data"):
             assert capsys.readouterr() == ("", "")
         progress.step(Step("model.onnx", "parity"))
         progress.step(Step("model.onnx", "parity", 1.24))
@@ -62,7 +62,7 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines():
 
 
 def test_a_step_that_fails_has_no_end(capsys):
-    with pytest.raises(ParityError), StepProgress() as progress, progress.preparing("data"):
+    with pytest.raises(ParityError), StepProgress() as progress, progress.doing("loading data"):
         raise ParityError("no")
     assert capsys.readouterr().err == ""
 
