@@ -258,6 +258,14 @@ def test_a_mistake_is_told_before_torch_is_loaded(wrong, tmp_path):
     assert result.stderr.startswith("error: ")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks GNU's OpenMP")
+@pytest.mark.parametrize(("wanted", "spins"), [(None, "0"), ("active", "30000000000")])
+def test_threads_of_pytorch_sleep_while_they_wait(wanted, spins):
+    code = "from mnist_edge.cli.pytorch import load_pytorch; load_pytorch()"
+    result = run_python(code, OMP_DISPLAY_ENV="VERBOSE", OMP_WAIT_POLICY=wanted, GOMP_SPINCOUNT=None)
+    assert f"GOMP_SPINCOUNT = '{spins}'" in result.stderr
+
+
 # Interruption
 
 
@@ -308,6 +316,22 @@ def test_ctrl_c_while_torch_is_loaded(tmp_path):
     )
     result = run_python(code, tmp_path / "bundle")
     assert (result.returncode, result.stderr) == (130, "interrupted: nothing was changed\n")
+
+
+def test_ctrl_c_before_anything_is_loaded():
+    code = (
+        "import builtins, signal, sys\n"
+        "from mnist_edge.cli.main import main\n"
+        "real = builtins.__import__\n"
+        "def load(name, *others):\n"
+        "    if name == 'mnist_edge.cli.output': signal.raise_signal(signal.SIGINT)\n"
+        "    return real(name, *others)\n"
+        "builtins.__import__ = load\n"
+        "sys.argv[1:] = ['info', 'cnn']\n"
+        "main()"
+    )
+    result = run_python(code)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "interrupted: nothing was changed\n")
 
 
 def test_an_interrupted_export_has_written_nothing(bundle_copy, small_idx, cheaper, monkeypatch):

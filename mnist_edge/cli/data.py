@@ -11,8 +11,9 @@ import typer
 
 from mnist_edge.bundle import reading
 from mnist_edge.cli import completion
-from mnist_edge.cli.display import StepProgress, note_if_shadowed
+from mnist_edge.cli.display import note_if_shadowed
 from mnist_edge.cli.output import counted, detail, note
+from mnist_edge.cli.progress import StepProgress
 from mnist_edge.errors import DataNotFoundError
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from mnist_edge.cli import completion
 from mnist_edge.cli.answers import STDIN, Answer, printer
 from mnist_edge.cli.display import (
     as_argument,
-    counting,
     detail_model,
     json_line,
     leaving_when_pipe_closes,
@@ -26,6 +25,7 @@ from mnist_edge.cli.display import (
 from mnist_edge.cli.failures import FAILED, Failed, complain, exit_code, gravest, if_interrupted
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Form, Json
 from mnist_edge.cli.output import counted, note, say, say_wrapped, suggest
+from mnist_edge.cli.progress import counting
 from mnist_edge.contract import BATCH_AXIS, HEIGHT, INPUT_NAME, OUTPUT_NAME, WIDTH, Contract, Preprocessing
 from mnist_edge.errors import DataError, ExecutionError, InputError, MnistEdgeError, UsageError
 
@@ -285,6 +285,8 @@ def info(
 
     note_if_model_shadowed(target)
     facts = describe(target)
+    if facts.answers:
+        detail_model(target, None, facts.answers)
     if json:
         print_json(plain(facts))
         return

@@ -10,7 +10,6 @@ from mnist_edge.bundle.decoding import plain
 from mnist_edge.cli import completion, folders
 from mnist_edge.cli.data import Data, check_data, data_of, data_option, load_data, load_recorded
 from mnist_edge.cli.display import (
-    StepProgress,
     as_argument,
     detail_model,
     note_if_model_shadowed,
@@ -21,6 +20,7 @@ from mnist_edge.cli.display import (
 from mnist_edge.cli.failures import NOTHING_CHANGED, if_interrupted
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Form, Json
 from mnist_edge.cli.output import WIDTH, counted, note, say, suggest
+from mnist_edge.cli.progress import StepProgress
 from mnist_edge.errors import DataFormatError, UsageError
 from mnist_edge.extras import require
 

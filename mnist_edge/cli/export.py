@@ -22,10 +22,11 @@ from mnist_edge.bundle.layout import Format, format_named
 from mnist_edge.bundle.writing import require_free
 from mnist_edge.cli import completion, folders
 from mnist_edge.cli.data import Data, check_data, data_of, data_option
-from mnist_edge.cli.display import StepProgress, print_json, print_outcomes, print_recommendation
+from mnist_edge.cli.display import print_json, print_outcomes, print_recommendation
 from mnist_edge.cli.failures import Failed, complain, gravest, if_interrupted
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Json, Threads
 from mnist_edge.cli.output import command, counted, note, suggest
+from mnist_edge.cli.progress import StepProgress
 from mnist_edge.cli.pytorch import load_pytorch
 from mnist_edge.errors import MnistEdgeError
 

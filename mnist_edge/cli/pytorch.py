@@ -3,8 +3,8 @@
 import os
 from importlib.metadata import version
 
-from mnist_edge.cli.display import StepProgress
 from mnist_edge.cli.output import detail
+from mnist_edge.cli.progress import StepProgress
 from mnist_edge.extras import require
 
 

@@ -17,10 +17,11 @@ from mnist_edge.bundle.recipe import Architecture, OptimizerName, Recipe, Schedu
 from mnist_edge.bundle.writing import require_free
 from mnist_edge.cli import completion, folders
 from mnist_edge.cli.data import check_data, load_data, load_recorded
-from mnist_edge.cli.display import TrainingProgress, print_json, tensorboard
+from mnist_edge.cli.display import print_json
 from mnist_edge.cli.failures import NOTHING_CHANGED, if_interrupted
 from mnist_edge.cli.options import Json
 from mnist_edge.cli.output import command, counted, detail, note, say, suggest, warn
+from mnist_edge.cli.progress import TrainingProgress, tensorboard
 from mnist_edge.cli.pytorch import load_pytorch
 from mnist_edge.errors import UsageError
 from mnist_edge.extras import require

@@ -20,7 +20,8 @@ def suited_threads(architecture: Architecture, cores: int) -> int:
     but no more than torch would, which counts physical cores and heeds ``OMP_NUM_THREADS``.
 
     On a busy machine these too are faster on one: a step of `cnn` took 350 ms against 1,428, because threads spin while
-    they wait for one another. With ``OMP_WAIT_POLICY=passive`` they sleep instead: 129 against 158 ms.
+    they wait for one another. With ``OMP_WAIT_POLICY=passive`` they sleep instead: 129 against 158 ms. The command line
+    sets it.
 
     Args:
         architecture: the architecture to train.

@@ -2,10 +2,12 @@
 
 import json
 import re
+import threading
+import time
 
 import pytest
 
-from mnist_edge.cli.display import StepProgress
+from mnist_edge.cli.progress import StepProgress
 from mnist_edge.errors import ParityError
 from mnist_edge.export.proof import Step
 from tests.helpers import cli_in_process, on_a_terminal
@@ -22,9 +24,22 @@ def test_off_a_terminal_a_line_a_step(capsys):
     assert re.fullmatch(r"loading data, 0\.\d s\nmodel\.onnx: parity, 1\.2 s\n", told.err)
 
 
+def test_off_a_terminal_a_long_step_says_that_it_goes_on(capsys, monkeypatch):
+    monkeypatch.setattr("mnist_edge.cli.progress.PATIENCE", 0.02)
+    with StepProgress() as progress:
+        progress.step(Step("model.onnx", "parity"))
+        while (told := capsys.readouterr().err) == "":
+            time.sleep(0.01)
+        progress.step(Step("model.onnx", "parity", 1.24))
+    assert re.match(r"model\.onnx: parity, 0 s so far\n", told)
+    while any(thread.name.endswith("(_remind)") for thread in threading.enumerate()):
+        time.sleep(0.01)
+
+
 STEPS = """
 import sys, time
-from mnist_edge.cli.display import StepProgress, note
+from mnist_edge.cli.output import note
+from mnist_edge.cli.progress import StepProgress
 from mnist_edge.export.proof import Step
 with StepProgress() as progress:
     progress.step(Step("model.onnx", "parity"))
