@@ -277,7 +277,12 @@ def terminate(*arguments, **keywords):
     signal.raise_signal(signal.SIGTERM)
 
 
-@pytest.mark.parametrize(("stop", "code"), [(interrupt, 130), (terminate, 143)])
+def interrupt_extension(*arguments, **keywords):
+    """As pybind11 does where the initialization of a module is interrupted."""
+    raise ImportError("initialization failed") from KeyboardInterrupt()
+
+
+@pytest.mark.parametrize(("stop", "code"), [(interrupt, 130), (terminate, 143), (interrupt_extension, 130)])
 @pytest.mark.parametrize(
     ("place", "arguments", "words"),
     [

@@ -277,7 +277,7 @@ def info(
     ] = DEFAULT_BUNDLE,
     json: Json = False,
 ) -> None:
-    """Show what a model file holds.
+    """Show what a model holds.
 
     Prints the contract, the provenance, the digest, state and measured parity of each file, and which file answers.
     """

@@ -49,16 +49,14 @@ def gravest(errors: Iterable[MnistEdgeError]) -> int:
 
 def explain(error: BaseException) -> tuple[str, int] | None:
     """The message and exit code of an expected failure; None for a bug, whose traceback should be shown."""
+    if (code := interruption(error)) is not None:
+        return f"interrupted: {NOTHING_CHANGED}", code
     words, code = str(error), FAILED
     match error:
         case Failed():
             code = error.code
         case MnistEdgeError():
             code = exit_code(error)
-        case KeyboardInterrupt():
-            words, code = f"interrupted: {NOTHING_CHANGED}", INTERRUPTED
-        case SystemExit() if error.code in (INTERRUPTED, TERMINATED):
-            words, code = f"interrupted: {NOTHING_CHANGED}", error.code
         case MemoryError():
             words = f"{words}: {_NO_MEMORY}" if words else _NO_MEMORY
         case RuntimeError() if "DefaultCPUAllocator" in words:  # torch's MemoryError
@@ -72,16 +70,28 @@ def explain(error: BaseException) -> tuple[str, int] | None:
     return words, code
 
 
+def interruption(error: BaseException) -> int | None:
+    """The exit code after Ctrl-C or SIGTERM; None if it is another error."""
+    match error:
+        case KeyboardInterrupt():
+            return INTERRUPTED
+        case SystemExit(code=int(code)) if code in (INTERRUPTED, TERMINATED):
+            return code
+        case ImportError(__cause__=BaseException() as cause):  # of an extension module that was interrupted
+            return interruption(cause)
+    return None
+
+
 @contextlib.contextmanager
 def if_interrupted(holds: Callable[[], str]) -> Iterator[None]:
     """Tell what holds after Ctrl-C or SIGTERM, and raise `Failed`."""
     try:
         yield
-    except (KeyboardInterrupt, SystemExit) as stop:
-        explained = explain(stop)
-        if explained is None:
+    except BaseException as error:
+        code = interruption(error)
+        if code is None:
             raise
-        words, (_, code) = f"interrupted: {holds()}", explained
+        words = f"interrupted: {holds()}"
         tell(words)
         raise Failed(words, code) from None
 

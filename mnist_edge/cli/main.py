@@ -11,7 +11,7 @@ def main() -> None:
     """Run the command line. An expected failure becomes one line on stderr and an exit code."""
     # Ctrl-C is held back until there are words for it.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if hasattr(signal, "pthread_sigmask") else None
-    from mnist_edge.cli.failures import TERMINATED, Failed, complain, explain
+    from mnist_edge.cli.failures import TERMINATED, Failed, complain, explain, interruption
     from mnist_edge.cli.output import tell
 
     _prepare_streams()
@@ -30,7 +30,7 @@ def main() -> None:
         if explained is None:
             raise
         words, code = explained
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):  # before the command began
+        if interruption(error) is not None:  # before the command began
             tell(words)
         elif not isinstance(error, Failed):
             complain(words, error)
