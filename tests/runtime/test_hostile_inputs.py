@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mnist_edge import Classifier
 from mnist_edge.cli import inputs
 from mnist_edge.cli.output import printable
 from mnist_edge.images import content, files
-from tests.helpers import fails, run_cli, run_python
+from tests.helpers import cli_in_process, fails, run_cli, run_python
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="measures processes as POSIX does")
 
@@ -35,9 +36,9 @@ def seven(expected, tmp_path):
     return tmp_path / "7.png"
 
 
-def predict(folder, *names, stdin=None):
-    """Exit code, lines of JSON by name, and the peak of the process's memory in bytes."""
-    command = [sys.executable, "-m", "mnist_edge", "predict", "--json", *names]
+def predict(folder, *names, stdin=None, under=()):
+    """Exit code, and lines of JSON by name, of a process that predicts under the program `under`."""
+    command = [*under, sys.executable, "-m", "mnist_edge", "predict", "--json", *names]
     with subprocess.Popen(
         command, cwd=folder, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -47,17 +48,22 @@ def predict(folder, *names, stdin=None):
     return code, {line["image"]: line for line in map(json.loads, out.splitlines())}
 
 
-def peak(folder, *names):
-    """The peak of the memory of a process that predicts, in bytes; it takes its own exit code along."""
-    script = (
-        "import resource, subprocess, sys\n"
-        "code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode\n"
-        "unit = 1 if sys.platform == 'darwin' else 1024\n"
-        "print(code, unit * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-    )
-    command = [sys.executable, "-c", script, sys.executable, "-m", "mnist_edge", "predict", *names]
-    code, size = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.split()
-    return int(code), int(size)
+MEASURED = """
+import resource, subprocess, sys
+from pathlib import Path
+code = subprocess.run(sys.argv[2:]).returncode
+unit = 1 if sys.platform == "darwin" else 1024
+Path(sys.argv[1]).write_text(str(unit * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(code)
+"""
+"""Runs a program and writes its peak of memory in bytes to a file. A child of the tests would start with theirs."""
+
+
+def predict_and_peak(folder, *names):
+    """What `predict` returns, and the peak of the process's memory in bytes."""
+    peak = folder / "peak"
+    code, answers = predict(folder, *names, under=[sys.executable, "-c", MEASURED, peak])
+    return code, answers, int(peak.read_text())
 
 
 def chunk(kind, data=b""):
@@ -97,14 +103,14 @@ LARGE = {
 @pytest.mark.parametrize(("size", "kind", "refused"), LARGE.values(), ids=LARGE)
 def test_any_picture_takes_bounded_memory(seven, tmp_path, size, kind, refused):
     (tmp_path / "large.png").write_bytes(png(*size, **kind))
-    code, answers = predict(tmp_path, "large.png", "7.png")
+    code, answers, peak = predict_and_peak(tmp_path, "large.png", "7.png")
     assert answers["7.png"]["label"] == "7"
     assert code == (3 if refused else 0)
     if refused:
         assert refused in answers["large.png"]["error"]
     else:
         assert answers["large.png"]["label"] is None
-    assert peak(tmp_path, "large.png")[1] < MOST_MEMORY
+    assert peak < MOST_MEMORY
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])
@@ -113,9 +119,9 @@ def test_a_photograph_of_48_megapixels_passes(expected, tmp_path, options):
     photograph = Image.new("RGB", (8000, 6000), "white")
     photograph.paste(ink, (3000, 2000))
     photograph.save(tmp_path / "large.jpg", quality=85, **options)
-    _, answers = predict(tmp_path, "large.jpg")
+    _, answers, peak = predict_and_peak(tmp_path, "large.jpg")
     assert answers["large.jpg"]["label"] == str(expected["logits"][0].argmax())
-    assert peak(tmp_path, "large.jpg")[1] < MOST_MEMORY
+    assert peak < MOST_MEMORY
 
 
 def plain_png(*extra, size=(28, 28), depth=8, colour=0):
@@ -258,9 +264,9 @@ def test_a_photograph_of_12_megapixels_passes_as_webp(expected, tmp_path):
     photograph = Image.new("RGB", (4000, 3000), "white")
     photograph.paste(Image.fromarray(255 - expected["images"][0]).resize((1600, 1600)), (1000, 700))
     photograph.save(tmp_path / "large.webp")
-    _, answers = predict(tmp_path, "large.webp")
+    _, answers, peak = predict_and_peak(tmp_path, "large.webp")
     assert answers["large.webp"]["label"] == str(expected["logits"][0].argmax())
-    assert peak(tmp_path, "large.webp")[1] < MOST_MEMORY
+    assert peak < MOST_MEMORY
 
 
 def test_boxes_of_a_reduced_picture_are_those_of_the_picture(expected, tmp_path):
@@ -291,21 +297,30 @@ TEXTURES = {
 }
 
 
-@pytest.mark.parametrize("texture", TEXTURES.values(), ids=TEXTURES)
-def test_a_texture_takes_little_longer_than_a_digit(expected, texture):
-    from mnist_edge import Classifier
-
+@pytest.fixture(scope="module")
+def duration():
+    """Tells how long it takes to read and to classify a picture."""
     classifier = Classifier()
 
-    def duration(picture):
+    def measure(picture):
         start = time.process_time()
         for use in (classifier.read, classifier.predict):
             with contextlib.suppress(files.ImageFormatError):
                 use(picture.astype(np.uint8))
         return time.process_time() - start
 
+    return measure
+
+
+@pytest.fixture(scope="module")
+def duration_of_a_digit(duration, expected):
     digit = np.kron(expected["images"][0], np.ones((57, 57), np.uint8))
-    assert duration(255 * texture) < 20 * min(duration(digit) for _ in range(3))
+    return min(duration(digit) for _ in range(3))
+
+
+@pytest.mark.parametrize("texture", TEXTURES.values(), ids=TEXTURES)
+def test_a_texture_takes_little_longer_than_a_digit(duration, duration_of_a_digit, texture):
+    assert duration(255 * texture) < 20 * duration_of_a_digit
 
 
 OTHER_FORMATS = {
@@ -472,7 +487,7 @@ def test_every_page_is_answered(expected, seven, tmp_path):
 def test_what_is_passed_over_is_told(seven, tmp_path):
     for name in ("a.heic", "b.HEIC", "c.svg", "notes.txt"):
         (tmp_path / name).write_bytes(b"x")
-    result = run_cli("predict", tmp_path)
+    result = cli_in_process("predict", tmp_path)
     assert result.returncode == 0
     told = f"note: {tmp_path}: passed over 2 .heic, 1 .svg: convert them to PNG or JPEG to have them read\n"
     assert result.stderr.decode() == told
@@ -484,9 +499,9 @@ ESCAPES = "a\x1b]0;title\x07b\x1b[31mc\x9b2Jd\u202ee.png"
 def test_no_control_character_reaches_the_terminal(seven, tmp_path):
     (tmp_path / ESCAPES).write_bytes(seven.read_bytes())
     (tmp_path / f"broken {ESCAPES}").write_bytes(b"x")
-    result = run_cli("predict", tmp_path / ESCAPES, tmp_path / f"broken {ESCAPES}", cwd=tmp_path)
+    result = cli_in_process("predict", tmp_path / ESCAPES, tmp_path / f"broken {ESCAPES}", cwd=tmp_path)
     fails(result, 3, r"\x1b]0;title\x07b\x1b[31mc\x9b2Jd\u202ee.png")
-    spelled = run_cli("predict", tmp_path / ESCAPES, "--json", cwd=tmp_path)
+    spelled = cli_in_process("predict", tmp_path / ESCAPES, "--json", cwd=tmp_path)
     assert json.loads(spelled.stdout)["image"] == str(tmp_path / ESCAPES)
     printed = (result.stdout + result.stderr + spelled.stdout).decode()
     assert all(character.isprintable() or character in "\n\t" for character in printed)
@@ -498,7 +513,7 @@ def test_no_control_character_in_csv_or_in_a_note(seven, tmp_path):
     (tmp_path / "two\nlines").mkdir()
     (tmp_path / "two\nlines" / "a.heic").write_bytes(b"x")
     (tmp_path / "two\nlines" / "7.png").write_bytes(seven.read_bytes())
-    result = run_cli("predict", "--csv", ESCAPES, f"missing {ESCAPES}", "two\nlines", cwd=tmp_path)
+    result = cli_in_process("predict", "--csv", ESCAPES, f"missing {ESCAPES}", "two\nlines", cwd=tmp_path)
     printed = (result.stdout + result.stderr).decode()
     assert all(character.isprintable() or character in "\n\t" for character in printed)
     assert len(result.stderr.splitlines()) == 2
@@ -508,7 +523,7 @@ def test_no_control_character_in_csv_or_in_a_note(seven, tmp_path):
 def test_an_error_names_its_picture(seven, tmp_path):
     rings = 255 * TEXTURES["wide rings"].astype(np.uint8)
     Image.fromarray(rings).save(tmp_path / "rings.png")
-    result = run_cli("read", "7.png", "rings.png", "7.png", cwd=tmp_path)
+    result = cli_in_process("read", "7.png", "rings.png", "7.png", cwd=tmp_path)
     fails(result, 3, "rings.png: the picture has")
     assert result.stdout == b"7.png\t7\n" * 2
 
@@ -516,7 +531,7 @@ def test_an_error_names_its_picture(seven, tmp_path):
 @pytest.mark.parametrize("name", ["=cmd|' !A1'.png", "+1.png", "-1.png", "@SUM(A1).png", "＝1.png", "\n=1.png"])
 def test_no_cell_is_a_formula(seven, tmp_path, name):
     (tmp_path / name).write_bytes(seven.read_bytes())
-    result = run_cli("predict", "--csv", "--", name, f"{name}x", cwd=tmp_path)
+    result = cli_in_process("predict", "--csv", "--", name, f"{name}x", cwd=tmp_path)
     _, row, failed = csv.reader(io.StringIO(result.stdout.decode(), newline=""))
     assert row[:2] == [f"'{name}", "7"]
     assert failed[0] == f"'{name}x"

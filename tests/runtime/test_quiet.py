@@ -203,7 +203,7 @@ pictures = [np.kron(255 - np.pad(digit, 8), np.ones((side, side), np.uint8)) for
 if len(sys.argv) > 2:
     pictures = []
     square = np.ones((1000, 1000), np.float32)
-    for _ in range(200):
+    for _ in range(50):
         square @ square
 before = 0 if len(sys.argv) > 2 else others()
 for _ in range(20):
