@@ -1,4 +1,4 @@
-"""The command line as users run it: in its own process, with its output and exit code."""
+"""The command line as users run it, with its output and exit code."""
 
 import json
 import signal
@@ -35,7 +35,10 @@ def digits(expected, tmp_path):
 
 
 def test_the_whole_pipeline(mnist, tmp_path):
-    """Runs train, export, verify, info, selftest, evaluate and predict in turn on images of three classes."""
+    """Runs train, export, verify, info, selftest, evaluate and predict in turn on images of three classes.
+
+    In this process; the blocks of the README run them in processes of their own.
+    """
     data = subset(mnist, 3000, 300)
     three = {split: getattr(data, split) for split in ("train", "test")}
     keep = {split: part.labels < 3 for split, part in three.items()}
@@ -43,7 +46,7 @@ def test_the_whole_pipeline(mnist, tmp_path):
     names = ("circle", "line", "swan")
     for split, part in parts.items():
         write_images(tmp_path / "shapes" / split, part, names)
-    run = lambda *arguments: succeeds(run_cli(*arguments, cwd=tmp_path))  # noqa: E731
+    run = lambda *arguments: succeeds(cli_in_process(*arguments, cwd=tmp_path))  # noqa: E731
 
     trained = run("train", "--data", "shapes", "--model", "simple-nn", "--epochs", "3", "--out", "bundle", "--json")
     assert json.loads(trained)["labels"] == list(names)
@@ -349,7 +352,7 @@ def test_a_recipe_suits_a_small_folder(mnist, tmp_path):
     write_images(tmp_path / "digits" / "train", data.train, names=data.labels)
     write_images(tmp_path / "digits" / "test", data.test, names=data.labels)
     command = ["train", "--data", "digits", "--model", "cnn-nano", "--json"]
-    result = json.loads(succeeds(run_cli(*command, cwd=tmp_path)))
+    result = json.loads(succeeds(cli_in_process(*command, cwd=tmp_path)))
     assert result["epochs"][-1]["test"]["accuracy"] > 0.85
-    table = succeeds(run_cli("export", "artifacts/cnn-nano", cwd=tmp_path)).splitlines()
+    table = succeeds(cli_in_process("export", "artifacts/cnn-nano", cwd=tmp_path)).splitlines()
     assert [line.split()[-1] for line in table[1:5]] == ["ok"] * 4

@@ -20,7 +20,7 @@ from mnist_edge.errors import BusyError, UsageError
 from mnist_edge.export import pipeline
 from mnist_edge.training import checkpoint
 from mnist_edge.training.train import begin
-from tests.helpers import fails, quick_recipe, run_cli, subset, train, write_idx
+from tests.helpers import cli_in_process, fails, quick_recipe, run_cli, subset, train, write_idx
 
 
 def snapshot(folder):
@@ -164,7 +164,7 @@ def test_a_bundle_is_not_replaced_by_mistake(bundle_copy, small, data_folder, mo
     files = "model.pth, training.json, metrics.jsonl, manifest.json, model.torchscript, model.onnx, "
     files += "model.int8-dynamic.onnx, model.int8-static.onnx"
     words = f"{bundle_copy}: holds a trained model: add --overwrite to replace it ({files} would go), or name another"
-    fails(run_cli("train", "--model", model, "--data", data_folder, "--out", bundle_copy), 2, words)
+    fails(cli_in_process("train", "--model", model, "--data", data_folder, "--out", bundle_copy), 2, words)
     recipe = quick_recipe(Architecture(model))
     with (
         pytest.raises(UsageError, match="holds a trained model"),
@@ -217,7 +217,7 @@ def test_what_a_killed_first_training_left_does_not_block_the_next(data_folder, 
     out.mkdir()
     (out / f".checkpoint.pth.{'0' * 32}").write_bytes(b"half of it")
     command = ["train", "--model", "sigmoid-nn", "--epochs", "1", "--data", data_folder, "--out", out, "--json"]
-    result = run_cli(*command)
+    result = cli_in_process(*command)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["finished"]
     assert set(snapshot(out)) == {"model.pth", "training.json", "metrics.jsonl"}

@@ -20,7 +20,7 @@ from mnist_edge.runtime.limits import usable_cpus
 from mnist_edge.training import checkpoint
 from mnist_edge.training.recipes import FAST, RECIPES
 from mnist_edge.training.train import begin, finish, resume
-from tests.helpers import cli_in_process, fails, quick_recipe, run_cli, subset, train, write_idx
+from tests.helpers import cli_in_process, fails, quick_recipe, subset, train, write_idx
 
 RECIPE = structs.replace(RECIPES[Architecture.CNN], epochs=3, calibration_split=0)
 
@@ -127,7 +127,7 @@ def test_a_signal_in_the_middle_of_an_epoch(undisturbed, tmp_path, kind, epoch):
     assert f"[{epoch}/3" not in rest  # the signal came in the middle of the epoch
     if kind == signal.SIGINT:
         assert f"mnist-edge train --resume --out {tmp_path / 'parts'}" in rest
-    result = run_cli("train", "--resume", "--out", tmp_path / "parts", OMP_NUM_THREADS="1")
+    result = cli_in_process("train", "--resume", "--out", tmp_path / "parts")  # with as many threads
     assert result.returncode == 0, result.stderr
     assert digest(tmp_path / "parts") == expected
     lines = [json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
@@ -234,11 +234,11 @@ def test_a_training_that_diverged_has_nothing_to_go_on_from(small, tmp_path):
     fails(cli_in_process("train", "--resume", "--out", tmp_path / "out"), 4, "holds no interrupted training")
 
 
-def test_without_tensorboard_nothing_is_begun(small, tmp_path):
+def test_without_tensorboard_nothing_is_begun(small, tmp_path, monkeypatch):
     folder = write_idx(tmp_path / "data", subset(small, 640, 100))
-    (tmp_path / "tensorboard.py").write_text("raise ModuleNotFoundError(name='tensorboard')")
+    monkeypatch.setitem(sys.modules, "tensorboard", None)  # makes the import fail
     options = ["--model", "sigmoid-nn", "--data", folder, "--out", tmp_path / "out", "--log-dir", tmp_path / "log"]
-    result = run_cli("train", *options, PYTHONPATH=str(tmp_path))
+    result = cli_in_process("train", *options)
     fails(result, 1, f"tensorboard is not installed: {' '.join(extras.to_install('tensorboard').split())}")
     assert not (tmp_path / "out").exists()
 
@@ -247,7 +247,7 @@ def test_tensorboard_reads_what_a_training_logged(small, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     folder = write_idx(tmp_path / "data", subset(small, 640, 100))
-    result = run_cli(
+    result = cli_in_process(
         "train", "--model", "sigmoid-nn", "--data", folder, "--out", tmp_path / "out", "--log-dir", tmp_path / "log"
     )
     assert result.returncode == 0, result.stderr
@@ -260,7 +260,7 @@ def test_tensorboard_reads_what_a_training_logged(small, tmp_path):
 
 def test_fast_is_the_short_recipe(small, tmp_path):
     folder = write_idx(tmp_path / "data", subset(small, 640, 100))
-    fails(run_cli("train", "--fast", "--model", "simple-nn", "--data", folder), 2, "leave out --fast")
+    fails(cli_in_process("train", "--fast", "--model", "simple-nn", "--data", folder), 2, "leave out --fast")
     for architecture, recipe in FAST.items():
         assert recipe.epochs < RECIPES[architecture].epochs
 
