@@ -18,7 +18,7 @@ from mnist_edge.evaluation import metrics
 from mnist_edge.runtime import model, prediction, selftest
 from mnist_edge.runtime.model import load, open_model
 from tests.corruptions import corrupt
-from tests.helpers import fails, run_cli
+from tests.helpers import cli_in_process, fails, run_cli
 from tests.lines import lines
 from tests.pictures import pictures
 
@@ -56,14 +56,21 @@ def test_it_is_the_file_of_its_manifest_and_answers_as_pytorch_did():
                 assert selftest.run(model).vectors >= 12
 
 
+@pytest.fixture(scope="module")
+def corrupted(mnist):
+    """Corrupted test sets by the names that the models' cards give them."""
+    kinds = ("gaussian noise *", "thin pen", "zigzag")
+    return {kind: corrupt(mnist.test, kind.removesuffix(" *")) for kind in kinds}
+
+
 @pytest.mark.parametrize("name", ["cnn-nano", "cnn", "cnn-large"])
-def test_its_card_tells_what_it_does(mnist, name):
+def test_its_card_tells_what_it_does(mnist, corrupted, name):
     classifier, card = Classifier(name), (PRETRAINED / name / "README.md").read_text()
     table = dict(re.findall(r"^\| (.+?) \| (.+?) \|$", card, re.MULTILINE))
     accuracy = (classifier.logits(mnist.test.images).argmax(axis=1) == mnist.test.labels).mean()
     assert float(table["accuracy on MNIST's test set"].split()[0]) == pytest.approx(100 * accuracy, abs=0.02)
-    for kind in ("gaussian noise *", "thin pen", "zigzag"):
-        found = script("measure_corruptions").accuracy(classifier, corrupt(mnist.test, kind.removesuffix(" *")))
+    for kind, test in corrupted.items():
+        found = script("measure_corruptions").accuracy(classifier, test)
         assert float(table[kind].split()[0]) == pytest.approx(found, abs=0.1), kind
     assert f"`{classifier.file}`" in table["answers"]
     for path in (PRETRAINED / name).glob("*.onnx"):
@@ -122,12 +129,12 @@ def test_the_auroc_by_hand():
 
 def test_its_name_stands_for_it_on_the_command_line():
     for command in ("info", "selftest", "evaluate"):
-        result = run_cli(command, "cnn", cwd=Path("/"))
+        result = cli_in_process(command, "cnn", cwd=Path("/"))
         assert result.returncode == 0, result.stderr
-    fails(run_cli("verify", PRETRAINED / "cnn"), 4, "has no PyTorch model to compare with", "selftest")
-    result = run_cli("evaluate", PRETRAINED / "cnn", "--json")
+    fails(cli_in_process("verify", PRETRAINED / "cnn"), 4, "has no PyTorch model to compare with", "selftest")
+    result = cli_in_process("evaluate", PRETRAINED / "cnn", "--json")
     assert json.loads(result.stdout)["accuracy"] > 0.996
-    fails(run_cli("info", "README.md", cwd=Path("/")), 4, "README.md: no such bundle")
+    fails(cli_in_process("info", "README.md", cwd=Path("/")), 4, "README.md: no such bundle")
 
 
 def test_no_altered_byte_and_no_missing_end_goes_unnoticed():
