@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers import fails, run_cli
+from tests.helpers import cli_in_process, fails, run_cli
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def test_selftest_and_info(device):
 def test_a_copy_that_was_cut_short(device):
     path = device / "model.onnx"
     path.write_bytes(path.read_bytes()[:-1])
-    fails(run_cli("selftest", "model.onnx", cwd=device), 4, "altered since its export")
-    fails(run_cli("predict", "0.png", "--model", "model.onnx", cwd=device), 4, "altered since its export")
+    fails(cli_in_process("selftest", "model.onnx", cwd=device), 4, "altered since its export")
+    fails(cli_in_process("predict", "0.png", "--model", "model.onnx", cwd=device), 4, "altered since its export")
 
 
 @pytest.mark.parametrize("place", [0, 1, 0.25, 0.5, 0.75, -1])
@@ -53,4 +53,4 @@ def test_a_copy_with_one_bit_changed(device, place):
     content = bytearray(path.read_bytes())
     content[int(place * len(content)) if isinstance(place, float) else place] ^= 1
     path.write_bytes(content)
-    fails(run_cli("predict", "0.png", "--model", "model.onnx", cwd=device), 4, "export it again")
+    fails(cli_in_process("predict", "0.png", "--model", "model.onnx", cwd=device), 4, "export it again")

@@ -16,7 +16,7 @@ from mnist_edge.bundle.records import Recommendation
 from mnist_edge.errors import ModelNotFoundError, UsageError
 from mnist_edge.runtime.describe import describe
 from mnist_edge.runtime.model import PRETRAINED, file_that_answers, locate, open_model
-from tests.helpers import fails, run_cli
+from tests.helpers import cli_in_process, fails, run_cli
 
 ONNX, STATIC, DYNAMIC = "model.onnx", "model.int8-static.onnx", "model.int8-dynamic.onnx"
 
@@ -100,15 +100,17 @@ def test_the_commands_name_the_file_that_answers(bundle_copy, expected, tmp_path
     recommending(bundle_copy, STATIC)
     Image.fromarray(expected["images"][0]).save(tmp_path / "digit.png")
     for options, name in (([], STATIC), (["--format", "onnx"], ONNX)):
-        result = run_cli("predict", "digit.png", "--model", bundle_copy, "--json", *options, cwd=tmp_path)
+        result = cli_in_process("predict", "digit.png", "--model", bundle_copy, "--json", *options, cwd=tmp_path)
         assert json.loads(result.stdout)["file"] == name
-        result = run_cli("selftest", bundle_copy, "--json", *options, cwd=tmp_path)
+        result = cli_in_process("selftest", bundle_copy, "--json", *options, cwd=tmp_path)
         assert json.loads(result.stdout)["file"].endswith(name)
-    assert json.loads(run_cli("info", bundle_copy, "--json").stdout)["answers"] == STATIC
-    assert f"answers        {STATIC}" in run_cli("info", bundle_copy).stdout.decode()
+    assert json.loads(cli_in_process("info", bundle_copy, "--json").stdout)["answers"] == STATIC
+    assert f"answers        {STATIC}" in cli_in_process("info", bundle_copy).stdout.decode()
     assert describe(bundle_copy / ONNX).answers == ONNX
-    fails(run_cli("predict", "digit.png", "--format", "torchscript", cwd=tmp_path), 2, "is not run by onnxruntime")
-    fails(run_cli("predict", "digit.png", "--format", "coreml", cwd=tmp_path), 2, "unknown format 'coreml'")
+    fails(
+        cli_in_process("predict", "digit.png", "--format", "torchscript", cwd=tmp_path), 2, "is not run by onnxruntime"
+    )
+    fails(cli_in_process("predict", "digit.png", "--format", "coreml", cwd=tmp_path), 2, "unknown format 'coreml'")
 
 
 def test_a_known_name_is_the_model_and_a_path_is_the_folder(bundle_copy, monkeypatch, tmp_path):
@@ -124,9 +126,10 @@ def test_a_known_name_is_the_model_and_a_path_is_the_folder(bundle_copy, monkeyp
 @pytest.mark.parametrize("command", [["info"], ["selftest"], ["predict", "digit.png", "--model"]])
 def test_a_note_says_which_is_meant(bundle_copy, expected, tmp_path, command):
     Image.fromarray(expected["images"][0]).save(tmp_path / "digit.png")
+    results = {name: cli_in_process(*command, name, cwd=tmp_path) for name in ("cnn", "./cnn", "cnn-nano")}
     notes = {
-        name: [line for line in run_cli(*command, name, cwd=tmp_path).stderr.decode().splitlines() if "note:" in line]
-        for name in ("cnn", "./cnn", "cnn-nano")
+        name: [line for line in result.stderr.decode().splitlines() if "note:" in line]
+        for name, result in results.items()
     }
     told = "note: cnn is taken as a known name; for the file or folder, write ./cnn"
     assert notes == {"cnn": [told], "./cnn": [], "cnn-nano": []}
@@ -155,16 +158,26 @@ def blank_with(value, count):
 
 
 FAINT = np.random.default_rng(seed=0).integers(0, 20, (28, 28)).astype(np.uint8)
+BLANK = {
+    "one faint pixel": blank_with(1, 1),
+    "one white pixel": blank_with(255, 1),
+    "specks": blank_with(255, 5),
+    "a faint stroke": blank_with(20, 200),
+    "noise": FAINT,
+    "on white": 255 - FAINT,
+    "on grey": FAINT + 100,
+}
 
 
-@pytest.mark.parametrize(
-    "image",
-    [blank_with(1, 1), blank_with(255, 1), blank_with(255, 5), blank_with(20, 200), FAINT, 255 - FAINT, FAINT + 100],
-    ids=["one faint pixel", "one white pixel", "specks", "a faint stroke", "noise", "on white", "on grey"],
-)
+@pytest.mark.parametrize("image", BLANK.values(), ids=BLANK)
 @pytest.mark.parametrize("model", [None, "cnn-nano"])
-def test_raw_pixels_of_a_blank_page_have_no_class(image, model, tmp_path):
-    classifier = Classifier(model)
-    assert next(classifier.predict_each(image[None], preprocess=False)).label is None
-    np.save(tmp_path / "blank.npy", image)
-    assert run_cli("predict", tmp_path / "blank.npy").stdout.split()[1] == b"none"
+def test_raw_pixels_of_a_blank_page_have_no_class(image, model):
+    assert next(Classifier(model).predict_each(image[None], preprocess=False)).label is None
+
+
+def test_raw_pixels_of_blank_pages_have_no_class_on_the_command_line(tmp_path):
+    np.save(tmp_path / "blank.npy", np.stack(list(BLANK.values())))
+    rows = run_cli("predict", tmp_path / "blank.npy").stdout.decode().splitlines()
+    assert [row.split("\t")[:2] for row in rows] == [
+        [f"{tmp_path / 'blank.npy'}[{index}]", "none"] for index in range(len(BLANK))
+    ]

@@ -55,8 +55,8 @@ IN_ORDER = [
 ]
 
 
-def predict(*arguments, model, cwd=None, stdin=None):
-    return run_cli("predict", *arguments, "--model", model, "--format", "onnx", cwd=cwd, stdin=stdin)
+def predict(*arguments, model, cwd=None, stdin=b"", run=cli_in_process):
+    return run("predict", *arguments, "--model", model, "--format", "onnx", cwd=cwd, stdin=stdin)
 
 
 def json_lines(result, code=0):
@@ -77,7 +77,7 @@ def holds(lines, name, wanted, answers):
 
 
 def test_folders_are_searched_in_order(bundle_dir, folder, answers):
-    lines = json_lines(predict("digits", "--json", model=bundle_dir, cwd=folder))
+    lines = json_lines(predict("digits", "--json", model=bundle_dir, cwd=folder, run=run_cli))
     assert [(line["image"], line["label"]) for line in lines] == [(name, answers[0][k]) for name, k in IN_ORDER]
 
 
@@ -201,7 +201,7 @@ def test_what_cannot_be_used_is_one_line_each_and_does_not_stop_the_rest(bundle_
         make(tmp_path / name)
         Image.fromarray(expected["images"][index]).save(tmp_path / f"good{index}.png")
         names += [name, f"good{index}.png"]
-    result = predict(*names, "--json", model=bundle_dir, cwd=tmp_path)
+    result = predict(*names, "--json", model=bundle_dir, cwd=tmp_path, run=run_cli)
     lines = json_lines(result, code=3)
     assert [line["image"].removesuffix("[0]") for line in lines] == names
     assert [line["label"] for line in lines[1::2]] == answers[0][: len(UNUSABLE)]
@@ -363,9 +363,9 @@ def test_show_writes_what_the_model_saw(bundle_dir, expected, tmp_path):
 
 def test_one_picture_on_stdin(bundle_dir, folder, answers):
     content = (folder / "digits/b.png").read_bytes()
-    (line,) = json_lines(predict("-", "--json", model=bundle_dir, stdin=content))
+    (line,) = json_lines(predict("-", "--json", model=bundle_dir, stdin=content, run=run_cli))
     assert (line["image"], line["label"]) == ("-", answers[0][0])
-    fails(predict("-", model=bundle_dir, stdin=b""), 3, "<stdin>: is empty")
+    fails(predict("-", model=bundle_dir, stdin=b"", run=run_cli), 3, "<stdin>: is empty")
 
 
 def test_a_pipe_can_be_named(bundle_dir, folder, answers):
@@ -612,7 +612,7 @@ def test_stdin_is_named_once(bundle_dir, folder, answers):
 
 def test_pillow_does_not_warn_on_the_command_line(bundle_dir, tmp_path):
     Image.new("L", (9500, 9500)).save(tmp_path / "huge.png")
-    result = predict("huge.png", model=bundle_dir, cwd=tmp_path)
+    result = predict("huge.png", model=bundle_dir, cwd=tmp_path, run=run_cli)
     fails(result, 3, "huge.png", "scale the picture down")
     assert len(result.stderr.splitlines()) == 1
 

@@ -11,7 +11,7 @@ from PIL import Image
 from mnist_edge import Classifier
 from mnist_edge.contract import Preprocessing
 from mnist_edge.errors import ImageFormatError, ImageNotFoundError, UsageError
-from tests.helpers import fails, run_cli
+from tests.helpers import cli_in_process, fails, run_cli
 
 
 @pytest.fixture(scope="module")
@@ -99,14 +99,14 @@ def test_on_the_command_line(bundle_dir, line, tmp_path):
 def test_errors_do_not_stop_the_others(bundle_dir, line, tmp_path):
     Image.fromarray(line[0]).save(tmp_path / "line.png")
     np.save(tmp_path / "batch.npy", np.zeros((3, 28, 28), np.uint8))
-    result = run_cli("read", "gone.png", "line.png", "--model", bundle_dir, cwd=tmp_path)
+    result = cli_in_process("read", "gone.png", "line.png", "--model", bundle_dir, cwd=tmp_path)
     fails(result, 3, "gone.png", "no such file")
     assert result.stdout.decode() == f"line.png\t{line[1]}\n"
-    fails(run_cli("read", "batch.npy", "--model", bundle_dir, cwd=tmp_path), 3, "batch.npy", "use predict")
+    fails(cli_in_process("read", "batch.npy", "--model", bundle_dir, cwd=tmp_path), 3, "batch.npy", "use predict")
     labels = tmp_path / "labels.gz"
     labels.write_bytes(gzip.compress(b"\0\0\x08\x01\0\0\0\x02\x03\x04"))
-    result = run_cli("read", "labels.gz", "line.png", "--model", bundle_dir, cwd=tmp_path)
+    result = cli_in_process("read", "labels.gz", "line.png", "--model", bundle_dir, cwd=tmp_path)
     fails(result, 3, "labels.gz", "IDX file of labels")
     assert result.stdout.decode() == f"line.png\t{line[1]}\n"
-    piped = run_cli("read", "-", "--json", "--model", bundle_dir, stdin=(tmp_path / "line.png").read_bytes())
+    piped = cli_in_process("read", "-", "--json", "--model", bundle_dir, stdin=(tmp_path / "line.png").read_bytes())
     assert json.loads(piped.stdout)["text"] == line[1]
