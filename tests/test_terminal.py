@@ -278,8 +278,10 @@ def terminate(*arguments, **keywords):
 
 
 def interrupt_extension(*arguments, **keywords):
-    """As pybind11 does where the initialization of a module is interrupted."""
-    raise ImportError("initialization failed") from KeyboardInterrupt()
+    """As pybind11 does where the initialization of a module is interrupted, and torch's exporter with any error."""
+    lost = ImportError("initialization failed")
+    lost.__cause__ = KeyboardInterrupt()
+    raise RuntimeError("failed to export the model") from lost
 
 
 @pytest.mark.parametrize(("stop", "code"), [(interrupt, 130), (terminate, 143), (interrupt_extension, 130)])

@@ -77,7 +77,7 @@ def interruption(error: BaseException) -> int | None:
             return INTERRUPTED
         case SystemExit(code=int(code)) if code in (INTERRUPTED, TERMINATED):
             return code
-        case ImportError(__cause__=BaseException() as cause):  # of an extension module that was interrupted
+        case BaseException(__cause__=BaseException() as cause):  # pybind11 and torch wrap it in errors of their own
             return interruption(cause)
     return None
 
