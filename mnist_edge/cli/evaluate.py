@@ -71,12 +71,11 @@ def evaluate(
     file = forms.file_of(target, form)
     if plot is not None:
         require("matplotlib", extra="plot")
-    if data is not None:
-        check_data(data)
-    if plot is not None:
         folders.made(plot, "--plot")
     if mistakes is not None:
         folders.made(mistakes, "--mistakes")
+    if data is not None:
+        check_data(data)
     has_record = plot is not None and (file.parent / layout.TRAINING).is_file()
     record = reading.read_training(file.parent) if has_record else None
     note(f"evaluating {file}")

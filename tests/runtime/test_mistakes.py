@@ -48,7 +48,7 @@ def test_every_wrong_image_is_saved(bundle_dir, expected, data, tmp_path, withou
     wrong = np.flatnonzero(answers != expected["labels"])
     assert len(wrong) > 1
     told = f"saved {len(wrong)} wrong images and 1 contact sheet in {folder}"
-    assert result.stderr.decode().splitlines() == [told]
+    assert result.stderr.decode().splitlines()[-1] == told
     names = sorted(path.name for path in folder.iterdir())
     assert names.pop() == "sheet-1.png"
     assert [name.rpartition("-p")[0] for name in names] == [
@@ -81,17 +81,17 @@ def test_one_mistake_and_none(bundle_dir, expected, tmp_path):
     folder = tmp_path / "wrong"
     command = ["evaluate", bundle_dir / "model.onnx", "--mistakes", folder, "--data"]
     none = cli_in_process(*command, write_data(tmp_path / "right", images, labels))
-    assert none.stderr.decode().splitlines() == [f"no mistakes: nothing to save in {folder}"]
+    assert none.stderr.decode().splitlines()[-1] == f"no mistakes: nothing to save in {folder}"
     assert list(folder.iterdir()) == []
     labels[5] = (labels[5] + 1) % 10
     data = write_data(tmp_path / "one wrong", images, labels)
     one = cli_in_process(*command, data)
-    assert one.stderr.decode().splitlines() == [f"saved 1 wrong image and 1 contact sheet in {folder}"]
+    assert one.stderr.decode().splitlines()[-1] == f"saved 1 wrong image and 1 contact sheet in {folder}"
     saved = {path: path.read_bytes() for path in folder.iterdir()}
     assert len(saved) == 2
     (folder / "other.png").write_bytes(b"kept")
     again = cli_in_process(*command, data)
-    assert again.stderr.decode().splitlines()[1:] == [f"{folder} also holds 1 other PNG file, left from before"]
+    assert again.stderr.decode().splitlines()[-1] == f"{folder} also holds 1 other PNG file, left from before"
     assert {path: path.read_bytes() for path in folder.iterdir()} == {**saved, folder / "other.png": b"kept"}
 
 
