@@ -140,7 +140,7 @@ class StepProgress:
         """Report a download, within `doing`: the bytes received so far, and the total if known."""
         if self._live:
             amount = f"{done / 1e6:.1f}" + (f" of {total / 1e6:.1f}" if total else "")
-            self._live.update(self._task, description=f"fetching {amount} MB from {url}")
+            self._live.update(self._task, description=f"fetching {amount} MB from {url}", refresh=True)
         elif url != self._url:
             note(f"fetching {url}")
         self._url = url
