@@ -8,7 +8,8 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from os.path import exists, join
+from os.path import exists, isdir, join
+from typing import Final
 
 from mnist_edge.bundle import legacy
 from mnist_edge.bundle.checksum import sha256
@@ -18,6 +19,9 @@ from mnist_edge.bundle.records import MANIFEST_VERSION, TRAINING_VERSION, Manife
 from mnist_edge.errors import AlteredModelError, ModelNotFoundError
 
 StrPath = str | os.PathLike[str]
+
+MOST_NAMED: Final = 5
+"""So many models are named where a folder of models is given for one."""
 
 
 def train_first(folder: StrPath) -> str:
@@ -49,6 +53,37 @@ def reexport(folder: StrPath) -> str:
             return f"its export is unfinished: wait for it, or export again:  mnist-edge export {folder}"
         return f"export it:  mnist-edge export {folder}"
     return f"export again:  mnist-edge export {folder}"
+
+
+def is_bundle(path: StrPath) -> bool:
+    """Whether a path is a bundle, perhaps an unfinished one."""
+    return any(exists(join(path, name)) for name in (MANIFEST, TRAINING, CHECKPOINT, WEIGHTS))
+
+
+def not_a_bundle(path: StrPath, others: str = "") -> ModelNotFoundError:
+    """The error about a file or folder that is given for a bundle and is none; it says what is there instead.
+
+    Args:
+        path: the file or folder.
+        others: what may be given instead of a bundle.
+    """
+    give = f"give a folder that mnist-edge train wrote{others}"
+    if not isdir(path):
+        return ModelNotFoundError(f"{path}: a file, not a bundle: {give}")
+    if models := _models_in(path):
+        more = ", …" if len(models) > MOST_NAMED else ""
+        return ModelNotFoundError(f"{path}: not a bundle, but holds: {', '.join(models[:MOST_NAMED])}{more}")
+    return ModelNotFoundError(f"{path}: not a bundle (no {MANIFEST} or {TRAINING}): {give}")
+
+
+def _models_in(folder: StrPath) -> list[str]:
+    """The paths of the bundles and ``.onnx`` files in a folder."""
+    with os.scandir(folder) as entries:
+        return sorted(
+            entry.path
+            for entry in entries
+            if entry.name.endswith(".onnx") or (entry.is_dir() and is_bundle(entry.path))
+        )
 
 
 def read_file(path: StrPath, remedy: str) -> bytes:

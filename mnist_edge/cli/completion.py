@@ -40,9 +40,9 @@ def formats(incomplete: str) -> list[str]:
 
 def models(incomplete: str) -> list[str]:
     """For a model: the names of the pretrained ones, folders and exported files."""
-    from mnist_edge.runtime.model import PRETRAINED, is_pretrained
+    from mnist_edge.runtime.model import pretrained
 
-    return _names_and_paths(filter(is_pretrained, sorted(os.listdir(PRETRAINED))), (".onnx", ".pth"), incomplete)  # noqa: PTH208
+    return _names_and_paths(pretrained(), (".onnx", ".pth"), incomplete)
 
 
 def data(incomplete: str) -> list[str]:

@@ -55,12 +55,14 @@ def export(
     Every file must answer as PyTorch does on the test set, within the tolerance of its format. If one fails, nothing is
     written. The manifest records what was measured and which file is recommended.
     """
+    from mnist_edge.runtime.model import require_own
     from mnist_edge.runtime.threads import asked_threads
 
     chosen = _formats(formats)
     threads = asked_threads(threads)
     if data is not None:
         check_data(data)
+    require_own(target)
     require_free(target)
     training = reading.read_training(target)
     if not training.finished:
@@ -149,11 +151,13 @@ def verify(
 
     Checks the digests, contract, weights and golden vectors, and parity with PyTorch on the whole test set.
     """
+    from mnist_edge.runtime.model import require_own
     from mnist_edge.runtime.threads import asked_threads
 
     threads = asked_threads(threads)
     if data is not None:
         check_data(data)
+    require_own(target)
     manifest = reading.read_manifest(target)
     reading.require_first_half(target, manifest)
     note(f"verifying {target}")

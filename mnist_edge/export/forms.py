@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +12,15 @@ from numpy.typing import NDArray
 from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.layout import Format
 from mnist_edge.data.datasets import Split
-from mnist_edge.errors import DataFormatError, ModelFormatError
+from mnist_edge.errors import DataFormatError, ModelFormatError, UsageError
 from mnist_edge.evaluation import evaluation
 from mnist_edge.evaluation.evaluation import Evaluation
 from mnist_edge.extras import require
-from mnist_edge.runtime.model import checked_format, file_that_answers, locate
+from mnist_edge.runtime.model import checked_format, file_that_answers, locate, open_model
 from mnist_edge.runtime.prediction import softmax
+
+_BY_TORCH: Final = (layout.WEIGHTS, Format.TORCHSCRIPT.file_name)
+"""The files that PyTorch runs, by name: both need their bundle."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,20 @@ def file_of(target: str | os.PathLike[str], format: str | None = None) -> Path: 
     The path of a file is returned unchanged.
 
     Raises:
-        ModelError: there is no such bundle, file or pretrained model, or the bundle lacks the format.
-        UsageError: onnxruntime runs no such format.
+        ModelError: there is no such bundle, model file or pretrained model, or the bundle lacks the format.
+        UsageError: onnxruntime runs no such format, or it is not that of the file.
     """
     found = Path(locate(target))
     wanted = None if format is None else checked_format(format)
     if not found.is_dir():
+        if found.suffix != ".onnx" and found.name not in _BY_TORCH:
+            raise ModelFormatError(
+                f"{found}: not a model file: give a bundle, its {layout.WEIGHTS} or an exported file"
+            )
+        if wanted is not None and found.name in _BY_TORCH:
+            raise UsageError(f"{found}: is not {wanted}: leave the format out, or give the bundle {found.parent}")
+        if wanted is not None:
+            open_model(found, format=format)
         return found
     if wanted is None and not (found / layout.MANIFEST).exists():
         return found / layout.WEIGHTS
@@ -109,10 +121,6 @@ def _by_torch(file: Path, images: NDArray[np.uint8]) -> Answers:
         data = reading.read_verified(folder, file.name, manifest)
         temperature = getattr(manifest.files[file.name].calibration, "temperature", temperature)
         (run,) = torchscript.variants(data, str(file)).values()
-    elif file.name == layout.WEIGHTS:
-        run = parity.run_module(RawPixels(trained.model, trained.contract.normalization).eval())
     else:
-        raise ModelFormatError(
-            f"{file}: not a model that can be evaluated: give a bundle, its {layout.WEIGHTS} or an exported file"
-        )
+        run = parity.run_module(RawPixels(trained.model, trained.contract.normalization).eval())
     return Answers(trained.contract.labels, parity.in_batches(run, images[:, None], EVALUATION_BATCH), temperature)

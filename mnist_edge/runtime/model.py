@@ -182,20 +182,49 @@ def locate(source: StrPath | None) -> str:
         raise UsageError(f"a model is a path or a name, not {source!r:.80}")
     if isinstance(source, str) and is_pretrained(source):
         return join(PRETRAINED, source)
-    if exists(source):
-        return os.fspath(source)
-    raise ModelNotFoundError(f"{source}: no such bundle, .onnx file or pretrained model: {_advice(os.fspath(source))}")
+    if not exists(source):
+        what = "no such bundle, .onnx file or pretrained model"
+        raise ModelNotFoundError(f"{source}: {what}: {_advice(os.fspath(source))}")
+    if isdir(source) and not reading.is_bundle(source):
+        raise reading.not_a_bundle(source, others=f", an .onnx file or {', '.join(pretrained())}")
+    return os.fspath(source)
+
+
+def require_own(folder: StrPath) -> None:
+    """Raise ModelNotFoundError unless a path is a bundle, perhaps an unfinished one.
+
+    Here the name of a pretrained model is just a path: only what someone trained can be exported or compared.
+    """
+    name = os.fspath(folder)
+    if reading.is_bundle(name):
+        return
+    if exists(name):
+        raise reading.not_a_bundle(name)
+    if is_pretrained(name):
+        raise ModelNotFoundError(
+            f"{name}: a pretrained model, already exported: its files are in {join(PRETRAINED, name)}, and  "
+            f"mnist-edge selftest {name}  checks them"
+        )
+    raise ModelNotFoundError(f"{name}: no such bundle: {_advice(name)}")
 
 
 def _advice(name: str) -> str:
     """What to do about the name of a model that there is not."""
-    meant = near(name, filter(is_pretrained, sorted(os.listdir(PRETRAINED)))) or near(name, Architecture)
+    places = {join(layout.ARTIFACTS, architecture): architecture for architecture in Architecture}
+    if name in places:
+        return f"make it with  mnist-edge train --model {places[name]}"
+    meant = near(name, pretrained()) or near(name, Architecture)
     if not meant:
         return "check the path, or make one with  mnist-edge train"
     if is_pretrained(meant[0]):
         return did_you_mean(name, meant, "")
     bundle = join(layout.ARTIFACTS, meant[0])
     return f"did you mean {bundle}?" if isdir(bundle) else f"train it with  mnist-edge train --model {meant[0]}"
+
+
+def pretrained() -> list[str]:
+    """The names of the pretrained models."""
+    return [*filter(is_pretrained, sorted(os.listdir(PRETRAINED)))]
 
 
 def is_pretrained(name: str) -> bool:

@@ -14,7 +14,7 @@ import pytest
 
 from mnist_edge.data import idx
 from mnist_edge.data.idx_folders import IDX_FILES
-from tests.helpers import run_python
+from tests.helpers import cli_in_process, fails, run_python
 
 CODE = """
 import sys
@@ -92,3 +92,15 @@ def test_the_cache_is_where_the_platform_says():
             "from mnist_edge.data.download import cache_folder; print(cache_folder('mnist'))", XDG_CACHE_HOME="/x"
         )
         assert Path(found.stdout.strip()) == Path("/x/mnist-edge/datasets/mnist")
+
+
+@pytest.mark.parametrize(
+    ("file", "form", "message"),
+    [
+        ("model.pth", "onnx", "model.pth: is not onnx: leave the format out, or give the bundle"),
+        ("model.torchscript", "onnx", "model.torchscript: is not onnx: leave the format out, or give the bundle"),
+        ("model.onnx", "int8-static", "model.onnx: is onnx, not int8-static: leave the format out"),
+    ],
+)
+def test_a_file_that_has_another_format_is_refused(bundle_dir, file, form, message):
+    fails(cli_in_process("evaluate", bundle_dir / file, "--format", form), 2, message)

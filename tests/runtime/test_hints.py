@@ -83,6 +83,42 @@ def test_a_bundle_of_that_architecture_is_found(tmp_path, monkeypatch):
         Classifier("SimpleNN")
 
 
+NO_BUNDLE = "not a bundle (no manifest.json or training.json): give a folder that mnist-edge train wrote"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["info", "pictures"], f"pictures: {NO_BUNDLE}, an .onnx file or cnn, cnn-large, cnn-nano"),
+        (["predict", "x.png", "--model", "pictures"], f"pictures: {NO_BUNDLE}, an .onnx file or "),
+        (["export", "pictures"], f"pictures: {NO_BUNDLE}"),
+        (["evaluate", "artifacts"], "artifacts: not a bundle, but holds: artifacts/a.onnx, artifacts/simple-nn"),
+        (["verify", "artifacts"], "artifacts: not a bundle, but holds: artifacts/a.onnx, artifacts/simple-nn"),
+        (["info", "many"], "many: not a bundle, but holds: many/0, many/1, many/2, many/3, many/4, …"),
+        (["evaluate", "seven.jpg"], "seven.jpg: not a model file: give a bundle, its model.pth or an exported file"),
+        (["info", "seven.jpg"], "seven.jpg: not a model that mnist-edge exported, or cut short: "),
+        (["export", "seven.jpg"], "seven.jpg: a file, not a bundle: give a folder that mnist-edge train wrote"),
+        (["export", "cnn-nano"], "cnn-nano: a pretrained model, already exported: its files are in "),
+        (["verify", "cnn"], "and mnist-edge selftest cnn checks them"),
+        (["export"], "artifacts/cnn: no such bundle: make it with mnist-edge train --model cnn"),
+        (["info"], "artifacts/cnn: no such bundle, .onnx file or pretrained model: make it with mnist-edge train "),
+        (["verify", "artifacts/sigmoid-nn"], "no such bundle: make it with mnist-edge train --model sigmoid-nn"),
+        (["export", "nowhere"], "nowhere: no such bundle: check the path, or make one with mnist-edge train"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_given_for_a_model_and_is_none(tmp_path, arguments, message):
+    for name in ("artifacts/simple-nn", *(f"many/{number}" for number in range(6))):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "training.json").touch()
+    (tmp_path / "pictures").mkdir()
+    for name in ("artifacts/a.onnx", "artifacts/notes.txt", "pictures/1.png", "seven.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    result = cli_in_process(*arguments, cwd=tmp_path)
+    fails(result, 4, message)
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_the_library_hints_as_well(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelNotFoundError, match=r"did you mean cnn-large\?$"):
