@@ -1,5 +1,6 @@
 """What every command has in common on a terminal: help, loudness, completion, width, interruption, the next command."""
 
+import json
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ from mnist_edge.cli.output import WIDTH, command, counted
 from mnist_edge.data import download
 from mnist_edge.evaluation import evaluation
 from mnist_edge.runtime.prediction import softmax
+from mnist_edge.training.recipes import RECIPES
 from tests.helpers import cli_in_process, fails, on_a_terminal, run_python
 from tests.test_pretrained import script
 
@@ -45,6 +47,36 @@ def test_help_is_not_wider_than_a_terminal(columns):
         assert max(map(len, shown)) <= WIDTH, name
     root = cli_in_process("-h", COLUMNS=columns).stdout.decode()
     assert "..." not in root.partition("Commands:")[2]
+
+
+def told_in_help(name):
+    """Its help, with all white space made single spaces."""
+    return " ".join(cli_in_process(name, "-h").stdout.decode().split())
+
+
+def test_the_help_of_train_tells_the_architectures_apart():
+    shown = told_in_help("train")
+    for architecture, recipe in RECIPES.items():
+        assert f"{architecture} {architecture.layers}; {counted(recipe.epochs, 'epoch')}, {recipe.optimizer}," in shown
+
+
+def test_the_help_of_predict_names_every_field():
+    shown = told_in_help("predict").partition("Fields:")[2]
+    (line, _) = lines(cli_in_process("predict", "--sample", "--json").stdout)
+    header = lines(cli_in_process("predict", "--sample", "--csv").stdout)[0]
+    assert f"--csv {header.replace(',', ', ')} --json" in shown
+    assert f"{', '.join(json.loads(line))}; or image and error" in shown.partition("--json ")[2]
+
+
+def test_the_examples_are_commands_that_exist():
+    shown = cli_in_process("-h").stdout.decode().partition("Examples:\n")[2]
+    for line in shown.splitlines():
+        example, _ = line.strip().split("  ", maxsplit=1)
+        for words in map(shlex.split, example.split(" && ")):
+            program, name, *others = words
+            assert program == "mnist-edge"
+            helped = told_in_help(name)
+            assert all(option in helped for option in others if option.startswith("-"))
 
 
 # Loudness
@@ -106,6 +138,13 @@ def test_quiet_and_verbose_exclude_each_other():
         (["train", "--schedule", "one_cycle"], "unknown schedule 'one_cycle': did you mean one-cycle?"),
         (["train", "--schedule", "OneCycle"], "did you mean one-cycle?"),
         (["train", "--schedule", "cosine"], "choose from constant, one-cycle"),
+        (["classify", "x.png"], "No such command 'classify'. Did you mean 'predict'?"),
+        (["help", "test"], "No such command 'test'. Did you mean 'evaluate', 'selftest'?"),
+        (["evaluate", "--model", "my cnn"], "takes the model as an argument:  mnist-edge evaluate 'my cnn'"),
+        (["info", "--json", "--model=cnn"], "info takes the model as an argument:  mnist-edge info cnn"),
+        (["selftest", "--model"], "selftest takes the model as an argument:  mnist-edge selftest MODEL"),
+        (["train", "SimpleNN", "--fast"], "did you mean  mnist-edge train --model simple-nn?"),
+        (["train", "my-data"], "train takes options only, no 'my-data': see --model and --data"),
     ],
 )
 def test_a_hint_at_what_was_meant(arguments, meant, tmp_path):
@@ -132,6 +171,8 @@ def test_a_hint_at_what_was_meant(arguments, meant, tmp_path):
         ("mnist-edge evaluate --data kmn", ["kmnist"]),
         ("mnist-edge evaluate my", []),  # the shell completes paths itself where there is nothing else
         ("mnist-edge help ev", ["evaluate"]),
+        ("mnist-edge evaluate --model cnn --pl", ["--plot"]),
+        ("mnist-edge train cnn --mod", ["--model"]),
     ],
 )
 def test_completion(line, offered, tmp_path):
@@ -405,6 +446,18 @@ def test_every_command_on_a_device_names_the_next(tmp_path):
         assert suggested(*arguments, "--json", cwd=tmp_path) == []
         assert suggested(*arguments, "-q", cwd=tmp_path) == []
     assert suggested("predict", "docs/seven.jpg") == []
+
+
+def test_what_to_deploy_after_an_export(bundle_copy, small_idx, cheaper, tmp_path):
+    result = cli_in_process("export", "./cnn", "--data", small_idx, "--formats", "onnx", cwd=tmp_path)
+    listed = json.loads((bundle_copy / "manifest.json").read_text())
+    file = listed["recommended"]["file"]
+    told = f"to deploy, copy {bundle_copy / file}; test the copy with  mnist-edge selftest {file}"
+    assert told in lines(result.stderr)
+    others = [name for name, entry in listed["files"].items() if "parity" in entry and name != "model.onnx"]
+    assert len(others) == 3
+    shown = " ".join(result.stdout.decode().split())
+    assert f"ok also in the bundle: {', '.join(others)} recommended:" in shown
 
 
 # All of it, on a real terminal

@@ -1,6 +1,7 @@
 """The names of the architectures, and the training recipe."""
 
 from enum import StrEnum
+from typing import Self
 
 from msgspec import Struct
 
@@ -9,13 +10,21 @@ from mnist_edge.names import choose
 
 
 class Architecture(StrEnum):
-    """Every architecture that `mnist_edge.training.models.build` can build."""
+    """Every architecture that `mnist_edge.training.models.build` can build: name, layers."""
 
-    CNN_NANO = "cnn-nano"
-    CNN = "cnn"
-    CNN_LARGE = "cnn-large"
-    SIMPLE_NN = "simple-nn"
-    SIGMOID_NN = "sigmoid-nn"
+    layers: str
+
+    def __new__(cls, name: str, layers: str = "") -> Self:
+        """Make the name the value. The default lets type checkers accept `Architecture(name)`."""
+        member = str.__new__(cls, name)
+        member._value_, member.layers = name, layers
+        return member
+
+    CNN_NANO = "cnn-nano", "six 3×3 convolutions, 16 and 32 channels"
+    CNN = "cnn", "six 3×3 convolutions, 32 to 64 channels"
+    CNN_LARGE = "cnn-large", "six 3×3 convolutions, 32 to 128 channels"
+    SIMPLE_NN = "simple-nn", "784-512-256-10, ReLU"
+    SIGMOID_NN = "sigmoid-nn", "784-64-10, sigmoid"
 
 
 def architecture_named(name: str) -> Architecture:

@@ -26,6 +26,20 @@ FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\u
 """What a spreadsheet takes for the beginning of a formula (OWASP, "CSV Injection"); some take full-width signs, too."""
 
 COLUMNS: Final = ("image", "label", "probability", "ood_score")
+ERROR: Final = "error"
+"""The field of an image that could not be classified."""
+
+HELP: Final = f"""\b
+Fields:
+  --csv   {", ".join([*COLUMNS, ERROR])}
+  --json  {", ".join(COLUMNS)},
+          probabilities, logits, digits, file; or image and {ERROR}
+
+\b
+Exit codes:
+  0 all images are classified    2 wrong usage
+  3 an image cannot be used      4 the model cannot be used
+"""
 
 
 def printer(file: str, *, as_json: bool, as_csv: bool) -> Callable[[Sequence[Answer]], None]:
@@ -41,7 +55,7 @@ def printer(file: str, *, as_json: bool, as_csv: bool) -> Callable[[Sequence[Ans
     if as_json:
         return functools.partial(_print_json_lines, file)
     if as_csv:
-        csv.writer(sys.stdout, lineterminator="\n").writerow([*COLUMNS, "error"])
+        csv.writer(sys.stdout, lineterminator="\n").writerow([*COLUMNS, ERROR])
         return _print_csv
     return functools.partial(_print_rows, Table(COLUMNS)) if sys.stdout.isatty() else _print_lines
 
@@ -52,7 +66,7 @@ def _print_json_lines(file: str, answers: Sequence[Answer]) -> None:
 
 def _as_dict(name: str, answer: "Prediction | MnistEdgeError", file: str) -> dict[str, object]:
     if isinstance(answer, MnistEdgeError):
-        return {"image": name, "error": str(answer)}
+        return {"image": name, ERROR: str(answer)}
     return {"image": name, **answer.to_dict(), "file": file}
 
 

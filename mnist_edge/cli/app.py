@@ -10,9 +10,10 @@ import typer
 from typer.core import TyperGroup
 
 from mnist_edge import __version__
-from mnist_edge.cli import device, evaluate, export, train
+from mnist_edge.cli import answers, device, evaluate, export, train
 from mnist_edge.cli.display import print_json
 from mnist_edge.cli.failures import NOTHING_CHANGED, Failed, explain, if_interrupted
+from mnist_edge.cli.hints import Command, Commands
 from mnist_edge.cli.options import Quiet, Verbose
 from mnist_edge.cli.output import Loudness, say, set_loudness
 from mnist_edge.errors import UsageError
@@ -32,7 +33,20 @@ COMMANDS: Final = (
 LINES: Final = (device.predict, device.read)
 """Commands whose ``--json`` prints one line per item, not one document."""
 
+EXAMPLES: Final = """\b
+Examples:
+  mnist-edge predict photo.jpg              classify a picture of a digit
+  mnist-edge read meter.jpg                 read several digits in one picture
+  mnist-edge train && mnist-edge export     train a model and export it
+  mnist-edge evaluate --mistakes mistakes/  save the images that it gets wrong
+"""
+
+EPILOGS: Final = {train.train: train.ARCHITECTURES, device.predict: answers.HELP}
+"""What stands below the options in the help of a command."""
+
 app = typer.Typer(
+    cls=Commands,
+    epilog=EXAMPLES,
     help="Train small image classifiers, export them, prove that the exported files answer as PyTorch does, and run "
     "them without torch.",
     no_args_is_help=True,
@@ -119,5 +133,5 @@ def show_help(
 
 
 for command in COMMANDS:
-    app.command()(as_command(command))
+    app.command(cls=Command, epilog=EPILOGS.get(command))(as_command(command))
 app.command("help")(as_command(show_help))

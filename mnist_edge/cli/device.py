@@ -13,6 +13,7 @@ from mnist_edge.cli.answers import STDIN, Answer, printer
 from mnist_edge.cli.display import (
     as_argument,
     detail_model,
+    in_brief,
     json_line,
     leaving_when_pipe_closes,
     note_if_model_shadowed,
@@ -303,6 +304,7 @@ def info(
             "trained on",
             f"{provenance.data.name}, seed {provenance.seed}, {provenance.epochs} of {counted(recipe.epochs, 'epoch')}",
         ),
+        ("recipe", in_brief(recipe)),
         ("model SHA-256", provenance.model_sha256),
         ("trained by", _versions(provenance.trained_by)),
         ("answers", facts.answers or "no file by default"),
@@ -357,8 +359,8 @@ def selftest(
 ) -> None:
     """Check a model on this machine.
 
-    Works offline. Runs the golden vectors stored in the file through this machine's onnxruntime and compares the
-    logits with those of PyTorch.
+    Works offline and needs no PyTorch. Checks the file's checksum, runs the golden vectors stored in it through this
+    machine's onnxruntime and compares the logits with those of PyTorch.
     """
     from mnist_edge.runtime import selftest as check
     from mnist_edge.runtime.model import open_model

@@ -15,6 +15,7 @@ from mnist_edge.cli.failures import PIPE_CLOSED
 from mnist_edge.cli.output import WIDTH, counted, detail, is_verbose, note, say, say_wrapped
 
 if TYPE_CHECKING:
+    from mnist_edge.bundle.recipe import Recipe
     from mnist_edge.bundle.records import Manifest
     from mnist_edge.cli.doctor import Finding
     from mnist_edge.export.proof import Outcome
@@ -66,6 +67,11 @@ def detail_model(target: str | None, form: str | None, file: str) -> None:
         why = "recommended by the manifest" if recommended and recommended.file == file else "by default"
     detail(f"model: {place / file if place.is_dir() else place}, {why}")
     detail(f"onnxruntime {version('onnxruntime')}, {counted(default_threads(), 'thread')} for large batches")
+
+
+def in_brief(recipe: "Recipe") -> str:
+    """What is told of a recipe."""
+    return f"{counted(recipe.epochs, 'epoch')}, batch size {recipe.batch_size}, {recipe.optimizer}, lr {recipe.lr:g}"
 
 
 @contextlib.contextmanager

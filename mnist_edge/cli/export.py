@@ -25,7 +25,7 @@ from mnist_edge.cli.data import Data, check_data, data_of, data_option
 from mnist_edge.cli.display import print_json, print_outcomes, print_recommendation
 from mnist_edge.cli.failures import Failed, complain, gravest, if_interrupted
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Json, Threads
-from mnist_edge.cli.output import command, counted, note, suggest
+from mnist_edge.cli.output import command, counted, note, say_wrapped, suggest
 from mnist_edge.cli.progress import StepProgress
 from mnist_edge.cli.pytorch import load_pytorch
 from mnist_edge.errors import MnistEdgeError
@@ -53,7 +53,8 @@ def export(
     """Export a model and prove every file.
 
     Every file must answer as PyTorch does on the test set, within the tolerance of its format. If one fails, nothing is
-    written. The manifest records what was measured and which file is recommended.
+    written. The manifest records what was measured and which file is recommended. Files of other formats, exported
+    earlier from the same model, are kept.
     """
     from mnist_edge.runtime.model import require_own
     from mnist_edge.runtime.threads import asked_threads
@@ -77,7 +78,13 @@ def export(
             print_json({"bundle": str(target), **plain(manifest)})
             return
         print_outcomes(outcomes)
+        shown = {outcome.format.file_name for outcome in outcomes}
+        if kept := [name for name in manifest.exported if name not in shown]:
+            say_wrapped("also in the bundle: ", ", ".join(kept))
         print_recommendation(manifest)
+    if manifest.recommended:
+        file = manifest.recommended.file
+        note(f"to deploy, copy {(target / file).absolute()}; test the copy with  {command('selftest', file)}")
     suggest("verify", target, *data_option(data))
 
 
@@ -149,7 +156,8 @@ def verify(
 ) -> None:
     """Prove an exported bundle again.
 
-    Checks the digests, contract, weights and golden vectors, and parity with PyTorch on the whole test set.
+    Checks the digests, contract, weights and golden vectors, and parity with PyTorch on the whole test set. Needs
+    PyTorch and the data; on a device use selftest.
     """
     from mnist_edge.runtime.model import require_own
     from mnist_edge.runtime.threads import asked_threads

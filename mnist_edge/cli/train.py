@@ -17,7 +17,7 @@ from mnist_edge.bundle.recipe import Architecture, OptimizerName, Recipe, Schedu
 from mnist_edge.bundle.writing import require_free
 from mnist_edge.cli import completion, folders
 from mnist_edge.cli.data import check_data, load_data, load_recorded
-from mnist_edge.cli.display import print_json
+from mnist_edge.cli.display import in_brief, print_json
 from mnist_edge.cli.failures import NOTHING_CHANGED, if_interrupted
 from mnist_edge.cli.options import Json
 from mnist_edge.cli.output import command, counted, detail, note, say, suggest, warn
@@ -37,6 +37,14 @@ if TYPE_CHECKING:
     from mnist_edge.data.datasets import Dataset
     from mnist_edge.training.loop import Training
 
+
+def _described(model: Architecture) -> str:
+    recipe = RECIPES[model]
+    epochs = counted(recipe.epochs, "epoch")
+    return f"  {model:10}  {model.layers}; {epochs}, {recipe.optimizer}, lr {recipe.lr:g}"
+
+
+ARCHITECTURES: Final = "\n".join(["\b\nArchitectures and their recipes:", *map(_described, Architecture)])
 
 _RECORDS: Final = (layout.CHECKPOINT, layout.TRAINING)
 
@@ -284,7 +292,7 @@ def _announce(training: "Training", data: "Dataset") -> None:
         f"{data.name}: {len(fitted):,} training{set_aside} and {counted(len(data.test), 'test image')}, "
         f"{counted(len(data.labels), 'class')}"
     )
-    note(f"{training.architecture}: {counted(recipe.epochs, 'epoch')}, batch size {recipe.batch_size}")
+    note(f"{training.architecture}: {in_brief(recipe)}")
     import torch
 
     dtype = "bfloat16" if training.in_bfloat16 else "float32"
