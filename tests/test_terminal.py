@@ -460,6 +460,20 @@ def test_what_to_deploy_after_an_export(bundle_copy, small_idx, cheaper, tmp_pat
     assert f"ok also in the bundle: {', '.join(others)} recommended:" in shown
 
 
+# A reader that is gone
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["--help", "--version", "predict -h", "help", "info cnn -q", "info --json cnn", "doctor -q", "read --sample -q"],
+)
+def test_output_that_nobody_reads_ends_every_command_alike(arguments):
+    program = f"{sys.executable} -m mnist_edge {arguments}"
+    for code in (f"{program} | true; exit ${{PIPESTATUS[0]}}", f"{program} >&-"):
+        result = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=False)
+        assert (result.returncode, result.stderr) == (141, "")
+
+
 # All of it, on a real terminal
 
 

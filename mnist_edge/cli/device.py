@@ -15,7 +15,6 @@ from mnist_edge.cli.display import (
     detail_model,
     in_brief,
     json_line,
-    leaving_when_pipe_closes,
     note_if_model_shadowed,
     one_line,
     print_findings,
@@ -102,7 +101,7 @@ def predict(
     """
     if json and csv:
         raise UsageError("--json and --csv exclude each other: give one of them")
-    with leaving_when_pipe_closes(), if_interrupted(lambda: ANSWERS_HOLD):
+    with if_interrupted(lambda: ANSWERS_HOLD):
         from mnist_edge.cli import inputs
         from mnist_edge.cli.preview import Preview
         from mnist_edge.runtime.classifier import CHUNK
@@ -241,7 +240,7 @@ def read(
 
     For images of a meter, a form field or a number on paper. A digit is printed as ? where the model abstains.
     """
-    with leaving_when_pipe_closes(), if_interrupted(lambda: ANSWERS_HOLD):
+    with if_interrupted(lambda: ANSWERS_HOLD):
         from mnist_edge.cli import inputs
 
         names = inputs.named(images, inputs.SAMPLE_LINES, sample=sample)

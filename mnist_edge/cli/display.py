@@ -1,17 +1,13 @@
 """Printing: tables and JSON on stdout, notes and progress on stderr."""
 
 import codecs
-import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import typer
-
-from mnist_edge.cli.failures import PIPE_CLOSED
 from mnist_edge.cli.output import WIDTH, counted, detail, is_verbose, note, say, say_wrapped
 
 if TYPE_CHECKING:
@@ -72,18 +68,6 @@ def detail_model(target: str | None, form: str | None, file: str) -> None:
 def in_brief(recipe: "Recipe") -> str:
     """What is told of a recipe."""
     return f"{counted(recipe.epochs, 'epoch')}, batch size {recipe.batch_size}, {recipe.optimizer}, lr {recipe.lr:g}"
-
-
-@contextlib.contextmanager
-def leaving_when_pipe_closes() -> Iterator[None]:
-    """Exit silently when the reader of stdout closes the pipe."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Discard what is still buffered: flushing it at exit would make the interpreter report the broken pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(PIPE_CLOSED) from None
 
 
 def print_json(value: object, indent: int | None = 2) -> None:

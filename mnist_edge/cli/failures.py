@@ -63,6 +63,8 @@ def explain(error: BaseException) -> tuple[str, int] | None:
             words = _NO_MEMORY
         case RuntimeError() if "can't start new thread" in words:
             words = _NO_THREAD
+        case BrokenPipeError():
+            code = PIPE_CLOSED
         case OSError():  # no space, no permission: the system's message is enough
             pass
         case _:

@@ -1,5 +1,6 @@
 """The entry point of the program."""
 
+import contextlib
 import io
 import os
 import signal
@@ -24,23 +25,47 @@ def main() -> None:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         from mnist_edge.cli.app import app
 
-        app(prog_name="mnist-edge")
+        try:
+            app(prog_name="mnist-edge")
+        except SystemExit as stop:
+            if isinstance(stop.__context__, BrokenPipeError):  # the parser makes 1 of it
+                raise stop.__context__ from None
+            sys.stdout.flush()
+            raise
     except BaseException as error:
         explained = explain(error)
         if explained is None:
             raise
         words, code = explained
-        if interruption(error) is not None:  # before the command began
-            tell(words)
-        elif not isinstance(error, Failed):
-            complain(words, error)
+        with contextlib.suppress(BrokenPipeError):  # nobody reads stderr either
+            if interruption(error) is not None:  # before the command began
+                tell(words)
+            elif not isinstance(error, (Failed, BrokenPipeError)):
+                complain(words, error)
+        _drop_unwritten()
         sys.exit(code)
 
 
 def _prepare_streams() -> None:
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the parent process
-            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: PTH123, SIM115  # for the process's life
+            file = _pipe_without_a_reader() if name == "stdout" else os.devnull
+            setattr(sys, name, open(file, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: PTH123, SIM115  # for the process's life
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # its encoding may lack characters of a file name
             stream.reconfigure(errors="backslashreplace")
+
+
+def _pipe_without_a_reader() -> int:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+def _drop_unwritten() -> None:
+    """Discard what cannot be written: the interpreter would try again at exit, and report that."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -620,7 +620,7 @@ def test_pillow_does_not_warn_on_the_command_line(bundle_dir, tmp_path):
 def test_closed_streams(bundle_dir, expected, tmp_path):
     Image.fromarray(expected["images"][0]).save(tmp_path / "digit.png")
     command = f"{sys.executable} -m mnist_edge predict %s --model {bundle_dir}"
-    for source, redirection, code in (("digit.png", ">&-", 0), ("-", "<&-", 3)):
+    for source, redirection, code in (("digit.png", ">&-", 141), ("-", "<&-", 3)):
         result = subprocess.run(
             ["bash", "-c", command % source + redirection], cwd=tmp_path, capture_output=True, check=False
         )
