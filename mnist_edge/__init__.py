@@ -1,7 +1,12 @@
 """Train small image classifiers, export them, prove that the exports match the PyTorch model, and run them anywhere.
 
+One picture of any size, or a batch in MNIST's form, uint8 [n, 28, 28] with 0 = background and 255 = full ink:
+
 >>> from mnist_edge import Classifier
->>> Classifier().predict("photo.png").label
+>>> classifier = Classifier()
+>>> classifier.predict("photo.png").label
+>>> probabilities = classifier.probabilities(classifier.logits(images))
+>>> [classifier.labels[best] for best in probabilities.argmax(axis=1)]
 """
 
 from typing import TYPE_CHECKING, Any

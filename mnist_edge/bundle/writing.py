@@ -36,9 +36,13 @@ def writing(folder: Path, *, make: bool = False) -> Iterator[None]:
     Raises:
         BusyError: another process, another thread or a caller further up the stack is writing it.
         ModelNotFoundError: there is no such folder.
+        UsageError: it cannot be made.
     """
     if make:
-        _make(folder)
+        try:
+            _make(folder)
+        except OSError as error:
+            raise UsageError(f"{folder}: cannot be created ({error.strerror}): choose another --out") from error
     with _locked(folder):
         for path in list(folder.iterdir()):
             if _LEFTOVER.fullmatch(path.name) and path.is_file():

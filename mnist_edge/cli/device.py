@@ -78,7 +78,8 @@ def predict(
         typer.Argument(
             metavar="IMAGES",
             help="Image files, folders (searched recursively), quoted glob patterns (** matches any number of "
-            "folders), IDX, .npy or .csv files of 28×28 images, or - to read one image from stdin.",
+            "folders), IDX or .npy files of 28×28 images, .csv files of 784 pixels a row (header and label column "
+            "optional), or - to read one image from stdin.",
         ),
     ] = None,
     sample: Sample = False,

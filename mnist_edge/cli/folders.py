@@ -9,11 +9,13 @@ Stamps = list[tuple[int, int] | None]
 
 
 def made(folder: Path, option: str) -> Path:
-    """Make a folder unless it exists. Raises UsageError, naming the command-line option, if it is something else."""
+    """Make a folder unless it exists. Raises UsageError, naming the command-line option, if that is impossible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise UsageError(f"{folder}: is not a folder: give {option} a new or existing folder") from error
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be created ({error.strerror}): choose another {option}") from error
     return folder
 
 

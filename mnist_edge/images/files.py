@@ -256,9 +256,7 @@ def grey_scaled(source: "bytes | Image.Image | Page", name: str) -> Grey:
         values, coloured = _grey_values(image, name)
         pixels = _upright(values, _orientation(image))
     except UnidentifiedImageError as error:
-        raise ImageFormatError(
-            f"{name}: not a picture in a format that is read ({', '.join(FORMATS)}): convert it to PNG or JPEG"
-        ) from error
+        raise ImageFormatError(f"{name}: {_unidentified(name)}") from error
     except (ImageFormatError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -280,6 +278,14 @@ def _grey_values(image: "Image.Image", name: str) -> tuple[NDArray[np.uint8], bo
 def _factor(width: int, height: int) -> int:
     """By how much a picture of that size is reduced."""
     return max(1, max(width, height) // ENOUGH)
+
+
+def _unidentified(name: str) -> str:
+    """What is wrong with a file that no decoder takes for its own, and what to do."""
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122  # any text, as the name of an upload
+    if suffix in SUFFIXES:
+        return f"damaged, or not a {suffix[1:].upper()} despite its name: copy it again, or save it as PNG or JPEG"
+    return f"not a picture in a format that is read ({', '.join(FORMATS)}): convert it to PNG or JPEG"
 
 
 def _opened(data: bytes, name: str) -> "Image.Image":

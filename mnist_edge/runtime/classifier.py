@@ -260,15 +260,16 @@ class Classifier:
         calibration = self.contract.calibration
         if max_ood < 1 and calibration is None:
             raise UsageError(
-                "this model is not calibrated and has no out-of-distribution score: leave out max_ood, or train with "
+                "this model is not calibrated and has no out-of-distribution score: set no limit for it, or train with "
                 "a calibration split"
             )
         if calibration is not None and calibration.finest_ood_score < max_ood < 1:
             # Rounded down, so that the suggested limit is accepted.
             finest = math.floor(1e6 * calibration.finest_ood_score) / 1e6
             raise UsageError(
-                f"max_ood {max_ood} would refuse nothing: this model was calibrated on {calibration.images} images, "
-                f"so no score exceeds {finest}: give that or less, or 1 for no limit"
+                f"a limit of {max_ood} for the out-of-distribution score would refuse nothing: this model was "
+                f"calibrated on {calibration.images} images, so no score exceeds {finest}: give that or less, or 1 for "
+                "no limit"
             )
         return _Limits(min_probability, max_ood, single)
 

@@ -143,7 +143,10 @@ def _advice(array: NDArray[Any]) -> str:
         case (28, 28):
             advice = "for a single image pass images[None], or use predict"
         case (_, 28, 28) | (_, 1, 28, 28):
-            advice = "for a batch use logits, or predict_many"
+            advice = (
+                "for a batch in MNIST's form use predict_each(images, preprocess=False) or "
+                "probabilities(logits(images)); predict_many is for pictures to be cropped and centred"
+            )
         case (_, 28, 28, 1):
             advice = "drop the channel axis: images[..., 0]"
         case (_, 784):

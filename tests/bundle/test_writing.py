@@ -217,6 +217,12 @@ def snapshot_names(folder):
     return [path.name for path in folder.iterdir()]
 
 
+def test_a_folder_that_cannot_be_made(tmp_path):
+    folder = tmp_path / ("x" * 300)  # too long for any file system
+    with pytest.raises(UsageError, match=r"x: cannot be created \(.+\): choose another --out$"):
+        writing(folder, make=True).__enter__()
+
+
 def test_new_folders_are_synced_into_their_parents(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(staging, "_sync", synced.append)

@@ -196,7 +196,8 @@ def test_a_larger_picture_of_a_digit_is_framed(classifier, expected, sure, scale
         (np.zeros((0, 5), np.uint8), ImageFormatError, "empty"),
         (io.TextIOWrapper(io.BytesIO(_png(np.zeros((9, 9), np.uint8)))), ImageFormatError, "binary mode"),
         (np.zeros((40, 30, 3), np.uint8), ImageFormatError, "turn colour into grey"),
-        (np.zeros((1, 28, 28), np.uint8), ImageFormatError, "use logits"),
+        (np.zeros((1, 28, 28), np.uint8), ImageFormatError, "use predict_each(images, preprocess=False)"),
+        (np.zeros((2, 1, 28, 28), np.uint8), ImageFormatError, "or probabilities(logits(images)); predict_many is for"),
         (np.zeros((2, 40, 30), np.uint8), ImageFormatError, "use predict_many"),
         (np.zeros((28, 28)), ImageTypeError, "uint8"),
         (7, ImageTypeError, "int"),
@@ -207,6 +208,14 @@ def test_what_is_not_a_picture_is_refused(classifier, image, error, advice):
     with pytest.raises(error) as caught:
         classifier.predict(image)
     assert advice in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(5, 28, 28), (5, 1, 28, 28)])
+def test_what_the_refusal_of_a_batch_advises_works(classifier, expected, shape):
+    images = expected["images"][:5].reshape(shape)
+    each = [answer.probabilities for answer in classifier.predict_each(images, preprocess=False)]
+    together = classifier.probabilities(classifier.logits(images))
+    np.testing.assert_allclose([[*answer.values()] for answer in each], together, atol=1e-6)
 
 
 def test_a_folder_is_not_a_picture(classifier, tmp_path):

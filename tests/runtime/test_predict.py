@@ -158,6 +158,8 @@ UNUSABLE = {
     "nothing*.png": (lambda path: None, "nothing*.png: no file matches this pattern"),
     "empty folder": (lambda path: path.mkdir(), "empty folder: a folder without pictures"),
     "text": (lambda path: path.write_text("some text"), "not a picture in a format that is read"),
+    "text.PNG": (lambda path: path.write_text("some text"), "damaged, or not a PNG despite its name: copy it again"),
+    "text.jpg": (lambda path: path.write_text("some text"), "not a JPG despite its name: copy it again, or save it as"),
     "empty": (lambda path: path.write_bytes(b""), "is empty"),
     "labels": (lambda path: path.write_bytes(idx_bytes(np.zeros(5, np.uint8))), "an IDX file of labels"),
     "labels.gz": (lambda path: path.write_bytes(gzip.compress(idx_bytes(np.zeros(5, np.uint8)))), "file of labels"),

@@ -24,7 +24,7 @@ def shown(name):
 
 @pytest.mark.parametrize("command", SAMPLES)
 def test_samples_are_answered_with_their_full_paths(tmp_path, command):
-    result = run_cli(command, "--sample", cwd=tmp_path)
+    result = run_cli(command, "--sample", "--quiet", cwd=tmp_path)
     assert result.returncode == 0, result.stderr.decode()
     assert result.stderr.startswith(b"next:  mnist-edge ")
     rows = [line.split("\t")[:2] for line in result.stdout.decode().splitlines()]
