@@ -55,7 +55,11 @@ def evaluate(
         ),
     ] = None,
     mistakes: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Save the images it gets wrong as PNG files in DIR.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Save the images it gets wrong as PNG files in DIR, in place of those of an earlier run.",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -73,7 +77,7 @@ def evaluate(
         require("matplotlib", extra="plot")
         folders.made(plot, "--plot")
     if mistakes is not None:
-        folders.made(mistakes, "--mistakes")
+        _require_no_others(folders.made(mistakes, "--mistakes"))
     if data is not None:
         check_data(data)
     has_record = plot is not None and (file.parent / layout.TRAINING).is_file()
@@ -169,6 +173,15 @@ def _test_data_of(file: Path, wanted: str | None) -> "Dataset":
     return dataset
 
 
+def _require_no_others(folder: Path) -> None:
+    """Raise UsageError if a folder holds anything but what ``--mistakes`` writes; what is hidden does not count."""
+    from mnist_edge.report.sheets import is_written_here
+
+    for path in folder.iterdir():
+        if not path.name.startswith(".") and (path.is_dir() or not is_written_here(path.name)):
+            raise UsageError(f"{folder}: is not empty, it holds {path.name}: give --mistakes a new folder")
+
+
 def _save_plots(
     file: Path,
     answers: "Answers",
@@ -211,15 +224,15 @@ def _save_mistakes(file: Path, answers: "Answers", dataset: "Dataset", folder: P
     labels, images = dataset.labels, dataset.test.images
     found = mistakes(answers.probabilities, dataset.test.labels)
     heading = f"{_name_of(file)} on {dataset.name}: {len(found):,} of {counted(len(images), 'image')} wrong"
-    before = set(folder.glob("*.png"))
+    for path in folder.iterdir():  # those of another model would mix with these
+        if sheets.is_written_here(path.name):
+            path.unlink()
     each = sheets.save_each(found, images, labels, folder)
     whole = sheets.save_sheets(found, images, labels, folder, heading)
     if found:
         note(f"saved {counted(len(each), 'wrong image')} and {counted(len(whole), 'contact sheet')} in {folder}")
     else:
         note(f"no mistakes: nothing to save in {folder}")
-    if others := before - {*each, *whole}:
-        note(f"{folder} also holds {counted(len(others), 'other PNG file')}, left from before")
     return {
         "sheets": [str(path) for path in whole],
         "images": [

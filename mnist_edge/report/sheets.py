@@ -1,6 +1,7 @@
 """The images that a model gets wrong, as PNG files: contact sheets and each by itself. Needs only numpy and Pillow."""
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -28,6 +29,14 @@ LONGEST_LABEL: Final = 20
 _GAP: Final = 14
 _LINE: Final = 16
 _INK: Final = "#222222"
+
+
+_WRITTEN: Final = re.compile(r"\d{4,}-is-.*-named-.*-p[01]\.\d\d\.png|sheet-\d+\.png")
+
+
+def is_written_here(name: str) -> bool:
+    """Whether a file of that name is one that `save_each` or `save_sheets` wrote."""
+    return _WRITTEN.fullmatch(name) is not None
 
 
 def file_name(mistake: Mistake, labels: Sequence[str], total: int) -> str:

@@ -40,6 +40,11 @@ def pixels(path):
         return np.asarray(image)
 
 
+def saved(result):
+    """What the command tells about the files that it saved."""
+    return [line for line in result.stderr.decode().splitlines() if "save" in line]
+
+
 def test_every_wrong_image_is_saved(bundle_dir, expected, data, tmp_path, without_matplotlib):
     folder = tmp_path / "new" / "wrong"
     result = cli_in_process("evaluate", bundle_dir / "model.onnx", "--data", data, "--mistakes", folder)
@@ -47,8 +52,7 @@ def test_every_wrong_image_is_saved(bundle_dir, expected, data, tmp_path, withou
     answers = expected["logits"].argmax(axis=1)
     wrong = np.flatnonzero(answers != expected["labels"])
     assert len(wrong) > 1
-    told = f"saved {len(wrong)} wrong images and 1 contact sheet in {folder}"
-    assert result.stderr.decode().splitlines()[-1] == told
+    assert saved(result) == [f"saved {len(wrong)} wrong images and 1 contact sheet in {folder}"]
     names = sorted(path.name for path in folder.iterdir())
     assert names.pop() == "sheet-1.png"
     assert [name.rpartition("-p")[0] for name in names] == [
@@ -81,18 +85,43 @@ def test_one_mistake_and_none(bundle_dir, expected, tmp_path):
     folder = tmp_path / "wrong"
     command = ["evaluate", bundle_dir / "model.onnx", "--mistakes", folder, "--data"]
     none = cli_in_process(*command, write_data(tmp_path / "right", images, labels))
-    assert none.stderr.decode().splitlines()[-1] == f"no mistakes: nothing to save in {folder}"
+    assert saved(none) == [f"no mistakes: nothing to save in {folder}"]
     assert list(folder.iterdir()) == []
     labels[5] = (labels[5] + 1) % 10
     data = write_data(tmp_path / "one wrong", images, labels)
     one = cli_in_process(*command, data)
-    assert one.stderr.decode().splitlines()[-1] == f"saved 1 wrong image and 1 contact sheet in {folder}"
-    saved = {path: path.read_bytes() for path in folder.iterdir()}
-    assert len(saved) == 2
-    (folder / "other.png").write_bytes(b"kept")
-    again = cli_in_process(*command, data)
-    assert again.stderr.decode().splitlines()[-1] == f"{folder} also holds 1 other PNG file, left from before"
-    assert {path: path.read_bytes() for path in folder.iterdir()} == {**saved, folder / "other.png": b"kept"}
+    assert saved(one) == [f"saved 1 wrong image and 1 contact sheet in {folder}"]
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_those_of_an_earlier_run_are_replaced(bundle_dir, expected, data, tmp_path):
+    folder = tmp_path / "wrong"
+    command = ["evaluate", bundle_dir / "model.onnx", "--mistakes", folder, "--data"]
+    cli_in_process(*command, data)
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    images, labels = expected["images"], np.roll(expected["labels"], 1)  # more mistakes, and others
+    cli_in_process(*command, write_data(tmp_path / "other", images, labels))
+    assert {path.name for path in folder.glob("sheet-*.png")} > {"sheet-1.png", "sheet-2.png"}
+    (folder / ".DS_Store").write_bytes(b"a file manager's")
+    result = cli_in_process(*command, data)
+    assert result.returncode == 0, result.stderr
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {**first, ".DS_Store": b"a file manager's"}
+
+
+@pytest.mark.parametrize("other", ["holiday.png", "sheet-1.png.txt", "12-is-7-named-1-p0.50.png", "sheet-1.png/"])
+def test_a_folder_that_holds_anything_else_is_refused_at_once(bundle_dir, tmp_path, other):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / other).mkdir() if other.endswith("/") else (folder / other).write_bytes(b"x")
+    result = cli_in_process("evaluate", bundle_dir, "--mistakes", "pictures", "--data", "mnist", cwd=tmp_path)
+    fails(result, 2, f"pictures: is not empty, it holds {other.rstrip('/')}: give --mistakes a new folder")
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_a_bundle_is_no_place_for_mistakes(bundle_copy):
+    before = {path.name for path in bundle_copy.iterdir()}
+    fails(cli_in_process("evaluate", "cnn-nano", "--mistakes", bundle_copy), 2, f"{bundle_copy}: is not empty")
+    assert {path.name for path in bundle_copy.iterdir()} == before
 
 
 def test_a_sheet_shows_each_image_enlarged_and_there_are_as_many_as_needed(tmp_path):
@@ -145,7 +174,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused_at_once(bundle_dir, tmp_pa
         pytest.importorskip("matplotlib")
     (tmp_path / "file").write_text("x")
     for folder in ("file", "file/below"):
-        result = cli_in_process("evaluate", bundle_dir, option, folder, "--data", "none", cwd=tmp_path)
+        result = cli_in_process("evaluate", bundle_dir, option, folder, "--data", "mnist", cwd=tmp_path)
         fails(result, 2, f"{folder}: is not a folder: give {option} a new or existing folder")
 
 
