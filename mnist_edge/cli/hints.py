@@ -1,5 +1,6 @@
 """What the parser says about commands, options and arguments that do not exist, where it is clear what was meant."""
 
+import itertools
 from typing import Any, Final
 
 from typer.core import TyperCommand, TyperGroup
@@ -42,7 +43,7 @@ class Command(TyperCommand):
     def _hint(self, args: list[str]) -> str | None:
         name = str(self.name)
         if any(parameter.name == "target" for parameter in self.params):
-            for option, value in zip(args, [*args[1:], "MODEL"], strict=True):
+            for option, value in itertools.pairwise([*args, "MODEL"]):
                 if option == "--model" or option.startswith("--model="):
                     model = option.partition("=")[2] or value
                     return f"{name} takes the model as an argument:  {command(name, model)}"
