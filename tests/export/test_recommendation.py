@@ -93,7 +93,7 @@ def test_the_manifest_and_the_commands_tell(bundle_copy):
     best = manifest["recommended"]["file"]
     assert {best, *manifest["recommended"]["not"]} == {form.file_name for form in Format if form in RUNNABLE}
     assert set(manifest["measured"]) == {form.file_name for form in Format if form in RUNNABLE}
-    told = run_cli("info", bundle_copy).stdout.decode()
+    told = " ".join(run_cli("info", bundle_copy).stdout.decode().split())  # lines are wrapped
     assert f"recommended: {best}" in told
     for name, reason in manifest["recommended"]["not"].items():
         assert f"not recommended: {name}: {reason}" in told
