@@ -36,12 +36,12 @@ def writing(folder: Path, *, make: bool = False) -> Iterator[None]:
     Raises:
         BusyError: another process, another thread or a caller further up the stack is writing it.
         ModelNotFoundError: there is no such folder.
-        UsageError: it cannot be made.
+        UsageError: it cannot be made there.
     """
     if make:
         try:
             _make(folder)
-        except OSError as error:
+        except (FileNotFoundError, PermissionError) as error:  # below /proc, for example
             raise UsageError(f"{folder}: cannot be created ({error.strerror}): choose another --out") from error
     with _locked(folder):
         for path in list(folder.iterdir()):

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -217,10 +218,15 @@ def snapshot_names(folder):
     return [path.name for path in folder.iterdir()]
 
 
-def test_a_folder_that_cannot_be_made(tmp_path):
-    folder = tmp_path / ("x" * 300)  # too long for any file system
-    with pytest.raises(UsageError, match=r"x: cannot be created \(.+\): choose another --out$"):
-        writing(folder, make=True).__enter__()
+@pytest.mark.parametrize(("kind", "number"), [(FileNotFoundError, errno.ENOENT), (PermissionError, errno.EACCES)])
+def test_a_folder_that_cannot_be_made_there(tmp_path, monkeypatch, kind, number):
+    def refuse(self, **options):
+        raise kind(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    told = re.escape(f"new: cannot be created ({os.strerror(number)}): choose another --out")
+    with pytest.raises(UsageError, match=f"{told}$"):
+        writing(tmp_path / "new", make=True).__enter__()
 
 
 def test_new_folders_are_synced_into_their_parents(tmp_path, monkeypatch):
