@@ -26,7 +26,7 @@ def shown(name):
 def test_samples_are_answered_with_their_full_paths(tmp_path, command):
     result = run_cli(command, "--sample", "--quiet", cwd=tmp_path)
     assert result.returncode == 0, result.stderr.decode()
-    assert result.stderr.startswith(b"next:  mnist-edge ")
+    assert not result.stderr
     rows = [line.split("\t")[:2] for line in result.stdout.decode().splitlines()]
     assert rows == [[str(FOLDER / name), shown(name)] for name in SAMPLES[command]]
     assert all(Path(path).is_file() for path, _ in rows)
