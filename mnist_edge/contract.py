@@ -55,6 +55,15 @@ TO_TENSOR: Final = Normalization(mean=0.0, std=1.0)
 STANDARDIZED: Final = Normalization(mean=0.1307, std=0.3081)
 """Gives MNIST's 47,040,000 training pixels zero mean and unit variance."""
 
+HALF: Final = Normalization(mean=0.5, std=0.5)
+"""To -1…1."""
+
+RAW: Final = Normalization(mean=0.0, std=1 / WHITE)
+"""Pixels as they are, 0…255."""
+
+NORMALIZATIONS: Final = {"none": TO_TENSOR, "mnist": STANDARDIZED, "half": HALF, "raw": RAW}
+"""The customary normalizations."""
+
 
 class Preprocessing(StrEnum):
     """How a picture of any size is brought to the 28×28 form of the training images."""

@@ -17,7 +17,9 @@ MnistEdgeError
 ├── BusyError (BlockingIOError)             another process or thread is writing the bundle
 ├── ExecutionError (RuntimeError)           a prediction could not be computed on this machine
 ├── ParityError (ArithmeticError)           an exported file does not match the PyTorch model
-└── TrainingError (ArithmeticError)         training diverged
+├── UnsupportedFormatError (NotImplementedError)  a format cannot be made from a model
+├── TrainingError (ArithmeticError)         training diverged
+└── UndecidedError (ValueError)             the preprocessing that imported weights expect cannot be told
 
 A message is one line: what is wrong with which value, and what to do about it.
 """
@@ -91,5 +93,22 @@ class ParityError(MnistEdgeError, ArithmeticError):
     """An exported file does not match the PyTorch model."""
 
 
+class UnsupportedFormatError(MnistEdgeError, NotImplementedError):
+    """A format cannot be made from a model: an exporter or a quantizer does not take one of its operators."""
+
+
 class TrainingError(MnistEdgeError, ArithmeticError):
     """Training diverged."""
+
+
+class UndecidedError(MnistEdgeError, ValueError):
+    """The preprocessing that imported weights expect cannot be told.
+
+    Args:
+        message: what is wrong.
+        trials: a row for each preprocessing that was tried (`mnist_edge.export.preprocessing.HEADER`).
+    """
+
+    def __init__(self, message: str, trials: tuple[tuple[str, ...], ...] = ()) -> None:
+        super().__init__(message)
+        self.trials = trials

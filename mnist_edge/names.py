@@ -1,12 +1,11 @@
 """Names that users choose from, and hints for those that are almost right."""
 
 from collections.abc import Collection, Iterable
-from enum import StrEnum
 from typing import Final, TypeVar
 
 from mnist_edge.errors import UsageError
 
-Name = TypeVar("Name", bound=StrEnum)
+Name = TypeVar("Name", bound=str)
 
 CLOSE: Final = 0.7
 """How alike, by `difflib`, two names must be; ``onxx`` and ``onnx`` are 0.75."""

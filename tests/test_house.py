@@ -27,9 +27,12 @@ ALLOWED = {
     "data": (FOUNDATION | {"images", "data"}, {"numpy", "platformdirs", "torchvision"}),
     "runtime": (DEVICE, {"numpy", "onnxruntime", "PIL"}),
     "evaluation": (FOUNDATION | {"evaluation"}, {"numpy"}),
-    "training": (WORKSHOP, {"numpy", "torch"}),
+    "training": (WORKSHOP, {"numpy", "torch", "safetensors"}),
     "report": (FOUNDATION | {"evaluation", "report"}, {"numpy", "PIL", "matplotlib"}),
-    "export": (WORKSHOP | DEVICE | {"export"}, {"numpy", "torch", "onnx"}),
+    "export": (
+        WORKSHOP | DEVICE | {"export"},
+        {"numpy", "torch", "onnx", "onnx_ir", "onnxscript", "onnxruntime"},
+    ),
     "cli": (
         WORKSHOP | DEVICE | {"export", "report", "cli"},
         {"typer", "rich", "torch", "tensorboard", "matplotlib", "numpy", "PIL"},
