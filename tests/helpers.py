@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import numpy as np
@@ -20,10 +20,15 @@ from msgspec import structs
 
 from mnist_edge.bundle.recipe import Architecture, Recipe
 from mnist_edge.bundle.records import Epoch
+from mnist_edge.contract import HEIGHT, WIDTH
 from mnist_edge.data import idx
 from mnist_edge.data.datasets import Dataset, Split
 from mnist_edge.data.idx_folders import IDX_FILES
 from mnist_edge.training.recipes import RECIPES
+
+if TYPE_CHECKING:
+    from mnist_edge.export.examples import Examples
+    from mnist_edge.training.checkpoint import Trained
 
 
 def subset(data: Dataset, train: int, test: int) -> Dataset:
@@ -61,6 +66,22 @@ def train(
     with begin(data, architecture, recipe, out, seed=seed, device=device, overwrite=overwrite) as training:
         finish(training, data, out, **on)
     return training.epochs
+
+
+def given(trained: "Trained") -> "Examples":
+    """What the check of weights is given; it needs neither images nor golden vectors."""
+    from mnist_edge.export.examples import Examples
+    from mnist_edge.runtime.golden import Golden
+
+    nothing = np.zeros((0, 1, HEIGHT, WIDTH), np.uint8)
+    no_labels = np.zeros(0, np.uint8)
+    return Examples(
+        golden=Golden(images=nothing, logits=np.zeros((0, 2), np.float32), tolerance=0.0),
+        training=nothing,
+        extremes=nothing,
+        calibration=Split(nothing[:, 0], no_labels),
+        trained=trained,
+    )
 
 
 def write_idx(folder: Path, data: Dataset, *, compress: bool = False) -> Path:

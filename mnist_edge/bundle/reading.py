@@ -9,13 +9,13 @@ import os
 import stat
 from collections.abc import Callable
 from os.path import exists, isdir, join
-from typing import Final
+from typing import Final, cast
 
 from mnist_edge.bundle import legacy
 from mnist_edge.bundle.checksum import sha256
 from mnist_edge.bundle.decoding import decode_version, version_of
 from mnist_edge.bundle.layout import CHECKPOINT, EXPORTED, MANIFEST, TRAINING, WEIGHTS
-from mnist_edge.bundle.records import MANIFEST_VERSION, TRAINING_VERSION, Manifest, TrainingRecord
+from mnist_edge.bundle.records import MANIFEST_VERSION, TRAINING_VERSION, Manifest, ModelRecord
 from mnist_edge.errors import AlteredModelError, ModelNotFoundError
 
 StrPath = str | os.PathLike[str]
@@ -108,13 +108,14 @@ def _read_regular(path: StrPath) -> bytes:
         os.close(descriptor)
 
 
-def read_training(folder: StrPath) -> TrainingRecord:
-    """Read what `train` recorded, version 0.1.0 included. Raises ModelNotFoundError or ModelFormatError."""
+def read_training(folder: StrPath) -> ModelRecord:
+    """Read what `train` or `import` recorded, version 0.1.0 included. Raises ModelNotFoundError or ModelFormatError."""
     remedy, where = retrain(folder), join(folder, TRAINING)
     content = read_file(join(folder, TRAINING), remedy)
     if version_of(content, where, remedy) == legacy.TRAINING_VERSION:
         return legacy.training_record(content, where, remedy)
-    return decode_version(content, TrainingRecord, TRAINING_VERSION, where, remedy)
+    kind = cast("type[ModelRecord]", ModelRecord)  # msgspec takes a union, which is no type to a type checker
+    return decode_version(content, kind, TRAINING_VERSION, where, remedy)
 
 
 def read_manifest(folder: StrPath) -> Manifest:

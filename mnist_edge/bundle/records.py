@@ -10,7 +10,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from mnist_edge.bundle.layout import EXPORTED, TRAINING, WEIGHTS, Format
 from mnist_edge.bundle.recipe import Recipe
-from mnist_edge.contract import Contract, Count, Positive, Preprocessing, Share
+from mnist_edge.bundle.source import Ending, InputForm, Source
+from mnist_edge.contract import Contract, Count, Normalization, Positive, Preprocessing, Share
 
 TRAINING_VERSION: Final = 3
 MANIFEST_VERSION: Final = 3
@@ -84,28 +85,106 @@ class Machine(Struct, frozen=True):
     dtype: str
 
 
-class TrainingRecord(Struct, frozen=True, kw_only=True, tag_field="kind", tag="trained"):
-    """The content of ``training.json``."""
+class FirstHalf(Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """What ``training.json`` tells of any model."""
 
     version: int = TRAINING_VERSION
+
     architecture: str
+    """The name of one of ours, or of the user's class."""
+
+    source: Source | UnsetType = UNSET
+    """Where the user's class is; unset for our own architectures."""
+
+    ending: Ending = Ending.LOGITS
+    """What the module's last layer returns, and so how it becomes logits."""
+
     parameters: Count
     labels: tuple[str, ...]
     preprocessing: Preprocessing
+    data: Data
+
+    model_sha256: str
+    """See `mnist_edge.training.checkpoint.model_digest`."""
+
+    versions: Versions
+
+    @property
+    def form(self) -> InputForm:
+        """What the module takes."""
+        return InputForm.IMAGE if self.source is UNSET else self.source.input
+
+
+class TrainingRecord(FirstHalf, frozen=True, kw_only=True, tag="trained"):
+    """The content of ``training.json`` after `train`."""
+
     recipe: Recipe
     seed: int
 
     finished: bool
     """Whether all epochs of the recipe have run."""
 
-    data: Data
-
-    model_sha256: str
-    """See `mnist_edge.training.checkpoint.model_digest`."""
-
     epochs: Annotated[list[Epoch], Meta(min_length=1)]
-    versions: Versions
     machine: Machine
+
+    @property
+    def contract(self) -> Contract:
+        """The contract that all of the bundle's files share. Raises ValueError if the labels make none."""
+        return Contract(self.labels, self.recipe.normalization, self.preprocessing, output=self.ending.output)
+
+    @property
+    def calibration_split(self) -> int:
+        """One in this many training images was set aside to calibrate the exported files; 0 for none."""
+        return self.recipe.calibration_split
+
+    @property
+    def test(self) -> Metrics:
+        """On the whole test set."""
+        return self.epochs[-1].test
+
+
+class Imported(Struct, frozen=True, kw_only=True):
+    """The file that weights were imported from."""
+
+    name: str
+    """The file's name, without its folder."""
+
+    sha256: str
+
+
+class ImportRecord(FirstHalf, frozen=True, kw_only=True, tag="imported"):
+    """The content of ``training.json`` after `import`."""
+
+    weights: Imported | UnsetType = UNSET
+    """Unset for a module in memory."""
+
+    normalization: Normalization
+    inverted: bool
+    transposed: bool
+
+    test: Metrics
+    """On the whole test set, measured at the import."""
+
+    finished: bool = True
+
+    calibration_split: int = 0
+    """None: the weights may have been trained on all images, and these would then make them look too certain."""
+
+    @property
+    def contract(self) -> Contract:
+        """The contract that all of the bundle's files share. Raises ValueError if the labels make none."""
+        return Contract(
+            self.labels,
+            self.normalization,
+            self.preprocessing,
+            inverted=self.inverted,
+            transposed=self.transposed,
+            output=self.ending.output,
+        )
+
+
+ModelRecord = TrainingRecord | ImportRecord
+"""The content of ``training.json``."""
 
 
 class DataOrigin(Struct, frozen=True):
@@ -115,21 +194,39 @@ class DataOrigin(Struct, frozen=True):
     sha256: dict[str, str]
 
 
-class Provenance(Struct, frozen=True):
+class Provenance(Struct, frozen=True, kw_only=True):
     """Where a model comes from. No dates, no paths, nothing that differs between two exports of the same weights."""
 
     architecture: str
-    parameters: Count
-    recipe: Recipe
 
-    epochs: int
+    source_sha256: str | UnsetType = UNSET
+    """The digest of the file that defines the user's class; unset for our own architectures."""
+
+    parameters: Count
+    recipe: Recipe | UnsetType = UNSET
+    """Unset for imported weights, as are `epochs` and `seed`."""
+
+    epochs: int | UnsetType = UNSET
     """Finished epochs."""
 
-    seed: int
+    seed: int | UnsetType = UNSET
+
+    weights: Imported | UnsetType = UNSET
+    """Set for imported weights only."""
+
     data: DataOrigin
+    """For imported weights, the data that they were compared with."""
+
     model_sha256: str
+
     trained_by: Versions
+    """Those of the import, for imported weights."""
+
     exported_by: Versions
+
+    def __post_init__(self) -> None:
+        if len({each is UNSET for each in (self.recipe, self.epochs, self.seed)}) > 1:
+            raise ValueError("recipe, epochs and seed go together")
 
 
 class Parity(Struct, frozen=True):

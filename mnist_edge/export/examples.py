@@ -1,9 +1,10 @@
 """The inputs of an export: golden vectors, images for quantization and calibration, and the float32 graph."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -12,11 +13,12 @@ from onnx import ModelProto
 
 from mnist_edge.contract import HEIGHT, WHITE, WIDTH
 from mnist_edge.data.datasets import Dataset, Split
+from mnist_edge.errors import UnsupportedFormatError
 from mnist_edge.export import onnx_graph
-from mnist_edge.export.parity import FLOAT32
+from mnist_edge.export.graph import raw_pixels
+from mnist_edge.export.parity import FLOAT32, as_tensor
 from mnist_edge.runtime.golden import Golden
 from mnist_edge.training.checkpoint import Trained
-from mnist_edge.training.models import normalize
 
 GOLDEN_IMAGES: Final = 10
 """Minimum number of test images in the golden vectors, if there are that many. A blank and a full image are added."""
@@ -50,19 +52,39 @@ class Examples:
     trained: Trained
 
     def graph(self) -> ModelProto:
-        """A copy of the float32 ONNX graph, which the caller may change. torch's slow exporter runs only once."""
+        """A copy of the float32 ONNX graph, which the caller may change. torch's slow exporter runs only once.
+
+        Raises:
+            UnsupportedFormatError: it cannot be made.
+        """
+        if isinstance(self._graph, UnsupportedFormatError):
+            raise self._graph
         copied = ModelProto()
         copied.CopyFrom(self._graph)
         return copied
 
     @cached_property
-    def _graph(self) -> ModelProto:
-        return onnx_graph.build(self.trained)
+    def _graph(self) -> ModelProto | UnsupportedFormatError:
+        try:
+            return onnx_graph.build(self.trained)
+        except UnsupportedFormatError as error:
+            return error
+
+    @cached_property
+    def weights(self) -> Mapping[str, NDArray[Any]]:
+        """The constants that every ONNX file is made from, by their names in the graph.
+
+        Those of our own architectures come from the model alone. Others are exported anew, since their names and what
+        is folded into them are known from the graph only. Raises UnsupportedFormatError if it cannot be made.
+        """
+        if onnx_graph.is_own(self.trained):
+            return onnx_graph.weights(self.trained)
+        return onnx_graph.initializers(self.graph())
 
 
 def choose(trained: Trained, data: Dataset) -> Examples:
     """Choose the inputs of an export, always the same for the same weights and data."""
-    fitted, calibration = data.train.hold_out(trained.training.recipe.calibration_split)
+    fitted, calibration = data.train.hold_out(trained.training.calibration_split)
     every = max(1, len(fitted) // TRAINING_IMAGES)
     full = np.full((1, HEIGHT, WIDTH), WHITE, np.uint8)
     # Not the seed of `parity.Reference`: files are compared on noise that did not set their scales.
@@ -88,7 +110,10 @@ def golden_vectors(trained: Trained, test: Split) -> Golden:
     chosen = np.concatenate([first, others[: max(0, GOLDEN_IMAGES - len(first))]])
     blank = np.zeros_like(test.images[:1])
     images = np.concatenate([test.images[chosen], blank, blank + np.uint8(WHITE)])[:, None]
-    exact = copy.deepcopy(trained.model).double()
+    exact = copy.deepcopy(raw_pixels(trained))
     with torch.inference_mode():
-        logits = exact(normalize(torch.tensor(images).double(), trained.contract.normalization))
+        try:
+            logits = exact.double()(as_tensor(images))
+        except RuntimeError:  # a user's module may mix in tensors that it makes in float32
+            logits = exact.float()(as_tensor(images))
     return Golden(images=images, logits=logits.float().numpy(), tolerance=FLOAT32.max_abs_diff)

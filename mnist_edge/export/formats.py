@@ -7,7 +7,6 @@ from mnist_edge.bundle.layout import Format
 from mnist_edge.export import int8_dynamic, int8_static, onnx, torchscript
 from mnist_edge.export.examples import Examples
 from mnist_edge.export.parity import Run, Tolerance
-from mnist_edge.training.checkpoint import Trained
 
 
 class Exporter(Protocol):
@@ -18,12 +17,15 @@ class Exporter(Protocol):
         """How far a file may deviate from PyTorch."""
 
     def convert(self, examples: Examples) -> bytes:
-        """The file's content, including its calibration if the format has metadata."""
+        """The file's content, including its calibration if the format has metadata.
+
+        Raises UnsupportedFormatError if the model cannot be brought into this format.
+        """
 
     def variants(self, data: bytes, name: str) -> Mapping[str, Run]:
         """The ways to run the file, all of them compared. The first is the one its users run."""
 
-    def check_weights(self, data: bytes, name: str, trained: Trained) -> None:
+    def check_weights(self, data: bytes, name: str, examples: Examples) -> None:
         """Raise ParityError if the file's weights are not the trained ones."""
 
 

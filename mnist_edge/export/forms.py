@@ -109,7 +109,7 @@ def _by_onnxruntime(file: Path, images: NDArray[np.uint8]) -> Answers:
 
 def _by_torch(file: Path, images: NDArray[np.uint8]) -> Answers:
     from mnist_edge.export import parity, torchscript
-    from mnist_edge.export.graph import RawPixels
+    from mnist_edge.export.graph import raw_pixels
     from mnist_edge.training import checkpoint
     from mnist_edge.training.loop import EVALUATION_BATCH
 
@@ -122,5 +122,5 @@ def _by_torch(file: Path, images: NDArray[np.uint8]) -> Answers:
         temperature = getattr(manifest.files[file.name].calibration, "temperature", temperature)
         (run,) = torchscript.variants(data, str(file)).values()
     else:
-        run = parity.run_module(RawPixels(trained.model, trained.contract.normalization).eval())
+        run = parity.run_module(raw_pixels(trained))
     return Answers(trained.contract.labels, parity.in_batches(run, images[:, None], EVALUATION_BATCH), temperature)

@@ -6,22 +6,50 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from mnist_edge.bundle.source import Ending, InputForm
 from mnist_edge.contract import HEIGHT, WHITE, WIDTH, Normalization
-from mnist_edge.training.models import normalize
+from mnist_edge.training.checkpoint import Trained
+from mnist_edge.training.endings import to_logits
+from mnist_edge.training.models import arranged, normalize
 
 
 class RawPixels(nn.Module):
     """The trained model preceded by its preprocessing, operation by operation as in training."""
 
-    def __init__(self, model: nn.Module, normalization: Normalization) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        normalization: Normalization,
+        *,
+        inverted: bool = False,
+        transposed: bool = False,
+        form: InputForm = InputForm.IMAGE,
+        ending: Ending = Ending.LOGITS,
+    ) -> None:
         super().__init__()
         self.model = model
-        self.normalization = normalization
+        self.normalization, self.inverted, self.transposed = normalization, inverted, transposed
+        self.form, self.ending = form, ending
 
     def forward(self, image: Tensor) -> Tensor:
-        """uint8 [N, 1, 28, 28] to float32 [N, classes]."""
-        logits: Tensor = self.model(normalize(image.float(), self.normalization))
-        return logits
+        """uint8 [N, 1, 28, 28] to logits [N, classes], in the model's own precision."""
+        pixels = image.to(next(self.model.parameters()).dtype)
+        pixels = arranged(pixels, inverted=self.inverted, transposed=self.transposed)
+        return to_logits(self.model, self.form, self.ending, normalize(pixels, self.normalization))
+
+
+def raw_pixels(trained: Trained) -> RawPixels:
+    """A trained model that takes raw pixels, in evaluation mode."""
+    contract = trained.contract
+    module = RawPixels(
+        trained.model,
+        contract.normalization,
+        inverted=contract.inverted,
+        transposed=contract.transposed,
+        form=trained.training.form,
+        ending=trained.training.ending,
+    )
+    return module.eval()
 
 
 class Folded(nn.Module):

@@ -25,12 +25,11 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from mnist_edge.bundle.layout import Format
-from mnist_edge.errors import ParityError
+from mnist_edge.errors import ParityError, UnsupportedFormatError
 from mnist_edge.export import metadata, parity
 from mnist_edge.export.examples import Examples
 from mnist_edge.export.onnx import variants
-from mnist_edge.export.onnx_graph import initializers, weights
-from mnist_edge.training.checkpoint import Trained
+from mnist_edge.export.onnx_graph import initializers, require_any_batch
 
 TOLERANCE: Final = parity.INT8
 
@@ -52,23 +51,44 @@ _QUANTIZED, _SCALE = "_int8", "_scale"
 
 
 def convert(examples: Examples) -> bytes:
-    """The file's content."""
-    return metadata.complete(quantize(examples.graph()), Format.INT8_DYNAMIC, examples)
+    """The file's content. Raises UnsupportedFormatError if there is nothing to quantize."""
+    model = quantize(examples.graph())
+    require_any_batch(model)
+    return metadata.complete(model, Format.INT8_DYNAMIC, examples)
 
 
 def quantize(model: ModelProto) -> ModelProto:
-    """Quantize the weights of all Gemm and Conv nodes to int8. Changes `model` and returns it."""
-    weights = initializers(model)
+    """Quantize the weights of all Gemm, MatMul and Conv nodes to int8. Changes `model` and returns it.
+
+    A weight stays as it is where other nodes use it too, or where int8 would not be smaller.
+
+    Raises:
+        UnsupportedFormatError: there is nothing to quantize.
+    """
+    constants: dict[str, NDArray[Any]] = initializers(model)
+    chosen = _weights(model, constants)
+    if not chosen:
+        raise UnsupportedFormatError(
+            "int8-dynamic has no weight of a convolution or linear layer to make smaller: "
+            "leave the format out with --formats"
+        )
     nodes: list[NodeProto] = []
-    constants: dict[str, NDArray[Any]] = dict(weights)
+    shapes: dict[str, tuple[int, ...]] = {}
     for node in model.graph.node:
-        match node.op_type:
-            case "Gemm":
-                nodes += _linear(node, constants)
-            case "Conv":
-                nodes += _convolution(node, constants)
-            case _:
-                nodes.append(node)
+        weight = node.input[1] if len(node.input) > 1 else ""
+        if weight not in chosen:
+            nodes.append(node)
+            continue
+        is_new = weight not in shapes
+        if is_new:
+            values = _outputs_first(node, constants.pop(weight))
+            shapes[weight] = values.shape
+            stored = _quantize_channels(values) if node.op_type == "Conv" else _quantize_blocks(values)
+            constants[weight + _QUANTIZED], constants[weight + _SCALE] = stored
+        if node.op_type != "Conv":
+            nodes += _linear(node, shapes[weight])
+        else:
+            nodes += [*(_dequantized_weight(weight) if is_new else []), node]
     del model.graph.node[:], model.graph.initializer[:]
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
@@ -77,26 +97,36 @@ def quantize(model: ModelProto) -> ModelProto:
     return model
 
 
-def check_weights(data: bytes, name: str, trained: Trained) -> None:
-    """Check that every weight is the trained one, rounded to the finest steps its range allows, and every bias equal.
+def check_weights(data: bytes, name: str, examples: Examples) -> None:
+    """Check that every weight is the trained one, or rounded to the finest steps its range allows.
 
     Raises:
-        ParityError: a weight or bias is not.
+        ParityError: a weight is not.
     """
-    stored = initializers(onnx.load_from_string(data))
-    for key, exact in weights(trained).items():
+    model = onnx.load_from_string(data)
+    stored = initializers(model)
+    for key, exact in examples.weights.items():
         try:
-            value, step = _dequantized(stored, key, exact.shape), _step(stored, key, exact.shape)
-            right = parity.is_quantized(value, step, exact, _peak(exact), LIMIT)
+            right = np.array_equal(stored[key], exact) if key in stored else _is_quantized(stored, key, exact)
         except (KeyError, ValueError):
             right = False
         if not right:
             raise ParityError(f"{name}: its weight {key} is not the trained one, quantized")
 
 
+def _is_quantized(stored: dict[str, NDArray[Any]], key: str, exact: NDArray[np.float32]) -> bool:
+    # MatMulNBits stores the outputs first; the weights of a MatMul have them last.
+    candidates = (exact, exact.T) if exact.ndim == 2 else (exact,)
+    return any(
+        parity.is_quantized(
+            _dequantized(stored, key, each.shape), _step(stored, key, each.shape), each, _peak(each), LIMIT
+        )
+        for each in candidates
+        if exact.ndim != 2 or stored[key + _SCALE].shape == (len(each), -(-each.shape[1] // BLOCK))
+    )
+
+
 def _dequantized(stored: dict[str, NDArray[Any]], key: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    if len(shape) == 1:
-        return stored[key].astype(np.float64)
     quantized = stored[key + _QUANTIZED].astype(np.float64)
     if len(shape) == 2:
         quantized = (quantized - ZERO_POINT).reshape(shape[0], -1)[:, : shape[1]]
@@ -104,8 +134,6 @@ def _dequantized(stored: dict[str, NDArray[Any]], key: str, shape: tuple[int, ..
 
 
 def _step(stored: dict[str, NDArray[Any]], key: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    if len(shape) == 1:
-        return np.zeros(shape)
     scale = stored[key + _SCALE].astype(np.float64)
     return np.repeat(scale, BLOCK, axis=1)[:, : shape[1]] if len(shape) == 2 else scale
 
@@ -119,10 +147,47 @@ def _peak(weight: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.repeat(peaks, BLOCK, axis=1)[:, : weight.shape[1]]
 
 
-def _linear(node: NodeProto, constants: dict[str, NDArray[Any]]) -> list[NodeProto]:
+def _weights(model: ModelProto, constants: dict[str, NDArray[Any]]) -> set[str]:
+    """The constants that are quantized: weights of layers, all of one kind, and of nothing else."""
+    uses: dict[str, set[str]] = {}
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            uses.setdefault(name, set()).add(_kind(node, constants) if position == 1 else "")
+    return {name for name, kinds in uses.items() if name in constants and len(kinds) == 1 and "" not in kinds}
+
+
+def _kind(node: NodeProto, constants: dict[str, NDArray[Any]]) -> str:
+    """How a node uses its weight; empty if the weight is none, or is not quantized."""
+    weight = constants.get(node.input[1], np.zeros(()))
+    told = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    match node.op_type:
+        case "Conv" if weight.ndim > 2:
+            return "Conv"
+        case "Gemm" | "MatMul" if weight.ndim == 2 and _is_smaller(_outputs_first(node, weight)):
+            plain = (told.get("alpha", 1), told.get("beta", 1), told.get("transA", 0)) == (1, 1, 0)
+            return str(_outputs_last(node)) if plain else ""
+    return ""
+
+
+def _is_smaller(weight: NDArray[np.float32]) -> bool:
+    """Whether whole blocks and their scales take less than the weight itself: [outputs, inputs]."""
+    inputs = weight.shape[1]
+    return bool(-(-inputs // BLOCK) * (BLOCK + 4) < 4 * inputs)
+
+
+def _outputs_last(node: NodeProto) -> bool:
+    transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+    return node.op_type != "Conv" and not transposed
+
+
+def _outputs_first(node: NodeProto, weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    return weight.T if _outputs_last(node) else weight
+
+
+def _linear(node: NodeProto, shape: tuple[int, ...]) -> list[NodeProto]:
+    """A Gemm or MatMul with the quantized weight, whose shape is [outputs, inputs]."""
     features, weight, *bias = node.input
-    outputs, inputs = constants[weight].shape
-    constants[weight + _QUANTIZED], constants[weight + _SCALE] = _quantize_blocks(constants.pop(weight))
+    outputs, inputs = shape
     product = f"{node.output[0]}_product" if bias else node.output[0]
     multiply = helper.make_node(
         "MatMulNBits",
@@ -141,15 +206,12 @@ def _linear(node: NodeProto, constants: dict[str, NDArray[Any]]) -> list[NodePro
     )
 
 
-def _convolution(node: NodeProto, constants: dict[str, NDArray[Any]]) -> list[NodeProto]:
-    weight = node.input[1]
-    constants[weight + _QUANTIZED], constants[weight + _SCALE] = _quantize_channels(constants.pop(weight))
+def _dequantized_weight(weight: str) -> list[NodeProto]:
     return [
         helper.make_node(
             "Cast", [weight + _QUANTIZED], [f"{weight}_cast"], name=f"{weight}_cast", to=TensorProto.FLOAT
         ),
         helper.make_node("Mul", [f"{weight}_cast", weight + _SCALE], [weight], name=f"{weight}_dequantize"),
-        node,
     ]
 
 
@@ -163,7 +225,7 @@ def _quantize_blocks(weight: NDArray[np.float32]) -> tuple[NDArray[np.uint8], ND
 
 
 def _quantize_channels(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    quantized, scale = _quantize(weight, axes=(1, 2, 3))
+    quantized, scale = _quantize(weight, axes=tuple(range(1, weight.ndim)))
     return quantized.astype(np.int8), scale
 
 

@@ -11,10 +11,9 @@ from mnist_edge.contract import INPUT_NAME, OUTPUT_NAME
 from mnist_edge.errors import ParityError
 from mnist_edge.export import metadata, parity
 from mnist_edge.export.examples import Examples
-from mnist_edge.export.onnx_graph import initializers, weights
+from mnist_edge.export.onnx_graph import initializers
 from mnist_edge.export.parity import Run
 from mnist_edge.runtime.model import load
-from mnist_edge.training.checkpoint import Trained
 
 TOLERANCE: Final = parity.FLOAT32
 
@@ -36,12 +35,12 @@ def variants(data: bytes, name: str) -> Mapping[str, Run]:
     return {"optimized": run(optimize=True), "not optimized": run(optimize=False)}
 
 
-def check_weights(data: bytes, name: str, trained: Trained) -> None:
+def check_weights(data: bytes, name: str, examples: Examples) -> None:
     """Check that every weight is the trained one after folding, bit for bit. Raises ParityError.
 
     This also finds a changed weight that hardly moves any image's logits.
     """
     stored = initializers(onnx.load_from_string(data))
-    for key, exact in weights(trained).items():
+    for key, exact in examples.weights.items():
         if key not in stored or not np.array_equal(stored[key], exact):
             raise ParityError(f"{name}: its weight {key} is not the trained one")

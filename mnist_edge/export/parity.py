@@ -21,7 +21,7 @@ from mnist_edge.bundle.records import Parity
 from mnist_edge.contract import HEIGHT, WHITE, WIDTH
 from mnist_edge.data.datasets import Split
 from mnist_edge.errors import ParityError
-from mnist_edge.export.graph import RawPixels
+from mnist_edge.export.graph import raw_pixels
 from mnist_edge.export.threads import in_threads
 from mnist_edge.runtime.classifier import CHUNK
 from mnist_edge.training.checkpoint import Trained
@@ -85,7 +85,7 @@ class Reference:
         self.labels = test.labels
         """uint8 [n]"""
 
-        run = run_module(RawPixels(trained.model, trained.contract.normalization).eval())
+        run = run_module(raw_pixels(trained))
         whole = in_batches(run, self.images, CHUNK, threaded=True)
         self.logits = {CHUNK: whole}
         """By batch size, on which PyTorch's rounding depends: float32 [n + PROBES, classes]."""
@@ -113,10 +113,19 @@ def run_module(module: torch.nn.Module) -> Run:
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            logits: NDArray[np.float32] = module(torch.tensor(images)).numpy()
+            logits: NDArray[np.float32] = module(as_tensor(images)).numpy()
         return logits
 
     return run
+
+
+def as_tensor(images: NDArray[np.uint8]) -> torch.Tensor:
+    """Raw pixels as torch lays them out.
+
+    numpy gives an axis of length 1 any stride. By that torch may take the images for channels-last, and what comes out
+    of a convolution cannot be viewed as rows, as many modules do.
+    """
+    return torch.tensor(images).clone(memory_format=torch.contiguous_format)
 
 
 def is_quantized(

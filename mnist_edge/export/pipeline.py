@@ -5,15 +5,24 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import UNSET, structs
+from torch import nn
 
 from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.checksum import sha256
 from mnist_edge.bundle.decoding import encode_indented
 from mnist_edge.bundle.layout import RUNNABLE, Format
 from mnist_edge.bundle.records import File, Latency, Manifest, Parity, PyTorch
+from mnist_edge.bundle.source import Source
 from mnist_edge.bundle.writing import Staging, writing
 from mnist_edge.data.datasets import Dataset, Split
-from mnist_edge.errors import AlteredModelError, DataFormatError, MnistEdgeError, ModelError, ModelFormatError
+from mnist_edge.errors import (
+    AlteredModelError,
+    DataFormatError,
+    MnistEdgeError,
+    ModelError,
+    ModelFormatError,
+    UnsupportedFormatError,
+)
 from mnist_edge.export import calibration, metadata, parity, recommendation
 from mnist_edge.export.formats import EXPORTERS
 from mnist_edge.export.parity import Tolerance
@@ -28,10 +37,11 @@ Report = Callable[[Outcome], None]
 def export(
     folder: Path,
     data: Dataset,
-    formats: Sequence[Format] = tuple(Format),
+    formats: Sequence[Format] | None = None,
     report: Report = lambda outcome: None,
     progress: Progress = lambda step: None,
     threads: int | None = None,
+    model: nn.Module | Source | None = None,
 ) -> Manifest:
     """Convert a bundle's model, prove every file, and only then put the files and the manifest in place.
 
@@ -41,10 +51,12 @@ def export(
     Args:
         folder: a bundle that `train` made.
         data: the data it was trained on.
-        formats: which files to make; files that earlier exports made from the same weights are kept.
-        report: called with the outcome of every file, passed or failed.
+        formats: which files to make; files that earlier exports made from the same weights are kept. None for all that
+            can be made: the others are left out.
+        report: called with the outcome of every file, passed, failed or left out.
         progress: called at the start and end of every step.
         threads: how many threads share the work; None for ``MNIST_EDGE_THREADS`` if set, else one per CPU.
+        model: a user's own module, or where its class is now; None to look where it was.
 
     Returns:
         The manifest.
@@ -54,44 +66,55 @@ def export(
         ModelError: the bundle's first half is missing, damaged or altered, or changed during the export.
         DataFormatError: `data` is not what the model was trained on.
         ModelFormatError: onnxruntime or TorchScript cannot load a file, or its metadata do not match the training.
+        UnsupportedFormatError: a format that was named cannot be made, or none can.
         ParityError: a file is out of tolerance. If several files fail, one error reports them all; it is a ModelError
             if any of theirs is.
     """
     with writing(folder), sharing_work(threads):
-        return _export(folder, data, formats, report, progress)
+        return _export(folder, data, formats, report, progress, model)
 
 
-def _export(folder: Path, data: Dataset, formats: Sequence[Format], report: Report, progress: Progress) -> Manifest:
+def _export(
+    folder: Path,
+    data: Dataset,
+    named: Sequence[Format] | None,
+    report: Report,
+    progress: Progress,
+    model: nn.Module | Source | None,
+) -> Manifest:
+    wanted = tuple(Format) if named is None else named
     first_half = _first_half(folder)
-    trained = checkpoint.load(folder)
+    trained = checkpoint.load(folder, model)
     _require_same_data(trained, data)
     context = ParityContext(trained, data, progress)
     files: dict[Format, File] = {}
     contents: dict[Format, bytes] = {}
     failures: list[MnistEdgeError] = []
+    left_out: list[MnistEdgeError] = []
     with Staging(folder) as staging:
-        for form in formats:
+        for form in wanted:
             try:
                 with context.step(form.file_name, "conversion"):
                     made = EXPORTERS[form].convert(context.examples)
                 contents[form] = staging.add(form.file_name, made).read_bytes()
                 outcome = prove(form, contents[form], str(folder / form.file_name), context)
             except MnistEdgeError as error:
-                outcome = Outcome(form, bytes=0, parity=None, calibration=None, error=error)
+                skipped = named is None and isinstance(error, UnsupportedFormatError)
+                outcome = Outcome(form, bytes=0, parity=None, calibration=None, error=error, left_out=skipped)
             report(outcome)
             if outcome.error is not None:
-                failures.append(outcome.error)
+                (left_out if outcome.left_out else failures).append(outcome.error)
             elif outcome.parity is not None:
                 files[form] = structs.replace(
                     _file(contents[form]), format=form, parity=outcome.parity, calibration=outcome.calibration
                 )
-        if failures:
-            raise _combined(failures)
+        if failures or not files:
+            raise _combined(failures or left_out)
         if _first_half(folder) != first_half:
             raise AlteredModelError(
                 f"{folder}: its model changed during the export: wait for the training to finish and export again"
             )
-        for form, (file, content) in _earlier(folder, trained, formats).items():
+        for form, (file, content) in _earlier(folder, trained, wanted).items():
             files[form], contents[form] = file, content
         manifest = Manifest(
             contract=trained.contract,
@@ -114,6 +137,7 @@ def verify(
     report: Report = lambda outcome: None,
     progress: Progress = lambda step: None,
     threads: int | None = None,
+    model: nn.Module | Source | None = None,
 ) -> list[Outcome]:
     """Prove a complete bundle again: digests, contract, weights, golden vectors and parity on the whole test set.
 
@@ -123,6 +147,7 @@ def verify(
         report: called with the outcome of every file.
         progress: called at the start and end of every step.
         threads: how many threads share the work; None for ``MNIST_EDGE_THREADS`` if set, else one per CPU.
+        model: a user's own module, or where its class is now; None to look where it was.
 
     Returns:
         One outcome per exported file. If a file fails, its outcome holds the error and the others are still checked.
@@ -132,15 +157,17 @@ def verify(
         DataFormatError: `data` is not what the model was trained on.
     """
     with sharing_work(threads):
-        return _verify(folder, data, report, progress)
+        return _verify(folder, data, report, progress, model)
 
 
-def _verify(folder: Path, data: Dataset, report: Report, progress: Progress) -> list[Outcome]:
+def _verify(
+    folder: Path, data: Dataset, report: Report, progress: Progress, model: nn.Module | Source | None
+) -> list[Outcome]:
     manifest = reading.read_manifest(folder)
     reading.require_first_half(folder, manifest)
     for name in (layout.WEIGHTS, layout.TRAINING):
         reading.read_verified(folder, name, manifest)
-    trained = checkpoint.load(folder)
+    trained = checkpoint.load(folder, model)
     if manifest.contract != trained.contract:
         raise ModelFormatError(
             f"{folder / layout.MANIFEST}: its labels or normalisation are not those of the training: "
@@ -206,7 +233,8 @@ def _combined(errors: Sequence[MnistEdgeError]) -> MnistEdgeError:
     if len(errors) == 1:
         return errors[0]
     gravest = next((error for error in errors if isinstance(error, ModelError)), errors[0])
-    return type(gravest)("; ".join(map(str, errors)))
+    # All ONNX formats have the same reason if their graph cannot be made.
+    return type(gravest)("; ".join(dict.fromkeys(map(str, errors))))
 
 
 def _with_recommendation(manifest: Manifest, contents: Mapping[Format, bytes], data: Dataset) -> Manifest:

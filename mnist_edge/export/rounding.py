@@ -26,6 +26,9 @@ from mnist_edge.runtime.session import Session
 SWEEPS: Final = 20
 """Maximum number of passes over a layer's weights. Usually nothing changes after eight."""
 
+MOST_INPUTS: Final = 2048
+"""Above that, the products of the inputs take too much memory and time."""
+
 CHUNK: Final = 8192
 """Approximate number of patches (see `_patches`) per chunk, which bounds the memory."""
 
@@ -35,7 +38,9 @@ Array = NDArray[np.float64]
 def up_or_down(
     node: NodeProto, weight: Array, limit: int, quantized_inputs: NDArray[Any], float_inputs: NDArray[Any]
 ) -> Array:
-    """Round a layer's weights up or down to whole steps; those of a grouped convolution go to the nearest.
+    """Round a layer's weights up or down to whole steps.
+
+    Those of a grouped convolution, and of a layer with more than `MOST_INPUTS`, go to the nearest.
 
     Args:
         node: the layer, a Conv or Gemm.
@@ -49,7 +54,7 @@ def up_or_down(
     """
     exact = weight.reshape(len(weight), -1).T
     rounded = exact.round().clip(-limit, limit)
-    if _attributes(node).get("group", 1) != 1:
+    if _attributes(node).get("group", 1) != 1 or len(exact) > MOST_INPUTS:
         return rounded.T.reshape(weight.shape)
     square, lacking = _moments(node, weight.shape, quantized_inputs, float_inputs)
     gradient = square @ (rounded - exact) - lacking @ exact

@@ -1,5 +1,6 @@
 """Write the first half of a bundle and the checkpoint of a training, and read them back without trusting them."""
 
+import copy
 import hashlib
 import io
 import json
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 import torch
+from msgspec import UNSET, structs
 from torch import Tensor, nn
 
 from mnist_edge import __version__
@@ -19,11 +21,12 @@ from mnist_edge.bundle.checksum import sha256
 from mnist_edge.bundle.decoding import encode, encode_indented
 from mnist_edge.bundle.layout import CHECKPOINT, MANIFEST, METRICS, TRAINING, WEIGHTS
 from mnist_edge.bundle.recipe import Architecture, Recipe
-from mnist_edge.bundle.records import Data, Machine, TrainingRecord
+from mnist_edge.bundle.records import Data, Machine, ModelRecord, TrainingRecord, Versions
+from mnist_edge.bundle.source import Source, name_of
 from mnist_edge.bundle.writing import Staging, signals_held
 from mnist_edge.contract import Contract
 from mnist_edge.data.datasets import Dataset
-from mnist_edge.errors import AlteredModelError, ModelFormatError
+from mnist_edge.errors import AlteredModelError, ModelFormatError, UsageError
 from mnist_edge.training.loop import Training
 from mnist_edge.training.models import build
 from mnist_edge.training.threads import MAX_THREADS
@@ -35,12 +38,12 @@ CHECKPOINT_VERSION: Final = 4
 class Trained:
     """A trained model, as stored in the first half of a bundle."""
 
-    architecture: Architecture
+    architecture: str
     contract: Contract
     model: nn.Module
     """In evaluation mode, on the CPU."""
 
-    training: TrainingRecord
+    training: ModelRecord
     """The content of ``training.json``."""
 
 
@@ -48,7 +51,7 @@ class Trained:
 class Paused:
     """An interrupted training, as saved in its checkpoint after the last finished epoch."""
 
-    architecture: Architecture
+    architecture: Architecture | Source
     recipe: Recipe
     seed: int
     source: str
@@ -68,6 +71,11 @@ class Paused:
 
     finished_epochs: int
     """How many of the recipe's epochs are finished."""
+
+    @property
+    def name(self) -> str:
+        """The architecture's name; of a user's class, its own."""
+        return name_of(self.architecture)
 
     sha256: str
     """Of the checkpoint file."""
@@ -95,20 +103,21 @@ def save(folder: Path, training: Training, data: Dataset) -> None:
 
 
 def _first_half(training: Training, data: Dataset) -> dict[str, bytes]:
-    contract = Contract(data.labels, training.recipe.normalization, data.preprocessing)
     state_dict = {name: tensor.detach().cpu().contiguous() for name, tensor in training.deployed.state_dict().items()}
     record = TrainingRecord(
-        architecture=training.architecture.value,
-        parameters=sum(parameter.numel() for parameter in training.deployed.parameters()),
+        architecture=training.name,
+        source=training.architecture if isinstance(training.architecture, Source) else UNSET,
+        ending=training.ending,
+        parameters=parameters_of(training.deployed),
         labels=data.labels,
-        preprocessing=contract.preprocessing,
+        preprocessing=data.preprocessing,
         recipe=training.recipe,
         seed=training.seed,
         finished=training.complete,
-        data=Data(data.name, data.source, len(data.train), len(data.test), data.digests),
-        model_sha256=model_digest(state_dict, contract),
+        data=record_of(data),
+        model_sha256="",
         epochs=training.epochs,
-        versions={"mnist-edge": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
+        versions=versions(),
         machine=Machine(
             platform=platform.platform(),
             threads=torch.get_num_threads(),
@@ -116,18 +125,40 @@ def _first_half(training: Training, data: Dataset) -> dict[str, bytes]:
             dtype="bfloat16" if training.in_bfloat16 else "float32",
         ),
     )
-    return {
-        WEIGHTS: _saved(state_dict),
-        TRAINING: encode_indented(record),
+    return first_half(state_dict, record) | {
         METRICS: b"".join(encode(epoch) + b"\n" for epoch in training.epochs),
     }
+
+
+def first_half(state_dict: Mapping[str, Tensor], record: ModelRecord) -> dict[str, bytes]:
+    """The files of a bundle's first half, by name. The record gets the digest of the model."""
+    digest = model_digest(state_dict, record.contract)
+    return {
+        WEIGHTS: _saved(state_dict),
+        TRAINING: encode_indented(structs.replace(record, model_sha256=digest)),
+    }
+
+
+def record_of(data: Dataset) -> Data:
+    """What a record tells of the data."""
+    return Data(data.name, data.source, len(data.train), len(data.test), data.digests)
+
+
+def parameters_of(model: nn.Module) -> int:
+    """How many parameters a module has."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def versions() -> Versions:
+    """The versions that a model's weights may depend on."""
+    return {"mnist-edge": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
 
 
 def _checkpoint(training: Training, data: Dataset) -> bytes:
     return _saved(
         {
             "version": CHECKPOINT_VERSION,
-            "architecture": training.architecture.value,
+            "architecture": msgspec.to_builtins(training.architecture),
             "recipe": msgspec.to_builtins(training.recipe),  # torch.load refuses enums
             "seed": training.seed,
             "source": data.source,
@@ -158,7 +189,7 @@ def load_paused(folder: Path) -> Paused:
                 f"{path}: version {version!r}, but this mnist-edge reads {CHECKPOINT_VERSION}: {remedy}"
             )
         return Paused(
-            architecture=Architecture(saved["architecture"]),
+            architecture=msgspec.convert(saved["architecture"], Architecture | Source),
             recipe=msgspec.convert(saved["recipe"], Recipe),
             seed=saved["seed"],
             source=saved["source"],
@@ -187,8 +218,13 @@ def _saved(value: object) -> bytes:
     return buffer.getvalue()
 
 
-def load(folder: Path) -> Trained:
-    """Read the trained model that `save` wrote.
+def load(folder: Path, model: nn.Module | Source | None = None) -> Trained:
+    """Read the trained model that `save` or an import wrote.
+
+    Args:
+        folder: the bundle.
+        model: for a user's own module, the module itself or where its class is now; None to look for the class where it
+            was. The module's own weights are left alone.
 
     Raises:
         ModelNotFoundError: a file is missing.
@@ -200,14 +236,14 @@ def load(folder: Path) -> Trained:
     path = folder / WEIGHTS
     state_dict = _read_state_dict(path, remedy)
     try:
-        architecture = Architecture(training.architecture)
-        contract = Contract(training.labels, training.recipe.normalization, training.preprocessing)
+        architecture = Architecture(training.architecture) if training.source is UNSET else training.source
+        contract = training.contract
     except ValueError as error:
         raise ModelFormatError(f"{folder / TRAINING}: malformed ({error}): {remedy}") from error
     for name, tensor in state_dict.items():
         if not torch.isfinite(tensor).all():
             raise ModelFormatError(f"{path}: {name} holds NaN or infinite weights: {remedy}, with a lower --lr")
-    model = build(architecture, len(contract.labels))
+    model = _built(architecture, model, len(contract.labels))
     try:
         for name, tensor in model.state_dict().items():
             if name in state_dict and state_dict[name].dtype != tensor.dtype:
@@ -215,7 +251,7 @@ def load(folder: Path) -> Trained:
         model.load_state_dict(state_dict)
     except RuntimeError as error:
         detail = " ".join(str(error).split())
-        raise ModelFormatError(f"{path}: does not fit {architecture} ({detail[:200]}): {remedy}") from error
+        raise ModelFormatError(f"{path}: does not fit {training.architecture} ({detail[:200]}): {remedy}") from error
     digest_of = legacy_model_digest if training.version == legacy.TRAINING_VERSION else model_digest
     actual, recorded = digest_of(state_dict, contract), training.model_sha256
     if actual != recorded:
@@ -223,7 +259,20 @@ def load(folder: Path) -> Trained:
             f"{path}: altered since its training (weights, labels and normalisation have SHA-256 {actual[:12]}…, "
             f"{TRAINING} says {recorded[:12]}…): {remedy}"
         )
-    return Trained(architecture, contract, model.eval(), training)
+    return Trained(training.architecture, contract, model.eval(), training)
+
+
+def _built(recorded: Architecture | Source, given: nn.Module | Source | None, classes: int) -> nn.Module:
+    if given is None:
+        return build(recorded, classes)
+    if not isinstance(recorded, Source):
+        raise UsageError(f"the model is {recorded}, not a class of your own: leave out --model")
+    if isinstance(given, nn.Module):
+        return copy.deepcopy(given)
+    arguments = given.arguments or recorded.arguments
+    # With the recorded digest, so that another source is refused.
+    sha256 = recorded.sha256 or given.sha256
+    return build(structs.replace(given, arguments=arguments, sha256=sha256, input=recorded.input), classes)
 
 
 def model_digest(state_dict: Mapping[str, Tensor], contract: Contract) -> str:

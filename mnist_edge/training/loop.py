@@ -1,5 +1,8 @@
 """The training loop: all images as one uint8 tensor in memory, no DataLoader, no workers, one seed for everything."""
 
+import contextlib
+import copy
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -16,11 +19,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mnist_edge.bundle.recipe import Architecture, Recipe
 from mnist_edge.bundle.records import Epoch
+from mnist_edge.bundle.source import Ending, InputForm, Source, name_of
 from mnist_edge.data.datasets import Dataset
 from mnist_edge.errors import TrainingError, UsageError
 from mnist_edge.evaluation.chance import STANDARD_ERRORS, constant_loss
 from mnist_edge.evaluation.metrics import measure
 from mnist_edge.training.augment import CLEAN_PHASE, augment_batch
+from mnist_edge.training.endings import examine, to_logits
 from mnist_edge.training.models import build, normalize
 from mnist_edge.training.optimizers import optimizer_of, scheduler_of
 
@@ -30,6 +35,9 @@ EVALUATION_BATCH: Final = 1000
 FEW_STEPS: Final = 100
 """With fewer optimizer steps a training may not have learned anything yet: `sigmoid-nn`, the slowest, took 25 to 50 to
 beat a constant answer."""
+
+PROBED: Final = 64
+"""Training images on which a user's module is tried."""
 
 _Tensors = list[Tensor] | tuple[Tensor, ...]
 
@@ -48,7 +56,13 @@ class Training:
     """
 
     def __init__(
-        self, data: Dataset, architecture: Architecture, recipe: Recipe, *, seed: int = 0, device: str = "cpu"
+        self,
+        data: Dataset,
+        architecture: Architecture | Source,
+        recipe: Recipe,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
     ) -> None:
         _check_device(device)
         self.architecture, self.recipe, self.seed, self.device = architecture, recipe, seed, device
@@ -58,12 +72,21 @@ class Training:
         """Whether the forward and backward passes run in bfloat16."""
         self._classes = len(data.labels)
         model = self._fresh()
-        self._model = model.to(memory_format=torch.channels_last)
+        if isinstance(architecture, Source):
+            # A user's module may call `view`, which takes no channels-last tensor.
+            examples = torch.tensor(data.train.images[:PROBED]).unsqueeze(1).float()
+            examples = normalize(examples, recipe.normalization)
+            self._form = architecture.input
+            self.ending = examine(copy.deepcopy(model).cpu(), self._form, examples, self._classes)
+        else:
+            self._form, self.ending = InputForm.IMAGE, Ending.LOGITS
+            model = model.to(memory_format=torch.channels_last)
+        self._model = model
         self._generator = torch.Generator().manual_seed(seed)
         train, _ = data.train.hold_out(recipe.calibration_split)
         if min(recipe.batch_size, len(train)) == 1 and any(isinstance(part, _BatchNorm) for part in model.modules()):
             raise UsageError(
-                f"{architecture} uses batch normalisation and cannot learn from batches of one image: "
+                f"{self.name} uses batch normalisation and cannot learn from batches of one image: "
                 "raise --batch-size, or give more images"
             )
         self._images = torch.tensor(train.images).unsqueeze(1).to(device)
@@ -76,6 +99,11 @@ class Training:
         if recipe.ema_decay:
             average = _warmed_up_average(recipe.ema_decay)
             self._averaged = AveragedModel(self._model, multi_avg_fn=average, use_buffers=True)
+
+    @property
+    def name(self) -> str:
+        """The architecture's name; of a user's class, its own."""
+        return name_of(self.architecture)
 
     @property
     def complete(self) -> bool:
@@ -102,19 +130,21 @@ class Training:
         self._model.train()
         seen, loss_sum = 0, 0.0
         order = torch.randperm(len(self._images), generator=self._generator)
-        for indices in _batches(order, recipe.batch_size):
-            lr = self._optimizer.param_groups[0]["lr"]
-            value = self._step(indices.to(self.device))
-            if not math.isfinite(value):
-                raise TrainingError(
-                    f"the loss became {value} in epoch {number}: lower the learning rate ({recipe.lr:g})"
-                )
-            seen += len(indices)
-            loss_sum += value * len(indices)
-            on_batch(number, seen, len(self._images), value)
+        with self._own_randomness(number):
+            for indices in _batches(order, recipe.batch_size):
+                lr = self._optimizer.param_groups[0]["lr"]
+                value = self._step(indices.to(self.device))
+                if not math.isfinite(value):
+                    raise TrainingError(
+                        f"the loss became {value} in epoch {number}: lower the learning rate ({recipe.lr:g})"
+                    )
+                seen += len(indices)
+                loss_sum += value * len(indices)
+                on_batch(number, seen, len(self._images), value)
         trained = time.perf_counter()
         deployed = self.deployed.eval()
-        metrics = measure(predict(deployed, self._test.images, recipe, self.device), self._test.labels)
+        logits = predict(functools.partial(self._logits, deployed), self._test.images, self.device)
+        metrics = measure(logits, self._test.labels)
         weights = deployed.state_dict().values()
         if not math.isfinite(metrics.loss) or not all(bool(tensor.isfinite().all()) for tensor in weights):
             raise TrainingError(f"the weights diverged in epoch {number}: lower the learning rate ({recipe.lr:g})")
@@ -128,6 +158,14 @@ class Training:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             return build(self.architecture, self._classes).to(self.device)
+
+    @contextlib.contextmanager
+    def _own_randomness(self, epoch: int) -> Iterator[None]:
+        """Seed torch anew in every epoch, so that a resumed training draws the dropout of an uninterrupted one."""
+        devices = [self.device] if torch.device(self.device).type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(int(np.random.SeedSequence([self.seed, epoch]).generate_state(1, np.uint64)[0]))
+            yield
 
     def _require_learned(self, loss: float) -> None:
         """Raise TrainingError if the last epoch's mean loss, though finite, shows that the training diverged."""
@@ -155,7 +193,7 @@ class Training:
             return torch.cat(
                 [
                     functional.cross_entropy(
-                        model(normalize(self._images[indices].float(), self.recipe.normalization)),
+                        self._logits(model, self._images[indices].float()),
                         self._labels[indices],
                         label_smoothing=self.recipe.label_smoothing,
                         reduction="none",
@@ -163,6 +201,9 @@ class Training:
                     for indices in _batches(torch.arange(len(self._images)), self.recipe.batch_size)
                 ]
             ).cpu()
+
+    def _logits(self, model: nn.Module, pixels: Tensor) -> Tensor:
+        return to_logits(model, self._form, self.ending, normalize(pixels, self.recipe.normalization))
 
     def _step(self, indices: Tensor) -> float:
         recipe = self.recipe
@@ -172,11 +213,11 @@ class Training:
             clean = self._scheduler.last_epoch >= (1 - CLEAN_PHASE) * self._steps
             batch, scans = augment_batch(batch, self._generator, clean=clean)
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.in_bfloat16):
-            logits = self._model(normalize(batch, recipe.normalization))
+            logits = self._logits(self._model, batch)
             if len(scans):
                 # Normalised by the running statistics, which come from the other images, as after deployment.
                 self._model.eval()
-                logits = torch.cat([logits, self._model(normalize(scans, recipe.normalization))])
+                logits = torch.cat([logits, self._logits(self._model, scans)])
                 self._model.train()
         loss = functional.cross_entropy(logits.float(), self._labels[indices], label_smoothing=recipe.label_smoothing)
         self._optimizer.zero_grad(set_to_none=True)
@@ -210,7 +251,7 @@ class Training:
 
 
 def fit(
-    data: Dataset, architecture: Architecture, recipe: Recipe, *, seed: int = 0, device: str = "cpu"
+    data: Dataset, architecture: Architecture | Source, recipe: Recipe, *, seed: int = 0, device: str = "cpu"
 ) -> Iterator[tuple[Epoch, nn.Module]]:
     """Train a fresh model, yielding the metrics and the `Training.deployed` model after every epoch.
 
@@ -223,11 +264,17 @@ def fit(
         yield training.run_epoch(), training.deployed
 
 
-def predict(model: nn.Module, images: NDArray[np.uint8], recipe: Recipe, device: str) -> NDArray[np.float32]:
-    """Compute logits, float32 [n, classes], of images, uint8 [n, 28, 28], in batches of up to `EVALUATION_BATCH`."""
+def predict(logits_of: Callable[[Tensor], Tensor], images: NDArray[np.uint8], device: str) -> NDArray[np.float32]:
+    """Compute logits, float32 [n, classes], of images, uint8 [n, 28, 28], in batches of up to `EVALUATION_BATCH`.
+
+    Args:
+        logits_of: takes raw pixels, float32 [n, 1, 28, 28] on the device.
+        images: the images.
+        device: the PyTorch device.
+    """
     with torch.inference_mode():
         logits = [
-            model(normalize(torch.tensor(chunk, device=device).unsqueeze(1).float(), recipe.normalization)).cpu()
+            logits_of(torch.tensor(chunk, device=device).unsqueeze(1).float()).cpu()
             for chunk in np.array_split(images, math.ceil(len(images) / EVALUATION_BATCH))
         ]
     return torch.cat(logits).numpy()

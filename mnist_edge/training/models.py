@@ -5,7 +5,9 @@ from typing import Final, assert_never
 from torch import Tensor, nn
 
 from mnist_edge.bundle.recipe import Architecture, architecture_named
+from mnist_edge.bundle.source import Source
 from mnist_edge.contract import HEIGHT, PIXELS, WHITE, Normalization
+from mnist_edge.training import sources
 
 
 class SimpleNN(nn.Module):
@@ -90,13 +92,27 @@ def _block(channels_in: int, channels_out: int, *pool: nn.Module) -> tuple[nn.Mo
     return convolution, *pool, normalization, nn.ReLU(inplace=True)
 
 
+def arranged(pixels: Tensor, *, inverted: bool, transposed: bool) -> Tensor:
+    """Raw pixels, [N, 1, 28, 28], values 0…255, as a model trained on inverted or transposed images takes them."""
+    if inverted:
+        pixels = WHITE - pixels
+    # Contiguous, because many modules begin with a `view`.
+    return pixels.transpose(2, 3).contiguous() if transposed else pixels
+
+
 def normalize(pixels: Tensor, normalization: Normalization) -> Tensor:
     """Normalise raw pixels for an architecture: a float tensor of any shape, values 0…255."""
     return (pixels / WHITE - normalization.mean) / normalization.std
 
 
-def build(architecture: Architecture, classes: int) -> nn.Module:
-    """A new model with freshly drawn weights, in training mode, on the CPU. Raises UsageError for an unknown name."""
+def build(architecture: Architecture | Source, classes: int) -> nn.Module:
+    """A new model with freshly drawn weights, in training mode, on the CPU.
+
+    Raises:
+        UsageError: there is no architecture of that name, or the user's class cannot be built.
+    """
+    if isinstance(architecture, Source):
+        return sources.build(architecture, classes)
     match architecture_named(architecture):
         case Architecture.CNN_NANO | Architecture.CNN | Architecture.CNN_LARGE:
             return CNN(STAGES[architecture], classes)

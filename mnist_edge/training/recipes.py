@@ -38,6 +38,15 @@ RECIPES: Final[dict[Architecture, Recipe]] = {
     Architecture.SIGMOID_NN: Recipe(normalization=TO_TENSOR, optimizer=OptimizerName.SGD, lr=0.01),
 }
 
+OWN: Final = Recipe(
+    normalization=TO_TENSOR,
+    optimizer=OptimizerName.ADAMW,
+    lr=0.001,
+    weight_decay=0.01,
+    schedule=Schedule.ONE_CYCLE,
+    calibration_split=12,
+)
+"""For a user's own class: nothing that only some architectures stand."""
 
 FAST: Final[dict[Architecture, Recipe]] = {
     architecture: replace(_CNN, epochs=2)

@@ -7,12 +7,13 @@ from typing import Final
 import torch
 
 from mnist_edge.bundle.recipe import Architecture
+from mnist_edge.bundle.source import Source
 
 MAX_THREADS: Final = 1024
 """A checkpoint that says more is damaged."""
 
 
-def suited_threads(architecture: Architecture, cores: int) -> int:
+def suited_threads(architecture: Architecture | Source, cores: int) -> int:
     """How many threads to train an architecture with where the user names no number.
 
     The steps of the fully connected networks are too short to share: beside other programs on two cores, a step of

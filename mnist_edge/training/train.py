@@ -13,6 +13,7 @@ from pathlib import Path
 from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.recipe import Architecture, Recipe
 from mnist_edge.bundle.records import Epoch
+from mnist_edge.bundle.source import Source
 from mnist_edge.bundle.writing import Staging, writing
 from mnist_edge.data.datasets import Dataset
 from mnist_edge.errors import BusyError, DataFormatError, ModelFormatError, TrainingError
@@ -25,7 +26,7 @@ from mnist_edge.training.threads import computing_on
 @contextlib.contextmanager
 def begin(
     data: Dataset,
-    architecture: Architecture,
+    architecture: Architecture | Source,
     recipe: Recipe,
     out: Path,
     *,

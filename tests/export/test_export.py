@@ -20,13 +20,13 @@ from mnist_edge.bundle.decoding import plain
 from mnist_edge.bundle.layout import Format
 from mnist_edge.bundle.recipe import Architecture
 from mnist_edge.contract import STANDARDIZED, TO_TENSOR, Contract, Normalization, Preprocessing
-from mnist_edge.errors import DataFormatError, ModelFormatError, ParityError
+from mnist_edge.errors import DataFormatError, ParityError, UnsupportedFormatError
 from mnist_edge.export import examples, forms, int8_dynamic, int8_static, onnx_graph, parity, pipeline
 from mnist_edge.export.formats import EXPORTERS
 from mnist_edge.export.graph import RawPixels, fold
 from mnist_edge.training import checkpoint
 from mnist_edge.training.models import CNN, SigmoidNN, SimpleNN, build
-from tests.helpers import subset
+from tests.helpers import given, subset
 from tests.make_bundle import EXPECTED, LARGE_CHOSEN
 
 # The tests load TorchScript files as users do, but torch deprecates torch.jit.
@@ -347,7 +347,7 @@ def test_activations_beyond_the_pixels_range_are_no_defect(small):
     images = small.train.images[:200, None]
     quantized = int8_static.quantize(onnx_graph.build(trained), images, images[:0])
     content = quantized.SerializeToString()
-    int8_static.check_weights(content, "model", trained)
+    int8_static.check_weights(content, "model", given(trained))
     stored = onnx_graph.initializers(onnx.load_from_string(content))
     assert max(array.max() for name, array in stored.items() if name[0] == "a") > 1
 
@@ -355,16 +355,16 @@ def test_activations_beyond_the_pixels_range_are_no_defect(small):
 def test_a_bias_that_is_not_the_trained_one_is_noticed(bundle_dir):
     model = onnx.load(bundle_dir / Format.INT8_STATIC.file_name)
     trained = checkpoint.load(bundle_dir)
-    int8_static.check_weights(model.SerializeToString(), "model", trained)
+    int8_static.check_weights(model.SerializeToString(), "model", given(trained))
     (bias,) = (tensor for tensor in model.graph.initializer if tensor.name == "b0")
     bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) * np.float32(1.001), "b0"))
     with pytest.raises(ParityError, match="is not the trained one"):
-        int8_static.check_weights(model.SerializeToString(), "model", trained)
+        int8_static.check_weights(model.SerializeToString(), "model", given(trained))
 
 
 def test_int8_static_knows_what_it_cannot_do():
     model = float32_graph_with("Tanh")
-    with pytest.raises(ModelFormatError, match="does not support Tanh"):
+    with pytest.raises(UnsupportedFormatError, match="does not support this graph"):
         int8_static.quantize(model, *[np.zeros((2, 1, 28, 28), np.uint8)] * 2)
 
 

@@ -35,7 +35,7 @@ from mnist_edge.export import onnx as float32
 from mnist_edge.runtime.classifier import CHUNK
 from mnist_edge.training import checkpoint
 from mnist_edge.training.models import normalize
-from tests.helpers import cli_in_process, fails, keep_only, quick_recipe, run_cli, subset, train
+from tests.helpers import cli_in_process, fails, given, keep_only, quick_recipe, run_cli, subset, train
 
 
 def snapshot(folder):
@@ -110,14 +110,14 @@ class InExport:
 
     @staticmethod
     def _wrong_raw_pixels(monkeypatch, change):
-        def wrong(model, normalization):
-            return graph.RawPixels(*change(copy.deepcopy(model), normalization))
+        def wrong(trained):
+            return graph.RawPixels(*change(copy.deepcopy(trained.model), trained.contract.normalization)).eval()
 
         convert = torchscript.convert
 
         def convert_wrong(given):
             with monkeypatch.context() as patch:
-                patch.setattr(torchscript, "RawPixels", wrong)
+                patch.setattr(torchscript, "raw_pixels", wrong)
                 return convert(given)
 
         monkeypatch.setattr(torchscript, "convert", convert_wrong)
@@ -222,18 +222,18 @@ def test_nothing_is_written_where_nothing_was(bundle_copy, small, monkeypatch, c
 def test_a_torchscript_of_other_weights_is_refused(bundle_dir, small, monkeypatch):
     trained = checkpoint.load(bundle_dir)
     content = (bundle_dir / "model.torchscript").read_bytes()
-    torchscript.check_weights(content, "model.torchscript", trained)
+    torchscript.check_weights(content, "model.torchscript", given(trained))
     with torch.no_grad():
         trained.model.features[0].weight.view(-1)[0] *= 1.01
     with pytest.raises(ParityError, match=r"features\.0\.weight is not the trained one"):
-        torchscript.check_weights(content, "model.torchscript", trained)
+        torchscript.check_weights(content, "model.torchscript", given(trained))
 
 
 def test_a_weight_that_hardly_matters_is_still_missed(bundle_dir):
     """Changing the smallest weight by 1 % moves no logit measurably, but the weight check sees it."""
     trained = checkpoint.load(bundle_dir)
     content = (bundle_dir / "model.onnx").read_bytes()
-    float32.check_weights(content, "model.onnx", trained)
+    float32.check_weights(content, "model.onnx", given(trained))
     model = onnx.load_from_string(content)
     for tensor in model.graph.initializer:
         if tensor.name.endswith("features.4.weight"):
@@ -241,7 +241,7 @@ def test_a_weight_that_hardly_matters_is_still_missed(bundle_dir):
             values.flat[np.abs(values).argmin()] *= 1.01
             tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     with pytest.raises(ParityError, match=r"features\.4\.weight is not the trained one"):
-        float32.check_weights(model.SerializeToString(), "model.onnx", trained)
+        float32.check_weights(model.SerializeToString(), "model.onnx", given(trained))
 
 
 @pytest.mark.numeric
@@ -423,13 +423,13 @@ def test_steps_as_coarse_as_you_like_are_no_excuse(bundle_dir, module, values, s
     trained = checkpoint.load(bundle_dir)
     name = f"model.{module.__name__.rpartition('.')[2].replace('_', '-')}.onnx"
     model = onnx.load(bundle_dir / name)
-    module.check_weights(model.SerializeToString(), name, trained)
+    module.check_weights(model.SerializeToString(), name, given(trained))
     tensors = {tensor.name.removeprefix("model."): tensor for tensor in model.graph.initializer}
     for key, change in ((values, lambda old: old * 0 + zero), (scale, lambda old: old * 1e6)):
         old = numpy_helper.to_array(tensors[key])
         tensors[key].CopyFrom(numpy_helper.from_array(change(old).astype(old.dtype), tensors[key].name))
     with pytest.raises(ParityError, match="is not the trained one, quantized"):
-        module.check_weights(model.SerializeToString(), name, trained)
+        module.check_weights(model.SerializeToString(), name, given(trained))
 
 
 def edit_onnx(folder, name, change, *, update_manifest):
