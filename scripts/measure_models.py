@@ -36,7 +36,7 @@ def is_made(folder: Path, recipe: Recipe) -> bool:
     if (folder / layout.CHECKPOINT).exists() or not (folder / layout.TRAINING).exists():
         return False
     training = reading.read_training(folder)
-    return training.finished and training.recipe == recipe
+    return isinstance(training, TrainingRecord) and training.finished and training.recipe == recipe
 
 
 def made(architecture: Architecture, seed: int, data: Dataset) -> Facts:
@@ -51,7 +51,9 @@ def made(architecture: Architecture, seed: int, data: Dataset) -> Facts:
             finish(training, data, folder)
     manifest = reading.read_manifest(folder) if (folder / layout.MANIFEST).exists() else export(folder, data)
     print(f"{folder}: {100 * manifest.pytorch.accuracy:.2f} %", file=sys.stderr, flush=True)
-    return reading.read_training(folder), manifest
+    record = reading.read_training(folder)
+    assert isinstance(record, TrainingRecord)
+    return record, manifest
 
 
 def mean_and_spread(percents: list[float]) -> str:

@@ -73,7 +73,7 @@ A classifier of handwritten digits: `Classifier("{name}")`, or `mnist-edge predi
 
 ## Training
 
-Trained for {provenance.recipe.epochs} epochs on {images - calibration.images:,} of MNIST's training images with seed
+Trained for {provenance.epochs} epochs on {images - calibration.images:,} of MNIST's training images with seed
 {provenance.seed}; the weights are the moving average (EMA) after the last epoch. The other {calibration.images:,}
 images, most of them by other writers, are the calibration split. Nothing was chosen on the test set.
 

@@ -251,6 +251,8 @@ def test_every_error_has_its_exit_code():
         "BusyError": 1,
         "ParityError": 1,
         "TrainingError": 1,
+        "UndecidedError": 1,
+        "UnsupportedFormatError": 1,
     }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mnist_edge.cli.app import COMMANDS
+from mnist_edge.cli.app import COMMANDS, command_name
 from mnist_edge.cli.evaluate import _print_confusion
 from mnist_edge.cli.output import WIDTH, command, counted
 from mnist_edge.data import download
@@ -23,7 +23,7 @@ from mnist_edge.training.recipes import RECIPES
 from tests.helpers import cli_in_process, fails, on_a_terminal, run_python
 from tests.test_pretrained import script
 
-NAMES = [function.__name__ for function in COMMANDS]
+NAMES = [command_name(function) for function in COMMANDS]
 
 
 def lines(stream):
@@ -122,8 +122,8 @@ def test_verbose_shows_where_an_error_came_from(tmp_path):
 
 def test_quiet_and_verbose_exclude_each_other():
     for name in NAMES:
-        operand = ["x"] if name in ("predict", "read", "selftest") else []
-        fails(cli_in_process(name, *operand, "-q", "-v"), 2, "--quiet and --verbose exclude each other")
+        required = {"predict": ["x"], "read": ["x"], "selftest": ["x"], "import": ["x", "--model", "cnn"]}
+        fails(cli_in_process(name, *required.get(name, []), "-q", "-v"), 2, "--quiet and --verbose exclude each other")
 
 
 # Names that are almost right
@@ -160,7 +160,7 @@ def test_a_hint_at_what_was_meant(arguments, meant, tmp_path):
     ("line", "offered"),
     [
         ("mnist-edge ex", ["export"]),
-        ("mnist-edge train --mod", ["--model"]),
+        ("mnist-edge train --mod", ["--model", "--model-args"]),
         ("mnist-edge train --model cnn-", ["cnn-nano", "cnn-large"]),
         ("mnist-edge train --optimizer a", ["adam", "adamw"]),
         ("mnist-edge predict x.png --model cnn-l", ["cnn-large"]),
@@ -172,7 +172,7 @@ def test_a_hint_at_what_was_meant(arguments, meant, tmp_path):
         ("mnist-edge evaluate my", []),  # the shell completes paths itself where there is nothing else
         ("mnist-edge help ev", ["evaluate"]),
         ("mnist-edge evaluate --model cnn --pl", ["--plot"]),
-        ("mnist-edge train cnn --mod", ["--model"]),
+        ("mnist-edge train cnn --mod", ["--model", "--model-args"]),
     ],
 )
 def test_completion(line, offered, tmp_path):

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from mnist_edge import __version__
-from mnist_edge.cli import answers, device, evaluate, export, train
+from mnist_edge.cli import answers, device, evaluate, export, imports, info, train
 from mnist_edge.cli.display import print_json
 from mnist_edge.cli.failures import NOTHING_CHANGED, Failed, explain, if_interrupted
 from mnist_edge.cli.hints import Command, Commands
@@ -20,12 +20,13 @@ from mnist_edge.errors import UsageError
 
 COMMANDS: Final = (
     train.train,
+    imports.import_weights,
     export.export,
     export.verify,
     evaluate.evaluate,
     device.predict,
     device.read,
-    device.info,
+    info.info,
     device.selftest,
     device.doctor,
 )
@@ -108,8 +109,13 @@ def _loudness(*, quiet: Quiet = False, verbose: Verbose = False) -> Loudness:
     return Loudness.QUIET if quiet else Loudness.VERBOSE if verbose else Loudness.NORMAL
 
 
+def command_name(function: Callable[..., None]) -> str:
+    """The name under which a function is a command."""
+    return function.__name__.removesuffix("_weights")  # "import" is no name for a function
+
+
 def _commands() -> list[str]:
-    return [function.__name__ for function in COMMANDS]
+    return [command_name(function) for function in COMMANDS]
 
 
 def show_help(
@@ -133,5 +139,5 @@ def show_help(
 
 
 for command in COMMANDS:
-    app.command(cls=Command, epilog=EPILOGS.get(command))(as_command(command))
+    app.command(command_name(command), cls=Command, epilog=EPILOGS.get(command))(as_command(command))
 app.command("help")(as_command(show_help))

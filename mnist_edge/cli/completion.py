@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mnist_edge.bundle.layout import RUNNABLE, Format
 from mnist_edge.bundle.recipe import Architecture, OptimizerName, Schedule
+from mnist_edge.contract import NORMALIZATIONS
 
 
 def architectures() -> list[str]:
@@ -25,6 +26,11 @@ def optimizers() -> list[str]:
 def schedules() -> list[str]:
     """For ``--schedule``."""
     return list(Schedule)
+
+
+def normalizations() -> list[str]:
+    """For ``--normalization``."""
+    return list(NORMALIZATIONS)
 
 
 def form() -> list[str]:

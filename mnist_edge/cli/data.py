@@ -3,6 +3,7 @@
 Heavy modules are imported inside the functions.
 """
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnist_edge.bundle import reading
+from mnist_edge.bundle.records import ImportRecord
 from mnist_edge.cli import completion
 from mnist_edge.cli.display import note_if_shadowed
 from mnist_edge.cli.output import counted, detail, note
@@ -73,8 +75,10 @@ def data_of(folder: Path, wanted: str | None) -> "Dataset":
     """Load the training data of a bundle: `wanted` if the user named it, else the source in the training record."""
     if wanted is not None:
         return load_data(wanted)
-    recorded = reading.read_training(folder).data.source
+    record = reading.read_training(folder)
     try:
-        return load_recorded(recorded)
+        dataset = load_recorded(record.data.source)
     except DataNotFoundError as error:
         raise DataNotFoundError(f"{error}; if the training data have moved, give their new path with --data") from error
+    is_renamed = isinstance(record, ImportRecord) and len(record.labels) == len(dataset.labels)
+    return dataclasses.replace(dataset, labels=record.labels) if is_renamed else dataset

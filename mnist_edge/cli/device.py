@@ -13,20 +13,16 @@ from mnist_edge.cli.answers import STDIN, Answer, printer
 from mnist_edge.cli.display import (
     as_argument,
     detail_model,
-    in_brief,
     json_line,
     note_if_model_shadowed,
     one_line,
     print_findings,
     print_json,
-    print_recommendation,
-    print_table,
 )
 from mnist_edge.cli.failures import FAILED, Failed, complain, exit_code, gravest, if_interrupted
-from mnist_edge.cli.options import DEFAULT_BUNDLE, Form, Json
-from mnist_edge.cli.output import counted, note, say, say_wrapped, suggest
+from mnist_edge.cli.options import Form, Json
+from mnist_edge.cli.output import counted, note, say, suggest
 from mnist_edge.cli.progress import counting
-from mnist_edge.contract import BATCH_AXIS, HEIGHT, INPUT_NAME, OUTPUT_NAME, WIDTH, Contract, Preprocessing
 from mnist_edge.errors import DataError, ExecutionError, InputError, MnistEdgeError, UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +32,6 @@ if TYPE_CHECKING:
     from mnist_edge.cli.preview import Preview
     from mnist_edge.images import Page
     from mnist_edge.runtime.classifier import Classifier
-    from mnist_edge.runtime.describe import DescribedFile
     from mnist_edge.runtime.prediction import Prediction
 
 Model = Annotated[
@@ -55,11 +50,6 @@ MaxOod = Annotated[
     typer.Option("--max-ood", min=0, max=1, help="Abstain if the out-of-distribution score is higher than this."),
 ]
 MaxNovelty = Annotated[float | None, typer.Option("--max-novelty", min=0, max=1, hidden=True)]
-
-PREPROCESSING: Final = {
-    Preprocessing.MNIST: "images are cropped to the ink, scaled to fit 20×20 and centred by mass",
-    Preprocessing.WHOLE: "images are scaled whole, without cropping",
-}
 
 
 ANSWERS_HOLD: Final = "the answers printed so far hold"
@@ -267,82 +257,6 @@ def read(
         if sample and not json:
             suggest("help", "predict")
     raise typer.Exit(worst)
-
-
-def info(
-    target: Annotated[
-        str,
-        typer.Argument(
-            autocompletion=completion.models, help="A bundle, an .onnx file or the name of a pretrained model."
-        ),
-    ] = DEFAULT_BUNDLE,
-    json: Json = False,
-) -> None:
-    """Show what a model holds.
-
-    Prints the contract, the provenance, the digest, state and measured parity of each file, and which file answers.
-    """
-    from mnist_edge.runtime.describe import describe
-
-    note_if_model_shadowed(target)
-    facts = describe(target)
-    if facts.answers:
-        detail_model(target, None, facts.answers)
-    if json:
-        print_json(plain(facts))
-        return
-    contract, provenance = facts.contract, facts.provenance
-    normalization, recipe = contract.normalization, provenance.recipe
-    for name, value in (
-        ("input", f"{INPUT_NAME}: uint8 [{BATCH_AXIS}, 1, {HEIGHT}, {WIDTH}]"),
-        ("output", f"{OUTPUT_NAME}: float32 [{BATCH_AXIS}, {len(contract.labels)}]"),
-        ("labels", ", ".join(contract.labels)),
-        ("normalization", f"(pixel / 255 - {normalization.mean}) / {normalization.std}, inside the graph"),
-        ("preprocessing", PREPROCESSING[contract.preprocessing]),
-        ("architecture", f"{provenance.architecture}, {provenance.parameters:,} parameters"),
-        (
-            "trained on",
-            f"{provenance.data.name}, seed {provenance.seed}, {provenance.epochs} of {counted(recipe.epochs, 'epoch')}",
-        ),
-        ("recipe", in_brief(recipe)),
-        ("model SHA-256", provenance.model_sha256),
-        ("trained by", _versions(provenance.trained_by)),
-        ("answers", facts.answers or "no file by default"),
-        ("exported by", _versions(provenance.exported_by)),
-    ):
-        say_wrapped(f"{name:14} ", value)
-    say()
-    print_table(
-        ("file", "size", "state", "SHA-256"),
-        [
-            (name, f"{file.bytes / 1000:,.1f} KB", file.state, f"{file.sha256[:16]}…")
-            for name, file in facts.files.items()
-        ],
-    )
-    if measured := [row for name, file in facts.files.items() if (row := _measured(name, file, contract))]:
-        say()
-        print_table(("file", "max |Δlogit|", "flips", "accuracy", "temperature", "ECE"), measured)
-    print_recommendation(facts)
-    suggest("selftest", as_argument(target))
-
-
-def _versions(packages: dict[str, str]) -> str:
-    return ", ".join(f"{package} {version}" for package, version in packages.items())
-
-
-def _measured(name: str, file: "DescribedFile", contract: Contract) -> tuple[str, ...] | None:
-    parity, calibrated = file.parity, file.calibration or contract.calibration
-    if not parity and not calibrated:
-        return None
-    error = getattr(calibrated, "error", None)
-    return (
-        name,
-        f"{parity.max_abs_diff:.1e}" if parity else "-",
-        str(parity.flips) if parity else "-",
-        f"{100 * parity.accuracy:.2f} %" if parity else "-",
-        f"{calibrated.temperature:.3f}" if calibrated else "-",
-        "-" if error is None else f"{100 * error:.2f} %",
-    )
 
 
 def selftest(

@@ -146,7 +146,7 @@ def print_outcomes(outcomes: Iterable["Outcome"]) -> None:
                 f"{outcome.parity.max_abs_diff:.1e}" if outcome.parity else "-",
                 f"{outcome.parity.flips}" if outcome.parity else "-",
                 f"{100 * outcome.parity.accuracy:.2f} %" if outcome.parity else "-",
-                "failed" if outcome.error else "ok",
+                "left out" if outcome.left_out else "failed" if outcome.error else "ok",
             )
             for outcome in outcomes
         ],

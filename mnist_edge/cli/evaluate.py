@@ -7,6 +7,7 @@ import typer
 
 from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.decoding import plain
+from mnist_edge.bundle.records import TrainingRecord
 from mnist_edge.cli import completion, folders
 from mnist_edge.cli.data import Data, check_data, data_of, data_option, load_data, load_recorded
 from mnist_edge.cli.display import (
@@ -26,7 +27,7 @@ from mnist_edge.extras import require
 
 if TYPE_CHECKING:
     from mnist_edge.bundle.records import Data as TrainingData
-    from mnist_edge.bundle.records import DataOrigin, TrainingRecord
+    from mnist_edge.bundle.records import DataOrigin
     from mnist_edge.data.datasets import Dataset
     from mnist_edge.evaluation.evaluation import Evaluation
     from mnist_edge.export.forms import Answers
@@ -81,7 +82,8 @@ def evaluate(
     if data is not None:
         check_data(data)
     has_record = plot is not None and (file.parent / layout.TRAINING).is_file()
-    record = reading.read_training(file.parent) if has_record else None
+    found = reading.read_training(file.parent) if has_record else None
+    record = found if isinstance(found, TrainingRecord) else None
     note(f"evaluating {file}")
     detail_model(target, form, file.name)
     dataset = _test_data_of(file, data)
@@ -208,7 +210,7 @@ def _save_plots(
         heading = f"{record.architecture} trained on {record.data.name}, {counted(len(record.epochs), 'epoch')}"
         figures["learning-curves"] = plots.learning_curves(record.epochs, heading)
     else:
-        note(f"no learning curves: there is no {layout.TRAINING} beside {file.name}")
+        note(f"no learning curves: {file.parent} holds no record of a training")
     paths = [folder / f"{name}.png" for name in figures]
     for path, figure in zip(paths, figures.values(), strict=True):
         plots.save(figure, path)

@@ -7,7 +7,8 @@ With ``--json``, both commands print a document of this form, also when they fai
     {"bundle": "…", "files": {"model.onnx": {"format": "onnx", "bytes": …, "parity": {…}, "calibration": {…}}, …}}
 
 ``parity`` is null if the comparison did not finish, ``calibration`` if there is none. The entry of a file that failed
-has its own ``error``. After a success `export` adds the rest of the manifest that it wrote. A failure adds ``error``
+has its own ``error``. After a success `export` adds the rest of the manifest that it wrote and, if it left out formats
+that cannot be made, ``left_out``: the reason for each, by format. A failure adds ``error``
 and ``exit_code``, as for every command; if it occurs before any file is compared, ``bundle`` and ``files`` are absent.
 """
 
@@ -19,63 +20,84 @@ import typer
 from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.decoding import plain
 from mnist_edge.bundle.layout import Format, format_named
+from mnist_edge.bundle.records import TrainingRecord
 from mnist_edge.bundle.writing import require_free
 from mnist_edge.cli import completion, folders
 from mnist_edge.cli.data import Data, check_data, data_of, data_option
 from mnist_edge.cli.display import print_json, print_outcomes, print_recommendation
 from mnist_edge.cli.failures import Failed, complain, gravest, if_interrupted
-from mnist_edge.cli.options import DEFAULT_BUNDLE, Json, Threads
+from mnist_edge.cli.models import ChosenModel, own_model
+from mnist_edge.cli.options import DEFAULT_BUNDLE, Json, ModelArguments, Threads
 from mnist_edge.cli.output import command, counted, note, say_wrapped, suggest
 from mnist_edge.cli.progress import StepProgress
-from mnist_edge.cli.pytorch import load_pytorch
+from mnist_edge.cli.pytorch import foreign_prints_on_stderr, load_pytorch
 from mnist_edge.errors import MnistEdgeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import ModuleType
 
+    from mnist_edge.bundle.recipe import Architecture
     from mnist_edge.bundle.records import Manifest
+    from mnist_edge.bundle.source import Source
     from mnist_edge.data.datasets import Dataset
     from mnist_edge.export.proof import Outcome
 
+Place = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="FILE.py:CLASS",
+        help="Where the class of your own model is now; the file is run.  [default: where it was]",
+    ),
+]
 Bundle = Annotated[Path, typer.Argument(help="Bundle: the folder that train wrote.")]
 
 
 def export(
     target: Bundle = Path(DEFAULT_BUNDLE),
     formats: Annotated[
-        str, typer.Option(autocompletion=completion.formats, help="Formats to export, separated by commas.")
-    ] = ",".join(Format),
+        str | None,
+        typer.Option(
+            metavar=f"<{'|'.join(Format)}>",
+            autocompletion=completion.formats,
+            help="Formats to export, separated by commas.  [default: all that can be made]",
+        ),
+    ] = None,
     data: Data = None,
+    model: Place = None,
+    model_args: ModelArguments = None,
     threads: Threads = None,
     json: Json = False,
 ) -> None:
     """Export a model and prove every file.
 
     Every file must answer as PyTorch does on the test set, within the tolerance of its format. If one fails, nothing is
-    written. The manifest records what was measured and which file is recommended. Files of other formats, exported
-    earlier from the same model, are kept.
+    written. A format that cannot be made from the model is left out, unless you name it. The manifest records what was
+    measured and which file is recommended. Files of other formats, exported earlier from the same model, are kept.
     """
     from mnist_edge.runtime.model import require_own
     from mnist_edge.runtime.threads import asked_threads
 
-    chosen = _formats(formats)
+    chosen = None if formats is None else _formats(formats)
+    own = own_model(model, model_args)
     threads = asked_threads(threads)
     if data is not None:
         check_data(data)
     require_own(target)
     require_free(target)
     training = reading.read_training(target)
-    if not training.finished:
+    if isinstance(training, TrainingRecord) and not training.finished:
         resumable = (target / layout.CHECKPOINT).exists()
         goes_on = f"; resume with  {command('train', '--resume', '--out', target)}" if resumable else ""
         note(f"trained for {len(training.epochs)} of {counted(training.recipe.epochs, 'epoch')}{goes_on}")
     note(f"exporting {target}")
     before = folders.stamps(target, [layout.MANIFEST])
     with if_interrupted(lambda: _what_holds(target, before)):
-        manifest, outcomes = _exported(target, chosen, data, threads, json=json)
+        manifest, outcomes = _exported(target, chosen, data, own, threads, json=json)
         if json:
-            print_json({"bundle": str(target), **plain(manifest)})
+            left_out = {outcome.format.value: str(outcome.error) for outcome in outcomes if outcome.left_out}
+            print_json({"bundle": str(target), **plain(manifest)} | ({"left_out": left_out} if left_out else {}))
             return
         print_outcomes(outcomes)
         shown = {outcome.format.file_name for outcome in outcomes}
@@ -89,25 +111,34 @@ def export(
 
 
 def _exported(
-    target: Path, formats: list[Format], data: str | None, threads: int | None, *, json: bool
+    target: Path,
+    formats: list[Format] | None,
+    data: str | None,
+    own: ChosenModel | None,
+    threads: int | None,
+    *,
+    json: bool,
 ) -> "tuple[Manifest, list[Outcome]]":
     """Export; if a file fails, tell how each one fared."""
     outcomes: list[Outcome] = []
 
     def report(outcome: "Outcome") -> None:
         outcomes.append(outcome)
-        note(f"{outcome.format.file_name}: {'failed' if outcome.error else 'matches PyTorch'}")
+        if outcome.left_out:
+            note(f"left out: {outcome.format}: {outcome.error}")
+        else:
+            note(f"{outcome.format.file_name}: {'failed' if outcome.error else 'matches PyTorch'}")
 
     try:
-        pipeline, dataset = _prepared(target, data)
+        pipeline, dataset, source = _prepared(target, data, own)
         note(f"comparing with PyTorch on {counted(len(dataset.test), 'image')}")
-        with StepProgress() as progress:
-            return pipeline.export(target, dataset, formats, report, progress.step, threads), outcomes
+        with foreign_prints_on_stderr(), StepProgress() as progress:
+            return pipeline.export(target, dataset, formats, report, progress.step, threads, source), outcomes
     except MnistEdgeError as error:
         passed = [outcome.format for outcome in outcomes if outcome.error is None]
         if len(passed) < len(outcomes) and not json:
             print_outcomes(outcomes)
-        if 0 < len(passed) < len(outcomes):
+        if passed and any(outcome.error and not outcome.left_out for outcome in outcomes):
             only_these = command("export", target, "--formats", ",".join(passed))
             note(f"nothing is written; to export what passed, run  {only_these}")
         if not outcomes:
@@ -137,12 +168,14 @@ def _facts(folder: Path, outcomes: "Iterable[Outcome]") -> dict[str, object]:
     return {"bundle": str(folder), "files": files}
 
 
-def _prepared(folder: Path, wanted: str | None) -> "tuple[ModuleType, Dataset]":
-    """Load what `export` and `verify` need first: `mnist_edge.export.pipeline` and the training data."""
+def _prepared(
+    folder: Path, wanted: str | None, own: ChosenModel | None
+) -> "tuple[ModuleType, Dataset, Architecture | Source | None]":
+    """Load what `export` and `verify` need first: `mnist_edge.export.pipeline`, the data, and where the class is."""
     load_pytorch("onnx", "onnxscript")
     from mnist_edge.export import pipeline
 
-    return pipeline, data_of(folder, wanted)
+    return pipeline, data_of(folder, wanted), None if own is None else own.located()
 
 
 def _formats(text: str) -> list[Format]:
@@ -152,7 +185,12 @@ def _formats(text: str) -> list[Format]:
 
 
 def verify(
-    target: Bundle = Path(DEFAULT_BUNDLE), data: Data = None, threads: Threads = None, json: Json = False
+    target: Bundle = Path(DEFAULT_BUNDLE),
+    data: Data = None,
+    model: Place = None,
+    model_args: ModelArguments = None,
+    threads: Threads = None,
+    json: Json = False,
 ) -> None:
     """Prove an exported bundle again.
 
@@ -162,6 +200,7 @@ def verify(
     from mnist_edge.runtime.model import require_own
     from mnist_edge.runtime.threads import asked_threads
 
+    own = own_model(model, model_args)
     threads = asked_threads(threads)
     if data is not None:
         check_data(data)
@@ -169,10 +208,10 @@ def verify(
     manifest = reading.read_manifest(target)
     reading.require_first_half(target, manifest)
     note(f"verifying {target}")
-    pipeline, dataset = _prepared(target, data)
+    pipeline, dataset, source = _prepared(target, data, own)
     note(f"comparing {counted(len(manifest.exported), 'file')} with PyTorch on {counted(len(dataset.test), 'image')}")
-    with StepProgress() as progress:
-        outcomes = pipeline.verify(target, dataset, progress=progress.step, threads=threads)
+    with foreign_prints_on_stderr(), StepProgress() as progress:
+        outcomes = pipeline.verify(target, dataset, progress=progress.step, threads=threads, model=source)
     facts = _facts(target, outcomes)
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
     if not json:

@@ -42,7 +42,8 @@ class Command(TyperCommand):
 
     def _hint(self, args: list[str]) -> str | None:
         name = str(self.name)
-        if any(parameter.name == "target" for parameter in self.params):
+        names = {parameter.name for parameter in self.params}
+        if "target" in names and "model" not in names:
             for option, value in itertools.pairwise([*args, "MODEL"]):
                 if option == "--model" or option.startswith("--model="):
                     model = option.partition("=")[2] or value

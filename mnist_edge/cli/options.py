@@ -6,9 +6,22 @@ import typer
 
 from mnist_edge.bundle.layout import ARTIFACTS
 from mnist_edge.bundle.recipe import Architecture
+from mnist_edge.bundle.source import InputForm
 from mnist_edge.cli import completion
 
 DEFAULT_BUNDLE: Final = f"{ARTIFACTS}/{Architecture.CNN}"
+
+OWN_MODEL: Final = "a class of your own, as FILE.py:CLASS or package.module:CLASS. That file is run: trust its author."
+"""The end of the help of every --model that takes one."""
+
+ModelArguments = Annotated[
+    list[str] | None,
+    typer.Option("--model-args", metavar="K=V", help="Argument of your class, such as width=32. Repeat for several."),
+]
+Input = Annotated[
+    InputForm | None,
+    typer.Option(help="What your class takes: image is [N, 1, 28, 28], flat is [N, 784].  [default: image]"),
+]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 

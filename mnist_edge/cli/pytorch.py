@@ -1,6 +1,8 @@
 """Loading PyTorch for the commands that need it."""
 
+import contextlib
 import os
+import sys
 from importlib.metadata import version
 
 from mnist_edge.cli.output import detail
@@ -16,3 +18,8 @@ def load_pytorch(*others: str) -> None:
         for package in packages:
             require(package, extra="train")
     detail(", ".join(f"{package} {version(package)}" for package in packages))
+
+
+def foreign_prints_on_stderr() -> contextlib.AbstractContextManager[object]:
+    """Keep what a user's module prints out of our answers."""
+    return contextlib.redirect_stdout(sys.stderr)

@@ -13,22 +13,23 @@ from msgspec import structs
 from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.decoding import plain
 from mnist_edge.bundle.layout import ARTIFACTS
-from mnist_edge.bundle.recipe import Architecture, OptimizerName, Recipe, Schedule, architecture_named
+from mnist_edge.bundle.recipe import Architecture, OptimizerName, Recipe, Schedule
 from mnist_edge.bundle.writing import require_free
 from mnist_edge.cli import completion, folders
 from mnist_edge.cli.data import check_data, load_data, load_recorded
 from mnist_edge.cli.display import in_brief, print_json
 from mnist_edge.cli.failures import NOTHING_CHANGED, if_interrupted
-from mnist_edge.cli.options import Json
+from mnist_edge.cli.models import ChosenModel, chosen_model
+from mnist_edge.cli.options import OWN_MODEL, Input, Json, ModelArguments
 from mnist_edge.cli.output import command, counted, detail, note, say, suggest, warn
 from mnist_edge.cli.progress import TrainingProgress, tensorboard
-from mnist_edge.cli.pytorch import load_pytorch
+from mnist_edge.cli.pytorch import foreign_prints_on_stderr, load_pytorch
 from mnist_edge.errors import UsageError
 from mnist_edge.extras import require
 from mnist_edge.names import choose
 from mnist_edge.training.checks import check_folder, check_recipe
 from mnist_edge.training.memory import keep_freed
-from mnist_edge.training.recipes import DEFAULT_LR, FAST, RECIPES, suited
+from mnist_edge.training.recipes import DEFAULT_LR, FAST, OWN, RECIPES, suited
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,11 +54,14 @@ def train(
     model: Annotated[
         str | None,
         typer.Option(
-            metavar=f"<{'|'.join(Architecture)}>",
+            metavar="NAME|FILE.py:CLASS",
             autocompletion=completion.architectures,
-            help="Architecture, which also selects the recipe.  [default: cnn]",
+            help=f"Architecture, which also selects the recipe: {', '.join(Architecture)}, or {OWN_MODEL}  "
+            "[default: cnn]",
         ),
     ] = None,
+    model_args: ModelArguments = None,
+    input: Input = None,  # noqa: A002  # the option's name
     data: Annotated[
         str | None,
         typer.Option(
@@ -130,7 +134,7 @@ def train(
     Writes the weights and the training record to the bundle after every epoch; export completes the bundle. Recipe
     options that are not given keep the values of the architecture's recipe.
     """
-    architecture = None if model is None else architecture_named(model)
+    chosen = None if model is None and resume else chosen_model(model or Architecture.CNN, model_args, input)
     given = {
         name: value
         for name, value in {
@@ -149,7 +153,7 @@ def train(
         }.items()
         if value is not None
     }
-    folder = Path(ARTIFACTS, architecture or Architecture.CNN) if out is None else out
+    folder = Path(ARTIFACTS, chosen.folder_name if chosen else Architecture.CNN) if out is None else out
     require_free(folder)
     if resume:
         beside = {"seed": seed is not None, "fast": fast, "overwrite": overwrite}
@@ -166,23 +170,23 @@ def train(
         require("tensorboard", extra="tensorboard")
     keep_freed()
     if resume:
-        run = _resumed(folder, architecture, data, device, threads)
+        run = _resumed(folder, chosen, data, device, threads)
     else:
-        architecture, device = architecture or Architecture.CNN, device or "cpu"
+        assert chosen is not None
         run = _begun(
             folder,
-            architecture,
+            chosen,
             given,
             data,
             fast=fast,
             seed=seed or 0,
-            device=device,
+            device=device or "cpu",
             threads=threads,
             overwrite=overwrite,
         )
     before = folders.stamps(folder, _RECORDS)
     with if_interrupted(lambda: _what_holds(folder, before)):
-        with run as (training, dataset):
+        with foreign_prints_on_stderr(), run as (training, dataset):
             _announce(training, dataset)
             _finish(training, dataset, folder, log_dir)
         _report(folder, json)
@@ -215,7 +219,7 @@ def _is_finished(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def _resumed(
-    folder: Path, model: Architecture | None, data: str | None, device: str | None, threads: int | None
+    folder: Path, model: ChosenModel | None, data: str | None, device: str | None, threads: int | None
 ) -> "Iterator[tuple[Training, Dataset]]":
     reading.require_paused(folder)
     if data:
@@ -226,8 +230,8 @@ def _resumed(
     from mnist_edge.training.train import resume
 
     paused = checkpoint.load_paused(folder)
-    if model not in (None, paused.architecture):
-        raise UsageError(f"{folder}: holds an interrupted training of {paused.architecture}: leave out --model")
+    if model is not None and model.located() != paused.architecture:
+        raise UsageError(f"{folder}: holds an interrupted training of {paused.name}: leave out --model")
     dataset = load_data(data) if data else load_recorded(paused.source)
     with resume(dataset, paused, folder, device=device, threads=threads) as training:
         yield training, dataset
@@ -236,7 +240,7 @@ def _resumed(
 @contextlib.contextmanager
 def _begun(
     folder: Path,
-    model: Architecture,
+    model: ChosenModel,
     given: dict[str, Any],
     data: str | None,
     *,
@@ -246,30 +250,32 @@ def _begun(
     threads: int | None,
     overwrite: bool,
 ) -> "Iterator[tuple[Training, Dataset]]":
-    recipe = _recipe(model, given, fast=fast)
+    recipe = _recipe(model.architecture, given, fast=fast)
     check_recipe(recipe)
     check_folder(folder, overwrite=overwrite)
     check_data(data)
-    note(f"training {model} in {folder}")
+    note(f"training {model.text} in {folder}")
     load_pytorch()
     from mnist_edge.runtime.limits import usable_cpus
     from mnist_edge.training.threads import suited_threads
     from mnist_edge.training.train import begin
 
-    threads = threads or suited_threads(model, usable_cpus())
+    architecture = model.located()
+    threads = threads or suited_threads(architecture, usable_cpus())
     dataset = load_data(data)
     if given.keys().isdisjoint({"epochs", "batch_size", "lr"}):
         recipe = suited(recipe, len(dataset.train))
     with begin(
-        dataset, model, recipe, folder, seed=seed, device=device, threads=threads, overwrite=overwrite
+        dataset, architecture, recipe, folder, seed=seed, device=device, threads=threads, overwrite=overwrite
     ) as training:
         yield training, dataset
 
 
-def _recipe(model: Architecture, given: dict[str, Any], *, fast: bool) -> Recipe:
+def _recipe(model: Architecture | None, given: dict[str, Any], *, fast: bool) -> Recipe:
     if fast and model not in FAST:
-        raise UsageError(f"{model} has no short recipe, only {', '.join(FAST)} have one: leave out --fast")
-    recipe = FAST[model] if fast else RECIPES[model]
+        whose = model or "a class of your own"
+        raise UsageError(f"{whose} has no short recipe, only {', '.join(FAST)} have one: leave out --fast")
+    recipe = OWN if model is None else FAST[model] if fast else RECIPES[model]
     changes = dict(given)
     if changes.get("momentum") and changes.get("optimizer", recipe.optimizer) is not OptimizerName.SGD:
         raise UsageError("--momentum works only with SGD: leave it out, or add  --optimizer sgd")
@@ -292,7 +298,7 @@ def _announce(training: "Training", data: "Dataset") -> None:
         f"{data.name}: {len(fitted):,} training{set_aside} and {counted(len(data.test), 'test image')}, "
         f"{counted(len(data.labels), 'class')}"
     )
-    note(f"{training.architecture}: {in_brief(recipe)}")
+    note(f"{training.name}: {in_brief(recipe)}")
     import torch
 
     dtype = "bfloat16" if training.in_bfloat16 else "float32"
@@ -325,6 +331,6 @@ def _report(folder: Path, json: bool) -> None:
     if json:
         print_json({"bundle": str(folder), **plain(record)})
         return
-    test = record.epochs[-1].test
+    test = record.test
     say(f"{folder}: {100 * test.accuracy:.2f} % of {counted(test.total, 'test image')} correct")
     suggest("export", folder)

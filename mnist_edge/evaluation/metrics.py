@@ -20,12 +20,17 @@ def measure(logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> Metrics:
         logits: [n, classes], n > 0.
         labels: [n], class indices.
     """
+    correct = int((logits.argmax(axis=1) == labels).sum())
+    loss = float(cross_entropies(logits, labels).mean())
+    return Metrics(loss=loss, correct=correct, total=len(labels), accuracy=correct / len(labels))
+
+
+def cross_entropies(logits: NDArray[np.float32], labels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The cross-entropy of every image in nats, [n]. Takes the arguments of `measure`."""
     exact = logits.astype(np.float64)
     peak = exact.max(axis=1)
     log_sum = peak + np.log(np.exp(exact - peak[:, None]).sum(axis=1))
-    loss = log_sum - exact[np.arange(len(labels)), labels]
-    correct = int((logits.argmax(axis=1) == labels).sum())
-    return Metrics(loss=float(loss.mean()), correct=correct, total=len(labels), accuracy=correct / len(labels))
+    return np.asarray(log_sum - exact[np.arange(len(labels)), labels])
 
 
 def calibration_error(probabilities: NDArray[np.float64], labels: NDArray[np.uint8]) -> float:

@@ -57,7 +57,7 @@ def test_without_a_training_record_there_are_no_learning_curves(bundle_dir, smal
     assert result.returncode == 0, result.stderr
     assert list(sizes(tmp_path / "plots")) == [name for name in NAMES if name != "learning-curves.png"]
     first, second = result.stderr.decode().splitlines()[-3:-1]
-    assert first == "no learning curves: there is no training.json beside alone.onnx"
+    assert first == f"no learning curves: {tmp_path} holds no record of a training"
     assert second.startswith("saved 3 plots in ")
 
 

@@ -1,0 +1,191 @@
+"""Begin a bundle with weights that were trained elsewhere, or with a module in memory."""
+
+import copy
+import dataclasses
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from msgspec import UNSET, UnsetType
+from torch import nn
+
+from mnist_edge.bundle import layout
+from mnist_edge.bundle.layout import CHECKPOINT, MANIFEST, METRICS, TRAINING, Format
+from mnist_edge.bundle.recipe import Architecture
+from mnist_edge.bundle.records import Imported, ImportRecord, Manifest
+from mnist_edge.bundle.source import InputForm, Source, name_of
+from mnist_edge.bundle.writing import Staging, signals_held, writing
+from mnist_edge.contract import Normalization
+from mnist_edge.data.datasets import Dataset
+from mnist_edge.errors import UndecidedError, UsageError
+from mnist_edge.evaluation.metrics import measure
+from mnist_edge.export import pipeline, preprocessing
+from mnist_edge.export.preprocessing import Trial
+from mnist_edge.training import checkpoint, endings
+from mnist_edge.training.checks import check_contents, check_folder
+from mnist_edge.training.loop import PROBED, predict
+from mnist_edge.training.models import build
+from mnist_edge.training.weights import Weights, read_weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Import:
+    """What `import_weights` found out."""
+
+    record: ImportRecord
+    weights: Weights
+
+    chosen: Trial
+    """The preprocessing that was found, or given."""
+
+    trials: list[Trial]
+    """All that were compared, the best first."""
+
+
+def import_weights(
+    weights: Path,
+    architecture: Architecture | Source,
+    folder: Path,
+    *,
+    data: Dataset,
+    given: Normalization | None = None,
+    labels: Sequence[str] | None = None,
+    overwrite: bool = False,
+) -> Import:
+    """Write the first half of a bundle from weights that were trained elsewhere.
+
+    Args:
+        weights: a state_dict, alone or in a checkpoint; see `mnist_edge.training.weights.read_weights`.
+        architecture: the module that the weights belong to.
+        folder: the bundle.
+        data: what the model was trained for. Its training images tell which preprocessing the weights expect, its test
+            set what the model is worth.
+        given: the normalization, if it is known; None to find it.
+        labels: the class names, in the order of the module's outputs; None for those of the data.
+        overwrite: whether to replace an existing bundle.
+
+    Raises:
+        BusyError: another writer is working on the bundle.
+        ModelError: the weights cannot be read, or do not fit the architecture.
+        UndecidedError: no preprocessing is clearly the right one.
+        UsageError: the user's class cannot be used, the labels do not fit the data, or the folder cannot be written.
+    """
+    check_folder(folder, overwrite=overwrite)
+    data = relabelled(data, labels)
+    model = build(architecture, len(data.labels)).eval()
+    name = name_of(architecture)
+    read = read_weights(weights, model.state_dict(), name)
+    model.load_state_dict(read.state_dict)
+    source = architecture if isinstance(architecture, Source) else UNSET
+    imported = Imported(name=weights.name, sha256=read.sha256)
+    record, chosen, trials = _examined(model, name, source, imported, data, given)
+    _write(folder, model, record, overwrite=overwrite)
+    return Import(record, read, chosen, trials)
+
+
+def export_module(
+    module: nn.Module,
+    folder: str | os.PathLike[str],
+    *,
+    data: Dataset,
+    normalization: Normalization | None = None,
+    labels: Sequence[str] | None = None,
+    form: InputForm = InputForm.IMAGE,
+    formats: Sequence[Format] | None = None,
+    overwrite: bool = False,
+) -> Manifest:
+    """Export a module that is in memory, and prove every file. ``docs/own-models.md`` has an example that runs.
+
+    The module is copied, never changed. A later ``mnist-edge verify`` needs its class: ``--model FILE.py:CLASS``.
+
+    Args:
+        module: takes float32 [N, 1, 28, 28] or [N, 784] and returns logits or probabilities, [N, classes].
+        folder: the bundle.
+        data: what the module was trained for; see `import_weights`.
+        normalization: one of `mnist_edge.contract.NORMALIZATIONS` or another; None to find it.
+        labels: the class names, in the order of the module's outputs; None for those of the data.
+        form: which of the two shapes the module takes.
+        formats: which files to make; None for all that can be made.
+        overwrite: whether to replace an existing bundle.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        MnistEdgeError: as `import_weights` and `mnist_edge.export.pipeline.export` do.
+    """
+    folder = Path(folder)
+    check_folder(folder, overwrite=overwrite)
+    data = relabelled(data, labels)
+    model = copy.deepcopy(module).cpu().float().eval()
+    name = type(module).__name__
+    source = Source(place="", arguments={}, sha256="", input=form)
+    record, _, _ = _examined(model, name, source, UNSET, data, normalization)
+    _write(folder, model, record, overwrite=overwrite)
+    return pipeline.export(folder, data, formats, model=model)
+
+
+def relabelled(data: Dataset, labels: Sequence[str] | None) -> Dataset:
+    """The same data with other class names. Raises UsageError if their number differs."""
+    if labels is None:
+        return data
+    if len(labels) != len(data.labels):
+        raise UsageError(
+            f"{len(labels)} labels for the {len(data.labels)} classes of {data.name}: name each class once"
+        )
+    return dataclasses.replace(data, labels=tuple(labels))
+
+
+def _examined(
+    model: nn.Module,
+    name: str,
+    source: Source | UnsetType,
+    imported: Imported | UnsetType,
+    data: Dataset,
+    given: Normalization | None,
+) -> tuple[ImportRecord, Trial, list[Trial]]:
+    """Find out how the module wants its images and what it returns, and record it."""
+    tried = preprocessing.candidates(given)
+    images = torch.tensor(data.train.images[:PROBED])[:, None].float()
+    form = InputForm.IMAGE if source is UNSET else source.input
+    ending = endings.examine(model, form, tried[0](images), len(data.labels))
+    run = partial(endings.to_logits, model, form, ending)
+    trials = preprocessing.try_all(run, data.train, tried)
+    decided = preprocessing.decide(trials, data.train.labels, len(data.labels))
+    if isinstance(decided, str):
+        raise UndecidedError(
+            f"the preprocessing that {name} was trained with cannot be told from {data.name}: {decided}: "
+            "give --normalization, or the data that it was trained on with --data",
+            trials=tuple(trial.cells() for trial in trials),
+        )
+    best = decided.preparation
+    logits = predict(lambda pixels: run(best(pixels)), data.test.images, "cpu")
+    record = ImportRecord(
+        architecture=name,
+        source=source,
+        ending=ending,
+        parameters=checkpoint.parameters_of(model),
+        labels=data.labels,
+        preprocessing=data.preprocessing,
+        data=checkpoint.record_of(data),
+        model_sha256="",
+        versions=checkpoint.versions(),
+        weights=imported,
+        normalization=best.normalization,
+        inverted=best.inverted,
+        transposed=best.transposed,
+        test=measure(logits, data.test.labels),
+    )
+    return record, decided, trials
+
+
+def _write(folder: Path, model: nn.Module, record: ImportRecord, *, overwrite: bool) -> None:
+    state_dict = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    with writing(folder, make=True):
+        check_contents(folder, overwrite=overwrite)
+        with signals_held(), Staging(folder) as staging:
+            for name, content in checkpoint.first_half(state_dict, record).items():
+                staging.add(name, content)
+            staging.commit(records=(MANIFEST, TRAINING), remove=(*layout.EXPORTED, METRICS, CHECKPOINT))
