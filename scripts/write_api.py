@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mnist_edge
-from mnist_edge import contract, errors
+from mnist_edge import contract, errors, export
 from mnist_edge.runtime import prediction
 
 PAGE = Path(__file__).parents[1] / "docs" / "api.md"
@@ -20,8 +20,9 @@ INTRODUCTION = """# API reference
 
 Made from the docstrings by `python scripts/write_api.py`; do not edit it.
 
-`from mnist_edge import Classifier, MnistEdgeError, Prediction, Reading`: other names, and modules that are not shown
-here, may change. Importing the package imports neither torch nor onnxruntime.
+`from mnist_edge import Classifier, MnistEdgeError, Prediction, Reading` and `from mnist_edge.export import
+export_module, import_weights`: other names, and modules that are not shown here, may change. Importing either package
+imports neither torch nor onnxruntime.
 """
 
 CLASSES = (
@@ -33,6 +34,8 @@ CLASSES = (
     contract.Calibration,
     contract.Preprocessing,
 )
+
+FUNCTIONS = (export.export_module, export.import_weights)
 
 LINE = 100
 """The longest signature that stays on one line."""
@@ -47,7 +50,9 @@ def main() -> None:
 
 def page() -> str:
     """The whole page."""
-    parts = [INTRODUCTION, *(part for kind in CLASSES for part in _class(kind)), *_errors()]
+    classes = (part for kind in CLASSES for part in _class(kind))
+    functions = (part for function in FUNCTIONS for part in _function(function))
+    parts = [INTRODUCTION, *classes, *functions, *_errors()]
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)
 
 
@@ -70,6 +75,12 @@ def _class(kind: type) -> Iterator[str]:
             yield f"### {kind.__name__}.{name}"
             yield _signature(name, member)
             yield _markdown(_docstring(member))
+
+
+def _function(function: Callable[..., object]) -> Iterator[str]:
+    yield f"## {function.__name__}"
+    yield _signature(function.__name__, function)
+    yield _markdown(_docstring(function))
 
 
 def _docstring(what: object) -> str:
