@@ -16,6 +16,7 @@ import pytest
 from mnist_edge.cli.app import COMMANDS, command_name
 from mnist_edge.cli.evaluate import _print_confusion
 from mnist_edge.cli.output import WIDTH, command, counted
+from mnist_edge.cli.pytorch import SPINS
 from mnist_edge.data import download
 from mnist_edge.evaluation import evaluation
 from mnist_edge.runtime.prediction import softmax
@@ -300,10 +301,12 @@ def test_a_mistake_is_told_before_torch_is_loaded(wrong, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks GNU's OpenMP")
-@pytest.mark.parametrize(("wanted", "spins"), [(None, "0"), ("active", "30000000000")])
-def test_threads_of_pytorch_sleep_while_they_wait(wanted, spins):
+@pytest.mark.parametrize(
+    ("policy", "count", "spins"), [(None, None, SPINS), (None, "7", 7), ("passive", None, 0), ("passive", "7", 7)]
+)
+def test_threads_of_pytorch_soon_sleep_while_they_wait(policy, count, spins):
     code = "from mnist_edge.cli.pytorch import load_pytorch; load_pytorch()"
-    result = run_python(code, OMP_DISPLAY_ENV="VERBOSE", OMP_WAIT_POLICY=wanted, GOMP_SPINCOUNT=None)
+    result = run_python(code, OMP_DISPLAY_ENV="VERBOSE", OMP_WAIT_POLICY=policy, GOMP_SPINCOUNT=count)
     assert f"GOMP_SPINCOUNT = '{spins}'" in result.stderr
 
 

@@ -20,9 +20,8 @@ def suited_threads(architecture: Architecture | Source, cores: int) -> int:
     `simple-nn` took 6.6 ms on one thread and 46 ms on two, one of `sigmoid-nn` 2.7 and 24 ms. The others use all cores,
     but no more than torch would, which counts physical cores and heeds ``OMP_NUM_THREADS``.
 
-    On a busy machine these too are faster on one: a step of `cnn` took 350 ms against 1,428, because threads spin while
-    they wait for one another. With ``OMP_WAIT_POLICY=passive`` they sleep instead: 129 against 158 ms. The command line
-    sets it.
+    On a busy machine these too can be faster on one: a step of `cnn` took 350 ms against 1,428, because threads spin
+    while they wait for one another. The command line lets them spin less (`mnist_edge.cli.pytorch.SPINS`).
 
     Args:
         architecture: the architecture to train.
