@@ -29,8 +29,8 @@ KEYS: Final = (
 )
 """Under which keys checkpoints hold a state_dict. Of several that fit, the first is taken; other keys come after."""
 
-PREFIXES: Final = ("module.", "_orig_mod.", "model.", "net.", "network.")
-"""What DataParallel, torch.compile, Lightning and a wrapping class put before every name."""
+MOST_PREFIXES: Final = 4
+"""How many prefixes are removed, such as ``module.`` of DataParallel and ``_orig_mod.`` of torch.compile."""
 
 _DEPTH: Final = 2
 """A state_dict may be at this many keys' distance, as in ``{"model": {"state_dict": …}}``."""
@@ -81,9 +81,8 @@ class _Reading(NamedTuple):
 def read_weights(path: Path, expected: Mapping[str, Tensor], architecture: str) -> Weights:
     """Read a state_dict that fits an architecture, without running what the file holds.
 
-    The state_dict may be inside a checkpoint (`KEYS`), its names may share prefixes (`PREFIXES`), and its tensors may
-    be float16, bfloat16 or float64. Nothing of a tensor is touched before its name, layout, device, dtype and shape are
-    found right.
+    The state_dict may be inside a checkpoint (`KEYS`), its names may share prefixes, and its tensors may be float16,
+    bfloat16 or float64. Nothing of a tensor is touched before its name, layout, device, dtype and shape are right.
 
     Args:
         path: a file of torch.save or safetensors.
@@ -119,13 +118,16 @@ def _nothing_fits(loaded: object, readings: list[_Reading], expected: Mapping[st
 def _readings(loaded: object, expected: Mapping[str, Tensor]) -> Iterator[_Reading]:
     for key, found in _dictionaries(loaded, seen=set()):
         entries = {name: value for name, value in found.items() if name != _AVERAGED or name in expected}
-        prefix: str | None = ""
+        yield _Reading(key, "", entries)
         removed = ""
-        while prefix is not None and len(removed) <= sum(map(len, PREFIXES)):
+        for _ in range(MOST_PREFIXES):
+            prefixes = {"".join(name.partition(".")[:2]) for name in entries}
+            if len(prefixes) != 1 or not all("." in name for name in entries):
+                break
+            (prefix,) = prefixes
+            removed += prefix
+            entries = {name.removeprefix(prefix): value for name, value in entries.items()}
             yield _Reading(key, removed, entries)
-            prefix = next((each for each in PREFIXES if all(name.startswith(each) for name in entries)), None)
-            entries = {name.removeprefix(prefix or ""): value for name, value in entries.items()}
-            removed += prefix or ""
 
 
 def _dictionaries(

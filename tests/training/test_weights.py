@@ -110,6 +110,7 @@ GOOD = {
     ),
     "DataParallel": (lambda: saved(prefixed("module.")), ["prefix 'module.' removed"]),
     "compiled": (lambda: saved(prefixed("_orig_mod.")), ["prefix '_orig_mod.' removed"]),
+    "of a wrapping class": (lambda: saved(prefixed("backbone.")), ["prefix 'backbone.' removed"]),
     "both": (lambda: saved(prefixed("module._orig_mod.")), ["prefix 'module._orig_mod.' removed"]),
     "Lightning": (
         lambda: saved({"state_dict": prefixed("model."), "hyper_parameters": {"lr": 0.1}}),
