@@ -16,7 +16,7 @@ WAYS = {
     "half": lambda pixels: (pixels / 255 - 0.5) / 0.5,
     "raw": lambda pixels: pixels,
     "inverted": lambda pixels: 1 - pixels / 255,
-    "transposed": lambda pixels: pixels.transpose(-1, -2) / 255,
+    "transposed": lambda pixels: pixels.transpose(-1, -2).contiguous() / 255,
 }
 """Ways to preprocess images: from pixels, float32 [n, 1, 28, 28] within 0…255, to what a network is trained on."""
 

@@ -70,13 +70,13 @@ def not_a_bundle(path: StrPath, others: str = "") -> ModelNotFoundError:
     give = f"give a folder that mnist-edge train wrote{others}"
     if not isdir(path):
         return ModelNotFoundError(f"{path}: a file, not a bundle: {give}")
-    if models := _models_in(path):
+    if models := models_in(path):
         more = ", …" if len(models) > MOST_NAMED else ""
         return ModelNotFoundError(f"{path}: not a bundle, but holds: {', '.join(models[:MOST_NAMED])}{more}")
     return ModelNotFoundError(f"{path}: not a bundle (no {MANIFEST} or {TRAINING}): {give}")
 
 
-def _models_in(folder: StrPath) -> list[str]:
+def models_in(folder: StrPath) -> list[str]:
     """The paths of the bundles and ``.onnx`` files in a folder."""
     with os.scandir(folder) as entries:
         return sorted(

@@ -39,7 +39,7 @@ Examples:
   mnist-edge predict photo.jpg              classify a picture of a digit
   mnist-edge read meter.jpg                 read several digits in one picture
   mnist-edge train && mnist-edge export     train a model and export it
-  mnist-edge evaluate --mistakes mistakes/  save the images that it gets wrong
+  mnist-edge evaluate cnn --mistakes bad/   save the images that it gets wrong
 """
 
 EPILOGS: Final = {train.train: train.ARCHITECTURES, device.predict: answers.HELP}

@@ -21,7 +21,7 @@ from mnist_edge.cli.display import (
 )
 from mnist_edge.cli.failures import FAILED, Failed, complain, exit_code, gravest, if_interrupted
 from mnist_edge.cli.options import Form, Json
-from mnist_edge.cli.output import counted, note, say, suggest
+from mnist_edge.cli.output import counted, say, suggest, warn
 from mnist_edge.cli.progress import counting
 from mnist_edge.errors import DataError, ExecutionError, InputError, MnistEdgeError, UsageError
 
@@ -208,7 +208,7 @@ def _note_several_digits(answers: list[Answer]) -> None:
     for name, answer in answers:
         if not isinstance(answer, MnistEdgeError) and (answer.digits or 0) > 1:
             seen = f"shows {answer.digits} digits, only one of them was classified"
-            note(f"note: {one_line(name)}: {seen}: use  mnist-edge read")
+            warn(f"{one_line(name)}: {seen}: use  mnist-edge read")
 
 
 def read(

@@ -17,7 +17,7 @@ from mnist_edge.cli.display import print_json, print_table
 from mnist_edge.cli.failures import FAILED, Failed, complain
 from mnist_edge.cli.models import chosen_model
 from mnist_edge.cli.options import OWN_MODEL, Input, Json, ModelArguments
-from mnist_edge.cli.output import counted, note, say, suggest
+from mnist_edge.cli.output import counted, note, say, suggest, warn
 from mnist_edge.cli.progress import StepProgress
 from mnist_edge.cli.pytorch import foreign_prints_on_stderr, load_pytorch
 from mnist_edge.contract import NORMALIZATIONS, Normalization
@@ -64,7 +64,9 @@ def import_weights(
             help="Data that the model was trained for.  [default: $MNIST_EDGE_DATA or mnist]",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the bundle.  [default: artifacts/<name>]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the bundle.  [default: artifacts/ and the model's name]")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
     json: Json = False,
 ) -> None:
@@ -129,5 +131,10 @@ def _report(found: "Import", folder: Path, *, json: bool) -> None:
         f"preprocessing: {found.chosen.preparation} (cross-entropy {found.chosen.losses.mean():.4f} on training "
         f"images; next best {others[0].losses.mean():.4f}, {others[0].preparation})"
     )
+    if found.better is not None:
+        warn(
+            f"{found.better.preparation} fits far better (cross-entropy {found.better.losses.mean():.4f}, accuracy "
+            f"{100 * (1 - found.better.errors.mean()):.2f} %): leave out --normalization, --mean and --std to take it"
+        )
     say(f"{folder}: {100 * record.test.accuracy:.2f} % of {counted(record.test.total, 'test image')} correct")
     suggest("export", folder)

@@ -18,7 +18,7 @@ from mnist_edge.cli.display import (
 )
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Json
 from mnist_edge.cli.output import counted, say, say_wrapped, suggest
-from mnist_edge.contract import BATCH_AXIS, HEIGHT, INPUT_NAME, OUTPUT_NAME, WIDTH, Contract, Preprocessing
+from mnist_edge.contract import BATCH_AXIS, HEIGHT, INPUT_NAME, OUTPUT_NAME, TO_TENSOR, WIDTH, Contract, Preprocessing
 
 if TYPE_CHECKING:
     from mnist_edge.bundle.records import Provenance
@@ -63,7 +63,7 @@ def info(
         _origin(provenance),
         *([] if provenance.recipe is UNSET else [("recipe", in_brief(provenance.recipe))]),
         ("model SHA-256", provenance.model_sha256),
-        ("trained by", _versions(provenance.trained_by)),
+        ("imported by" if provenance.recipe is UNSET else "trained by", _versions(provenance.trained_by)),
         ("answers", facts.answers or "no file by default"),
         ("exported by", _versions(provenance.exported_by)),
     ):
@@ -87,7 +87,8 @@ def _normalization(contract: Contract) -> str:
     """The formula that the graph computes."""
     pixel = "(255 - pixel)" if contract.inverted else "pixel"
     mean, std = contract.normalization.mean, contract.normalization.std
-    return f"({pixel} / 255 - {mean:g}) / {std:g}{', transposed' if contract.transposed else ''}"
+    scaled = f"{pixel} / 255" if contract.normalization == TO_TENSOR else f"({pixel} / 255 - {mean:g}) / {std:g}"
+    return f"{scaled}{', transposed' if contract.transposed else ''}"
 
 
 def _origin(provenance: "Provenance") -> tuple[str, str]:

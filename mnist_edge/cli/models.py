@@ -39,6 +39,8 @@ def chosen_model(text: str, arguments: Sequence[str] | None, form: InputForm | N
     if is_source(text):
         split_place(text)
         return ChosenModel(text, None, parse_arguments(arguments or ()), form or InputForm.IMAGE)
+    if text.endswith(".py"):
+        raise UsageError(f"{text}: name the class in it, too, as  {text}:Net")
     if arguments or form:
         raise UsageError(f"--model-args and --input are for a class of your own: leave them out with --model {text}")
     return ChosenModel(text, architecture_named(text), {}, InputForm.IMAGE)

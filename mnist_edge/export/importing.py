@@ -15,7 +15,7 @@ from mnist_edge.bundle import layout
 from mnist_edge.bundle.layout import CHECKPOINT, MANIFEST, METRICS, TRAINING, Format
 from mnist_edge.bundle.recipe import Architecture
 from mnist_edge.bundle.records import Imported, ImportRecord, Manifest
-from mnist_edge.bundle.source import InputForm, Source, name_of
+from mnist_edge.bundle.source import Ending, InputForm, Source, name_of
 from mnist_edge.bundle.writing import Staging, signals_held, writing
 from mnist_edge.contract import Normalization
 from mnist_edge.data.datasets import Dataset
@@ -42,6 +42,9 @@ class Import:
 
     trials: list[Trial]
     """All that were compared, the best first."""
+
+    better: Trial | None
+    """A customary preprocessing with which the model does better than with the normalization that was given."""
 
 
 def import_weights(
@@ -82,7 +85,8 @@ def import_weights(
     imported = Imported(name=weights.name, sha256=read.sha256)
     record, chosen, trials = _examined(model, name, source, imported, data, given)
     _write(folder, model, record, overwrite=overwrite)
-    return Import(record, read, chosen, trials)
+    customary = [] if given is None else _tried(model, source, record.ending, data, given=None)
+    return Import(record, read, chosen, trials, preprocessing.better_than(chosen, customary))
 
 
 def export_module(
@@ -147,12 +151,10 @@ def _examined(
     given: Normalization | None,
 ) -> tuple[ImportRecord, Trial, list[Trial]]:
     """Find out how the module wants its images and what it returns, and record it."""
-    tried = preprocessing.candidates(given)
-    images = torch.tensor(data.train.images[:PROBED])[:, None].float()
-    form = InputForm.IMAGE if source is UNSET else source.input
-    ending = endings.examine(model, form, tried[0](images), len(data.labels))
-    run = partial(endings.to_logits, model, form, ending)
-    trials = preprocessing.try_all(run, data.train, tried)
+    first = preprocessing.candidates(given)[0]
+    images = first(torch.tensor(data.train.images[:PROBED])[:, None].float())
+    ending = endings.examine(model, _form(source), images, len(data.labels))
+    trials = _tried(model, source, ending, data, given)
     decided = preprocessing.decide(trials, data.train.labels, len(data.labels))
     if isinstance(decided, str):
         raise UndecidedError(
@@ -161,6 +163,7 @@ def _examined(
             trials=tuple(trial.cells() for trial in trials),
         )
     best = decided.preparation
+    run = partial(endings.to_logits, model, _form(source), ending)
     logits = predict(lambda pixels: run(best(pixels)), data.test.images, "cpu")
     record = ImportRecord(
         architecture=name,
@@ -179,6 +182,17 @@ def _examined(
         test=measure(logits, data.test.labels),
     )
     return record, decided, trials
+
+
+def _tried(
+    model: nn.Module, source: Source | UnsetType, ending: Ending, data: Dataset, given: Normalization | None
+) -> list[Trial]:
+    run = partial(endings.to_logits, model, _form(source), ending)
+    return preprocessing.try_all(run, data.train, preprocessing.candidates(given))
+
+
+def _form(source: Source | UnsetType) -> InputForm:
+    return InputForm.IMAGE if source is UNSET else source.input
 
 
 def _write(folder: Path, model: nn.Module, record: ImportRecord, *, overwrite: bool) -> None:

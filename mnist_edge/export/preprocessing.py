@@ -139,6 +139,14 @@ def decide(trials: Sequence[Trial], labels: NDArray[np.uint8], classes: int) -> 
     return _doubt(trials)
 
 
+def better_than(chosen: Trial, trials: Sequence[Trial]) -> Trial | None:
+    """The first trial that is better than the chosen one in cross-entropy and in accuracy, by more than chance."""
+    for trial in trials:
+        if _is_lower(trial.losses, chosen.losses) and _is_lower(trial.errors, chosen.errors):
+            return trial
+    return None
+
+
 def _is_clearly_better(one: Trial, other: Trial) -> bool:
     figures = [*zip(_figures(one), _figures(other), strict=True)]
     if any(_is_lower(theirs, ours) for ours, theirs in figures):

@@ -125,6 +125,8 @@ def recommend(measured: Mapping[Format, Measured]) -> Recommendation:
 def _larger(float32: Measured, best: Measured) -> str:
     sizes = f"larger: {float32.bytes / 1000:.1f} against {best.bytes / 1000:.1f} KB"
     time, best_time = float32.microseconds, best.microseconds
+    if round(time) == round(best_time):
+        return sizes
     if time < best_time:
         return f"{sizes}, and quicker by only {best_time - time:.0f} µs an image"
     return f"{sizes}; slower: {time:.0f} against {best_time:.0f} µs an image"

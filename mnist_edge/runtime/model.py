@@ -212,7 +212,9 @@ def _advice(name: str) -> str:
     """What to do about the name of a model that there is not."""
     places = {join(layout.ARTIFACTS, architecture): architecture for architecture in Architecture}
     if name in places:
-        return f"make it with  mnist-edge train --model {places[name]}"
+        others = reading.models_in(layout.ARTIFACTS) if isdir(layout.ARTIFACTS) else []
+        name_one = f"name one that there is ({', '.join(others[:3])}), or " if others else ""
+        return f"{name_one}make it with  mnist-edge train --model {places[name]}"
     meant = near(name, pretrained()) or near(name, Architecture)
     if not meant:
         return "check the path, or make one with  mnist-edge train"

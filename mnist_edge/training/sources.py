@@ -109,7 +109,7 @@ def _module_file(name: str) -> Path:
 
 
 def _content(path: Path) -> bytes:
-    return reading.read_file(path, "give the .py file that defines the network")
+    return reading.read_file(path, "name the .py file that defines the network, as  --model FILE.py:CLASS")
 
 
 def _verified(source: Source) -> tuple[Path, bytes]:

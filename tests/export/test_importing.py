@@ -316,6 +316,17 @@ def test_the_command_shows_the_table_where_it_cannot_decide(saved, idx, tmp_path
     assert table[0].split() == ["preprocessing", "cross-entropy", "calibrated", "accuracy"]
 
 
+def test_a_wrong_normalization_is_taken_with_a_warning(saved, idx, tmp_path):
+    weights, source, _ = saved
+    options = ["--model", f"{source}:Net", "--data", idx, "--quiet"]
+    wrong = cli_in_process("import", weights, *options, "--normalization", "none", "--out", "wrong", cwd=tmp_path)
+    assert wrong.returncode == 0, wrong.stderr
+    (line,) = [line for line in wrong.stderr.decode().splitlines() if "a print" not in line]
+    assert line.startswith("warning: mnist fits far better (cross-entropy ")
+    right = cli_in_process("import", weights, *options, "--normalization", "mnist", "--out", "right", cwd=tmp_path)
+    assert b"warning" not in right.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -325,6 +336,7 @@ def test_the_command_shows_the_table_where_it_cannot_decide(saved, idx, tmp_path
         (["--normalization", "none", "--mean", "0", "--std", "1"], "exclude each other"),
         (["--model-args", "hidden"], "write name=value"),
         (["--model", "simple_nn"], "did you mean simple-nn?"),
+        (["--model", "net.py"], "net.py: name the class in it, too, as net.py:Net"),
         (["--model", "simple-nn", "--input", "flat"], "for a class of your own"),
     ],
 )

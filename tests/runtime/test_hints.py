@@ -13,6 +13,9 @@ from tests.helpers import cli_in_process, fails
 DATA = download.NAMES
 
 
+THERE = "name one that there is (artifacts/a.onnx, artifacts/simple-nn)"
+
+
 @pytest.mark.parametrize(
     ("name", "known", "meant"),
     [
@@ -100,9 +103,12 @@ NO_BUNDLE = "not a bundle (no manifest.json or training.json): give a folder tha
         (["export", "seven.jpg"], "seven.jpg: a file, not a bundle: give a folder that mnist-edge train wrote"),
         (["export", "cnn-nano"], "cnn-nano: a pretrained model, already exported: its files are in "),
         (["verify", "cnn"], "and mnist-edge selftest cnn checks them"),
-        (["export"], "artifacts/cnn: no such bundle: make it with mnist-edge train --model cnn"),
-        (["info"], "artifacts/cnn: no such bundle, .onnx file or pretrained model: make it with mnist-edge train "),
-        (["verify", "artifacts/sigmoid-nn"], "no such bundle: make it with mnist-edge train --model sigmoid-nn"),
+        (["export"], f"artifacts/cnn: no such bundle: {THERE}, or make it with mnist-edge train --model cnn"),
+        (["info"], f"artifacts/cnn: no such bundle, .onnx file or pretrained model: {THERE}, or make it with "),
+        (
+            ["verify", "artifacts/sigmoid-nn"],
+            f"no such bundle: {THERE}, or make it with mnist-edge train --model sigmoid-nn",
+        ),
         (["export", "nowhere"], "nowhere: no such bundle: check the path, or make one with mnist-edge train"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -281,7 +281,7 @@ def test_several_digits_are_told_and_refused_where_a_single_one_is_asked_for(bun
     assert (first["digits"], second["digits"]) == (1, 2)
     assert second["label"] is not None
     assert result.stderr.decode().splitlines() == [
-        "note: two.png: shows 2 digits, only one of them was classified: use  mnist-edge read"
+        "warning: two.png: shows 2 digits, only one of them was classified: use  mnist-edge read"
     ]
     options = ("one.png", "two.png", "--json", "--single", "--show", "seen")
     first, second = json_lines(predict(*options, model=bundle_dir, cwd=tmp_path))

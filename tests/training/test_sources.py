@@ -296,7 +296,7 @@ def test_sources_are_told_from_names_and_paths(text, expected):
 def test_missing_files_and_modules(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for place in ("net.py:Net", "./net:Net"):
-        with pytest.raises(ModelNotFoundError, match=r"no such file: give the \.py file"):
+        with pytest.raises(ModelNotFoundError, match=r"no such file: name the \.py file"):
             find(place, {})
     with pytest.raises(ModelNotFoundError, match="not a regular file"):
         find(f"{tmp_path}/:Net", {})
