@@ -107,7 +107,7 @@ NO_BUNDLE = "not a bundle (no manifest.json or training.json): give a folder tha
         (["info"], f"artifacts/cnn: no such bundle, .onnx file or pretrained model: {THERE}, or make it with "),
         (
             ["verify", "artifacts/sigmoid-nn"],
-            f"no such bundle: {THERE}, or make it with mnist-edge train --model sigmoid-nn",
+            f"no such bundle: {THERE}, or make it with mnist-edge train",
         ),
         (["export", "nowhere"], "nowhere: no such bundle: check the path, or make one with mnist-edge train"),
     ],
