@@ -9,17 +9,17 @@ from pathlib import Path
 
 import torch
 from msgspec import UNSET, UnsetType
-from torch import nn
+from torch import Tensor, nn
 
 from mnist_edge.bundle import layout
-from mnist_edge.bundle.layout import CHECKPOINT, MANIFEST, METRICS, TRAINING, Format
+from mnist_edge.bundle.layout import CHECKPOINT, MANIFEST, METRICS, TRAINING, Format, format_named
 from mnist_edge.bundle.recipe import Architecture
 from mnist_edge.bundle.records import Imported, ImportRecord, Manifest
 from mnist_edge.bundle.source import Ending, InputForm, Source, name_of
 from mnist_edge.bundle.writing import Staging, signals_held, writing
-from mnist_edge.contract import Normalization
+from mnist_edge.contract import TO_TENSOR, Contract, Normalization
 from mnist_edge.data.datasets import Dataset
-from mnist_edge.errors import UndecidedError, UsageError
+from mnist_edge.errors import ModelFormatError, UndecidedError, UsageError
 from mnist_edge.evaluation.metrics import measure
 from mnist_edge.export import pipeline, preprocessing
 from mnist_edge.export.preprocessing import Trial
@@ -27,6 +27,7 @@ from mnist_edge.training import checkpoint, endings
 from mnist_edge.training.checks import check_contents, check_folder
 from mnist_edge.training.loop import PROBED, predict
 from mnist_edge.training.models import build
+from mnist_edge.training.user_code import described, running
 from mnist_edge.training.weights import Weights, read_weights
 
 
@@ -84,6 +85,9 @@ def import_weights(
     source = architecture if isinstance(architecture, Source) else UNSET
     imported = Imported(name=weights.name, sha256=read.sha256)
     record, chosen, trials = _examined(model, name, source, imported, data, given)
+    if isinstance(architecture, Source):
+        images = chosen.preparation(torch.tensor(data.train.images[:PROBED])[:, None].float())
+        endings.require_same_when_rebuilt(architecture, model, architecture.input, images, len(data.labels))
     _write(folder, model, record, overwrite=overwrite)
     customary = [] if given is None else _tried(model, source, record.ending, data, given=None)
     return Import(record, read, chosen, trials, preprocessing.better_than(chosen, customary))
@@ -121,14 +125,29 @@ def export_module(
         MnistEdgeError: as `import_weights` and `mnist_edge.export.pipeline.export` do.
     """
     folder = Path(folder)
+    wanted = None if formats is None else [format_named(form) for form in formats]
+    if wanted == [] or not isinstance(module, nn.Module):
+        raise UsageError("nothing to export: give an nn.Module, and at least one format or None for all")
     check_folder(folder, overwrite=overwrite)
     data = relabelled(data, labels)
-    model = copy.deepcopy(module).cpu().float().eval()
+    model = _copied(module)
     name = type(module).__name__
     source = Source(place="", arguments={}, sha256="", input=form)
     record, _, _ = _examined(model, name, source, UNSET, data, normalization)
     _write(folder, model, record, overwrite=overwrite)
-    return pipeline.export(folder, data, formats, model=model)
+    return pipeline.export(folder, data, wanted, model=model)
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(module).cpu().float().eval()
+    except (
+        RuntimeError,
+        TypeError,
+    ) as error:  # as for tensors that a forward pass computed, of weight_norm for example
+        raise ModelFormatError(
+            f"the module cannot be copied ({described(error)}): save its state_dict, and import that"
+        ) from error
 
 
 def relabelled(data: Dataset, labels: Sequence[str] | None) -> Dataset:
@@ -139,6 +158,10 @@ def relabelled(data: Dataset, labels: Sequence[str] | None) -> Dataset:
         raise UsageError(
             f"{len(labels)} labels for the {len(data.labels)} classes of {data.name}: name each class once"
         )
+    try:
+        Contract(tuple(labels), TO_TENSOR, data.preprocessing)
+    except ValueError as error:
+        raise UsageError(f"{error}: give each class a name of its own") from error
     return dataclasses.replace(data, labels=tuple(labels))
 
 
@@ -187,7 +210,12 @@ def _examined(
 def _tried(
     model: nn.Module, source: Source | UnsetType, ending: Ending, data: Dataset, given: Normalization | None
 ) -> list[Trial]:
-    run = partial(endings.to_logits, model, _form(source), ending)
+    def run(images: Tensor) -> Tensor:
+        with running(
+            lambda error: f"the network fails on {list(images.shape)}: {described(error)}: mend its forward()"
+        ):
+            return endings.to_logits(model, _form(source), ending, images)
+
     return preprocessing.try_all(run, data.train, preprocessing.candidates(given))
 
 

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from msgspec import UNSET, structs
 from torch import nn
@@ -30,6 +31,9 @@ from mnist_edge.export.proof import Outcome, ParityContext, Progress, prove, req
 from mnist_edge.export.threads import sharing_work
 from mnist_edge.training import checkpoint
 from mnist_edge.training.checkpoint import Trained
+
+MOVED: Final = 0.002
+"""How far another processor, or a graphics card, may move a model's accuracy, as a share."""
 
 Report = Callable[[Outcome], None]
 
@@ -87,6 +91,7 @@ def _export(
     trained = checkpoint.load(folder, model)
     _require_same_data(trained, data)
     context = ParityContext(trained, data, progress)
+    _require_still_the_same(folder, trained, context)
     files: dict[Format, File] = {}
     contents: dict[Format, bytes] = {}
     failures: list[MnistEdgeError] = []
@@ -226,6 +231,19 @@ def _allowed(form: Format, measured: Parity, test: Split) -> dict[str, float]:
 def _leeway(tolerance: Tolerance, test: Split) -> float:
     """Share of test images whose answer may differ: another processor's rounding can flip a close decision."""
     return max(tolerance.max_accuracy_drop, 1.5 / len(test))
+
+
+def _require_still_the_same(folder: Path, trained: Trained, context: ParityContext) -> None:
+    """Raise AlteredModelError if a user's module no longer answers as it did when it was trained or imported.
+
+    Its own file is checked by digest, but not what that file imports.
+    """
+    recorded, measured = trained.training.test.accuracy, context.reference.accuracy
+    if trained.training.source is not UNSET and not abs(recorded - measured) <= max(MOVED, 1.5 / len(context.test)):
+        raise AlteredModelError(
+            f"{folder}: its accuracy was {100 * recorded:.2f} %, and is {100 * measured:.2f} % now: what its class "
+            "imports has changed: restore it, or train or import again"
+        )
 
 
 def _combined(errors: Sequence[MnistEdgeError]) -> MnistEdgeError:

@@ -269,6 +269,8 @@ def _built(recorded: Architecture | Source, given: nn.Module | Source | None, cl
         raise UsageError(f"the model is {recorded}, not a class of your own: leave out --model")
     if isinstance(given, nn.Module):
         return copy.deepcopy(given)
+    if recorded.place and given.name != recorded.name:
+        raise UsageError(f"the model is of the class {recorded.name}, not {given.name}: name that class with --model")
     arguments = given.arguments or recorded.arguments
     # With the recorded digest, so that another source is refused.
     sha256 = recorded.sha256 or given.sha256

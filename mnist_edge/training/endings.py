@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from mnist_edge.bundle.source import Ending, InputForm
+from mnist_edge.bundle.recipe import Architecture
+from mnist_edge.bundle.source import Ending, InputForm, Source
+from mnist_edge.errors import ModelFormatError
+from mnist_edge.training.models import build
 from mnist_edge.training.probing import probe
 
 FLOOR: Final = 1e-30
@@ -21,6 +24,9 @@ FLOOR: Final = 1e-30
 
 CLOSE: Final = 1e-3
 """How far probabilities of one image may be from a sum of 1, for half precision's sake."""
+
+REBUILT_WITH: Final = 2**31
+"""A seed that nobody else takes, for `require_same_when_rebuilt`."""
 
 _SOFTMAXES: Final = {torch.softmax, torch.special.softmax, functional.softmax, Tensor.softmax}
 
@@ -38,9 +44,11 @@ def to_logits(model: nn.Module, form: InputForm, ending: Ending, images: Tensor)
     if ending is Ending.SOFTMAX:
         with _Watch() as watch:
             probabilities = model(images)
-        logits: Tensor = watch.inputs[id(probabilities)]
-        return logits
-    output: Tensor = model(images)
+        output: Tensor = watch.inputs[id(probabilities)]
+    else:
+        output = model(images)
+    if output.dtype != images.dtype:
+        output = output.to(images.dtype)
     return output.clamp_min(FLOOR).log() if ending is Ending.PROBABILITIES else output
 
 
@@ -69,8 +77,38 @@ def examine(model: nn.Module, form: InputForm, images: Tensor, classes: int) -> 
     if torch.allclose(exact.logsumexp(dim=1), torch.zeros(len(exact), dtype=torch.float64), atol=CLOSE):
         return Ending.LOG_SOFTMAX
     if bool((exact >= 0).all()) and torch.allclose(exact.sum(dim=1), exact.new_ones(len(exact)), atol=CLOSE):
-        return Ending.SOFTMAX if id(output) in watch.inputs else Ending.PROBABILITIES
+        before = watch.inputs.get(id(output))
+        # The softmax's output may have been changed in place since.
+        is_last = before is not None and torch.allclose(before.double().softmax(dim=1), exact, atol=CLOSE**2)
+        return Ending.SOFTMAX if is_last else Ending.PROBABILITIES
     return Ending.LOGITS
+
+
+def require_same_when_rebuilt(
+    architecture: Architecture | Source, model: nn.Module, form: InputForm, images: Tensor, classes: int
+) -> None:
+    """Check that a module's state_dict is all that makes its answers.
+
+    Args:
+        architecture: builds the module again.
+        model: in evaluation mode, on the CPU.
+        form: what it takes.
+        images: normalised, [N, 1, 28, 28].
+        classes: the number of labels.
+
+    Raises:
+        ModelFormatError: a second module answers differently with the same state_dict.
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.default_generator.manual_seed(REBUILT_WITH)
+        other = build(architecture, classes).eval()
+        other.load_state_dict(model.state_dict())
+        answers, expected = other(given_as(form, images)).float(), model(given_as(form, images)).float()
+    if not torch.allclose(answers, expected, rtol=CLOSE, atol=CLOSE):
+        raise ModelFormatError(
+            "the network answers differently when it is built again with the same weights: register what it draws or "
+            "computes with self.register_buffer(…), so that its state_dict holds it"
+        )
 
 
 class _Watch(TorchFunctionMode):

@@ -25,7 +25,7 @@ from mnist_edge.errors import TrainingError, UsageError
 from mnist_edge.evaluation.chance import STANDARD_ERRORS, constant_loss
 from mnist_edge.evaluation.metrics import measure
 from mnist_edge.training.augment import CLEAN_PHASE, augment_batch
-from mnist_edge.training.endings import examine, to_logits
+from mnist_edge.training.endings import examine, require_same_when_rebuilt, to_logits
 from mnist_edge.training.models import build, normalize
 from mnist_edge.training.optimizers import optimizer_of, scheduler_of
 
@@ -77,7 +77,9 @@ class Training:
             examples = torch.tensor(data.train.images[:PROBED]).unsqueeze(1).float()
             examples = normalize(examples, recipe.normalization)
             self._form = architecture.input
-            self.ending = examine(copy.deepcopy(model).cpu(), self._form, examples, self._classes)
+            probed = copy.deepcopy(model).cpu()
+            self.ending = examine(probed, self._form, examples, self._classes)
+            require_same_when_rebuilt(architecture, probed, self._form, examples, self._classes)
         else:
             self._form, self.ending = InputForm.IMAGE, Ending.LOGITS
             model = model.to(memory_format=torch.channels_last)

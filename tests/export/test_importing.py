@@ -1,6 +1,7 @@
 """Import weights trained elsewhere, and export a module in memory."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from mnist_edge.bundle.recipe import Architecture
 from mnist_edge.bundle.source import Ending, InputForm
 from mnist_edge.contract import NORMALIZATIONS, Output
 from mnist_edge.data.datasets import Split
-from mnist_edge.errors import AlteredModelError, UndecidedError, UsageError
+from mnist_edge.errors import AlteredModelError, ModelFormatError, UndecidedError, UsageError
 from mnist_edge.export import export_module, import_weights, pipeline, preprocessing
 from mnist_edge.runtime.classifier import Classifier
 from mnist_edge.training import checkpoint, endings, sources
+from mnist_edge.training.models import build
 from tests import train_zoo
 from tests.helpers import cli_in_process, fails, subset, write_idx
 
@@ -73,7 +75,7 @@ def data(mnist):
     return subset(mnist, train=6000, test=1000)
 
 
-def trained(data, prepare, kind=Net, seed=0):
+def trained(data, prepare, kind=Net, seed=1):
     """A network trained for six epochs in plain torch, with a falling learning rate."""
     torch.manual_seed(seed)
     model = kind()
@@ -196,6 +198,63 @@ def test_a_softmax_that_is_left_out_keeps_the_logits(data):
         torch.testing.assert_close(found, Net.forward(model, images))
 
 
+class EditedSoftmax(Net):
+    """Changes the softmax's output in place."""
+
+    def forward(self, x):
+        probabilities = super().forward(x).softmax(dim=1)
+        probabilities *= torch.linspace(0.5, 2, 10)
+        probabilities /= probabilities.sum(dim=1, keepdim=True)
+        return probabilities
+
+
+class Lower(Net):
+    """Returns another dtype."""
+
+    def forward(self, x):
+        return super().forward(x).bfloat16()
+
+
+def answers_of(model, split: Split) -> np.ndarray:
+    with torch.no_grad():
+        return model(WAYS["none"](torch.tensor(split.images)[:, None].float())).float().numpy().argmax(axis=1)
+
+
+def test_a_softmax_that_is_changed_in_place_is_not_left_out(data, tmp_path):
+    model, folder = trained(data, WAYS["none"], EditedSoftmax), tmp_path / "bundle"
+    export_module(model, folder, data=data, normalization=NORMALIZATIONS["none"], formats=["onnx"])
+    assert reading.read_training(folder).ending is Ending.PROBABILITIES
+    answers = Classifier(folder).logits(data.test.images).argmax(axis=1)
+    assert (answers == answers_of(model, data.test)).all()
+
+
+def test_a_module_that_returns_another_dtype_is_exported_in_float32(data, tmp_path):
+    model, folder = trained(data, WAYS["none"], Lower), tmp_path / "bundle"
+    export_module(model, folder, data=data, normalization=NORMALIZATIONS["none"], formats=["torchscript"])
+    correct = (answers_of(model, data.test) == data.test.labels).sum()
+    assert reading.read_training(folder).test.correct == correct
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize(
+    ("make", "options", "error", "words"),
+    [
+        (lambda: print, {}, UsageError, "give an nn.Module"),
+        (Net, {"formats": []}, UsageError, "at least one format"),
+        (Net, {"formats": ["onxx"]}, UsageError, "did you mean onnx"),
+        (Net, {"labels": ["a"] * 10}, UsageError, "give each class a name of its own"),
+        (lambda: nn.utils.weight_norm(nn.Linear(784, 10)), {}, ModelFormatError, "cannot be copied"),
+    ],
+)
+def test_wrong_arguments_for_a_module_write_nothing(make, options, error, words, data, tmp_path):
+    module = make()
+    if isinstance(module, nn.Linear):
+        module(torch.zeros(2, 784))  # leaves a computed tensor behind
+    with pytest.raises(error, match=words):
+        export_module(module, tmp_path / "bundle", data=data, **options)
+    assert not (tmp_path / "bundle").exists()
+
+
 @pytest.fixture
 def saved(data, tmp_path):
     """Weights of `Net` as a tutorial saves them, and the file that defines it."""
@@ -245,13 +304,10 @@ def test_a_module_in_memory_needs_its_class_later(saved, data, tmp_path):
     assert pipeline.verify(folder, data, model=sources.find(f"{source}:Net", {}))[0].error is None
 
 
-def test_our_own_architecture_is_imported_by_name(mnist, data, tmp_path):
+def test_our_own_architecture_is_imported_by_name(data, tmp_path):
     from mnist_edge.training.models import SimpleNN
 
-    class Plain(SimpleNN):
-        def forward(self, x):
-            return SimpleNN.forward(self, x.reshape(-1, 1, 28, 28))
-
+    torch.manual_seed(0)
     model = SimpleNN()
     optimizer = torch.optim.Adam(model.parameters())
     images, labels = torch.tensor(data.train.images)[:, None] / 255, torch.tensor(data.train.labels).long()
@@ -260,9 +316,8 @@ def test_our_own_architecture_is_imported_by_name(mnist, data, tmp_path):
         functional.cross_entropy(model(images[batch]), labels[batch]).backward()
         optimizer.step()
     torch.save({"model_state_dict": model.state_dict(), "epoch": 1}, tmp_path / "checkpoint.pt")
-    folder = tmp_path / "bundle"
-    found = import_weights(tmp_path / "checkpoint.pt", Architecture.SIMPLE_NN, folder, data=data)
-    assert str(found.chosen.preparation) == "none"
+    folder, given = tmp_path / "bundle", NORMALIZATIONS["none"]
+    found = import_weights(tmp_path / "checkpoint.pt", Architecture.SIMPLE_NN, folder, data=data, given=given)
     assert found.weights.changes == ["found under 'model_state_dict'"]
     assert torch.equal(checkpoint.load(folder).model.fc1.weight, model.fc1.weight)
 
@@ -276,6 +331,51 @@ def test_labels_rename_the_classes(saved, data, tmp_path):
     with pytest.raises(UsageError, match="9 labels for the 10 classes"):
         import_weights(weights, place, tmp_path / "other", data=data, labels=names[:9])
     assert not (tmp_path / "other").exists()
+
+
+def test_a_preprocessing_that_is_none_of_the_customary_ones_is_refused(data):
+    model = trained(data, lambda x: x.flip(3) / 255)
+    trials = preprocessing.try_all(model, data.train, preprocessing.candidates(None))
+    assert isinstance(preprocessing.decide(trials, data.train.labels, 10), str)
+
+
+def test_a_network_that_is_drawn_anew_is_refused(saved, data, tmp_path):
+    weights, source, _ = saved
+    drawn = SOURCE.replace("super().__init__()", "super().__init__(); self.order = __import__('torch').randperm(784)")
+    source.write_text(drawn.replace("x.reshape(-1, 784)", "x.reshape(-1, 784)[:, self.order]"))
+    place, given = sources.find(f"{source}:Net", {}), NORMALIZATIONS["mnist"]
+    torch.save({name: tensor.flip(-1) for name, tensor in torch.load(weights).items()}, weights)
+    with pytest.raises((ModelFormatError, UndecidedError)):
+        import_weights(weights, place, tmp_path / "bundle", data=data, given=given)
+    model = build(place, 10).eval()
+    images = torch.tensor(data.test.images[:64])[:, None] / 255
+    with pytest.raises(ModelFormatError, match="built again with the same weights: register"):
+        endings.require_same_when_rebuilt(place, model, InputForm.IMAGE, images, 10)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_an_edited_file_that_the_class_imports_is_noticed(saved, data, tmp_path, monkeypatch):
+    weights, source, _ = saved
+    (tmp_path / "beside.py").write_text("def act(x):\n    return x.relu()\n")
+    calls = "beside.act(self.hidden(x.reshape(-1, 784)))"
+    source.write_text("import beside\n" + SOURCE.replace("self.hidden(x.reshape(-1, 784)).relu()", calls))
+    place, folder = sources.find(f"{source}:Net", {}), tmp_path / "bundle"
+    import_weights(weights, place, folder, data=data, given=NORMALIZATIONS["mnist"])
+    monkeypatch.setattr(sys.modules["beside"], "act", lambda x: x.sin())
+    with pytest.raises(AlteredModelError, match="what its class imports has changed"):
+        pipeline.export(folder, data, [Format.TORCHSCRIPT])
+    assert not (folder / "manifest.json").exists()
+
+
+def test_verify_refuses_another_class(saved, data, tmp_path):
+    weights, source, _ = saved
+    source.write_text(SOURCE + "\n\nclass Other(Net):\n    pass\n")
+    folder = tmp_path / "bundle"
+    place = sources.find(f"{source}:Net", {})
+    import_weights(weights, place, folder, data=data, given=NORMALIZATIONS["mnist"])
+    pipeline.export(folder, data, [Format.TORCHSCRIPT])
+    with pytest.raises(UsageError, match="of the class Net, not Other"):
+        pipeline.verify(folder, data, model=sources.find(f"{source}:Other", {}))
 
 
 def test_undecided_weights_write_nothing(saved, data, tmp_path):
