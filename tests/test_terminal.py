@@ -328,7 +328,18 @@ def interrupt_extension(*arguments, **keywords):
     raise RuntimeError("failed to export the model") from lost
 
 
-@pytest.mark.parametrize(("stop", "code"), [(interrupt, 130), (terminate, 143), (interrupt_extension, 130)])
+def interrupt_compiler(*arguments, **keywords):
+    """As a compiler does that takes an interruption for a reason to fail."""
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise RuntimeError("failed to export the model") from None
+
+
+@pytest.mark.parametrize(
+    ("stop", "code"),
+    [(interrupt, 130), (terminate, 143), (interrupt_extension, 130), (interrupt_compiler, 130)],
+)
 @pytest.mark.parametrize(
     ("place", "arguments", "words"),
     [

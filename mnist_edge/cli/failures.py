@@ -14,6 +14,9 @@ TERMINATED: Final = 143
 PIPE_CLOSED: Final = 141
 """What a shell reports for a process ended by SIGPIPE (128 + SIGPIPE)."""
 
+interrupts: Final[list[int]] = []
+"""The SIGINTs that the command has received."""
+
 NOTHING_CHANGED: Final = "nothing was changed"
 
 _EXIT_CODES: Final = {UsageError: 2, DataError: 3, InputError: 3, ModelError: 4}
@@ -74,6 +77,8 @@ def explain(error: BaseException) -> tuple[str, int] | None:
 
 def interruption(error: BaseException) -> int | None:
     """The exit code after Ctrl-C or SIGTERM; None if it is another error."""
+    if interrupts and not isinstance(error, Failed):  # compilers turn an interruption into errors of their own
+        return INTERRUPTED
     match error:
         case KeyboardInterrupt():
             return INTERRUPTED

@@ -12,14 +12,12 @@ def main() -> None:
     """Run the command line. An expected failure becomes one line on stderr and an exit code."""
     # Ctrl-C is held back until there are words for it.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if hasattr(signal, "pthread_sigmask") else None
-    from mnist_edge.cli.failures import TERMINATED, Failed, complain, explain, interruption
+    from mnist_edge.cli.failures import Failed, complain, explain, interruption
     from mnist_edge.cli.output import tell
 
     _prepare_streams()
     warnings.filterwarnings("ignore", module=r"PIL\.")  # unusable pictures raise errors of our own
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # the parent may ignore it on purpose
-        # Unwind as Ctrl-C does, so that half-written files are removed.
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
+    _handle_signals()
     try:
         if mask is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -44,6 +42,21 @@ def main() -> None:
                 complain(words, error)
         _drop_unwritten()
         sys.exit(code)
+
+
+def _handle_signals() -> None:
+    from mnist_edge.cli.failures import TERMINATED, interrupts
+
+    def interrupt(number: int, _: object) -> None:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    interrupts.clear()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # the parent may ignore it on purpose
+        # Unwind as Ctrl-C does, so that half-written files are removed.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
 
 
 def _prepare_streams() -> None:
