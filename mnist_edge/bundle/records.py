@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from mnist_edge.bundle.layout import EXPORTED, TRAINING, WEIGHTS, Format
 from mnist_edge.bundle.recipe import Recipe
-from mnist_edge.bundle.source import Ending, InputForm, Source
+from mnist_edge.bundle.source import Ending, InputForm, Source, form_of
 from mnist_edge.contract import Contract, Count, Normalization, Positive, Preprocessing, Share
 
 TRAINING_VERSION: Final = 3
@@ -86,7 +86,7 @@ class Machine(Struct, frozen=True):
 
 
 class FirstHalf(Struct, frozen=True, kw_only=True, tag_field="kind"):
-    """What ``training.json`` tells of any model."""
+    """What ``training.json`` holds for any model."""
 
     version: int = TRAINING_VERSION
 
@@ -112,7 +112,7 @@ class FirstHalf(Struct, frozen=True, kw_only=True, tag_field="kind"):
     @property
     def form(self) -> InputForm:
         """What the module takes."""
-        return InputForm.IMAGE if self.source is UNSET else self.source.input
+        return form_of(self.source)
 
 
 class TrainingRecord(FirstHalf, frozen=True, kw_only=True, tag="trained"):

@@ -7,7 +7,7 @@ from enum import StrEnum
 from keyword import iskeyword
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, UnsetType
 
 from mnist_edge.bundle.recipe import Architecture
 from mnist_edge.contract import Output
@@ -72,6 +72,11 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True):
 def name_of(architecture: Architecture | Source) -> str:
     """The architecture's name; of a user's class, its own."""
     return architecture.name if isinstance(architecture, Source) else architecture.value
+
+
+def form_of(architecture: Architecture | Source | UnsetType) -> InputForm:
+    """What the module takes; ours take images."""
+    return architecture.input if isinstance(architecture, Source) else InputForm.IMAGE
 
 
 def folder_name(name: str) -> str:

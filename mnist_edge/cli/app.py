@@ -75,7 +75,7 @@ def _root(
 def as_command(function: Callable[..., None]) -> Callable[..., None]:
     """Make a command of a function: what all commands have in common.
 
-    The command also takes --quiet and --verbose, and tells what holds after an interruption. With ``--json`` it prints
+    The command also takes --quiet and --verbose, and says what holds after an interruption. With ``--json`` it prints
     a document even when it fails, ``{"error": "…", "exit_code": N}`` plus the facts of a `Failed`. For `predict` and
     `read` the document is one more line after those already printed. stderr and the exit code are left to `main`.
     """

@@ -74,11 +74,13 @@ def load_recorded(source: str | None) -> "Dataset":
 def data_of(folder: Path, wanted: str | None) -> "Dataset":
     """Load the training data of a bundle: `wanted` if the user named it, else the source in the training record."""
     record = reading.read_training(folder)
-    try:
-        dataset = load_recorded(record.data.source) if wanted is None else load_data(wanted)
-    except DataNotFoundError as error:
-        if wanted is not None:
-            raise
-        raise DataNotFoundError(f"{error}; if the training data have moved, give their new path with --data") from error
+    dataset = _load_again(record.data.source) if wanted is None else load_data(wanted)
     is_renamed = isinstance(record, ImportRecord) and len(record.labels) == len(dataset.labels)
     return dataclasses.replace(dataset, labels=record.labels) if is_renamed else dataset
+
+
+def _load_again(source: str) -> "Dataset":
+    try:
+        return load_recorded(source)
+    except DataNotFoundError as error:
+        raise DataNotFoundError(f"{error}; if the training data have moved, give their new path with --data") from error

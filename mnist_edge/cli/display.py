@@ -66,7 +66,7 @@ def detail_model(target: str | None, form: str | None, file: str) -> None:
 
 
 def in_brief(recipe: "Recipe") -> str:
-    """What is told of a recipe."""
+    """The main settings of a recipe, in one line."""
     return f"{counted(recipe.epochs, 'epoch')}, batch size {recipe.batch_size}, {recipe.optimizer}, lr {recipe.lr:g}"
 
 

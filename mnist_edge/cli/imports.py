@@ -81,7 +81,7 @@ def import_weights(
     check_folder(folder, overwrite=overwrite)
     check_data(data)
     note(f"importing {weights}")
-    load_pytorch("onnx", "onnxscript")
+    load_pytorch()
     from mnist_edge.export import importing, preprocessing
 
     architecture = chosen.located()

@@ -92,7 +92,7 @@ def _normalization(contract: Contract) -> str:
 
 
 def _origin(provenance: "Provenance") -> tuple[str, str]:
-    """What is told of the training or the import."""
+    """The row about the training or the import."""
     if provenance.weights is not UNSET:
         return "imported from", f"{provenance.weights.name}, SHA-256 {provenance.weights.sha256}"
     recipe = provenance.recipe

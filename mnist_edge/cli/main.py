@@ -1,11 +1,13 @@
 """The entry point of the program."""
 
 import contextlib
+import functools
 import io
 import os
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 
 
 def main() -> None:
@@ -17,7 +19,7 @@ def main() -> None:
 
     _prepare_streams()
     warnings.filterwarnings("ignore", module=r"PIL\.")  # unusable pictures raise errors of our own
-    _handle_signals()
+    restore = _handle_signals()
     try:
         if mask is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -42,9 +44,12 @@ def main() -> None:
                 complain(words, error)
         _drop_unwritten()
         sys.exit(code)
+    finally:
+        restore()
 
 
-def _handle_signals() -> None:
+def _handle_signals() -> Callable[[], object]:
+    """Note Ctrl-C and let SIGTERM unwind like it. Returns what brings the handler of Ctrl-C back."""
     from mnist_edge.cli.failures import TERMINATED, interrupts
 
     def interrupt(number: int, _: object) -> None:
@@ -52,11 +57,13 @@ def _handle_signals() -> None:
         raise KeyboardInterrupt
 
     interrupts.clear()
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, interrupt)
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # the parent may ignore it on purpose
-        # Unwind as Ctrl-C does, so that half-written files are removed.
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # the parent may ignore it on purpose, as below
+        # Half-written files are removed then.
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return lambda: None
+    signal.signal(signal.SIGINT, interrupt)
+    return functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
 
 
 def _prepare_streams() -> None:

@@ -14,7 +14,7 @@ WIDTH: Final = 80
 
 
 class Loudness(IntEnum):
-    """How much is told on stderr. Errors and warnings always are."""
+    """How much is printed on stderr. Errors and warnings always are."""
 
     QUIET = 0
     NORMAL = 1

@@ -72,7 +72,8 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the bundle.  [default: artifacts/<model>]")] = None,
     fast: Annotated[
-        bool, typer.Option("--fast", help="Use the short recipe: about a minute for cnn, slightly less accurate.")
+        bool,
+        typer.Option("--fast", help="Use the short recipe, of two epochs: slightly less accurate."),
     ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the interrupted training in the bundle, with its recipe.")

@@ -1,8 +1,6 @@
-"""Begin a bundle with weights that were trained elsewhere, or with a module in memory."""
+"""Begin a bundle with weights that were trained elsewhere."""
 
-import copy
 import dataclasses
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,17 +10,17 @@ from msgspec import UNSET, UnsetType
 from torch import Tensor, nn
 
 from mnist_edge.bundle import layout
-from mnist_edge.bundle.layout import CHECKPOINT, MANIFEST, METRICS, TRAINING, Format, format_named
+from mnist_edge.bundle.layout import CHECKPOINT, MANIFEST, METRICS, TRAINING
 from mnist_edge.bundle.recipe import Architecture
-from mnist_edge.bundle.records import Imported, ImportRecord, Manifest
-from mnist_edge.bundle.source import Ending, InputForm, Source, name_of
+from mnist_edge.bundle.records import Imported, ImportRecord
+from mnist_edge.bundle.source import Ending, Source, form_of, name_of
 from mnist_edge.bundle.writing import Staging, signals_held, writing
 from mnist_edge.contract import TO_TENSOR, Contract, Normalization
 from mnist_edge.data.datasets import Dataset
-from mnist_edge.errors import ModelFormatError, UndecidedError, UsageError
+from mnist_edge.errors import UndecidedError, UsageError
 from mnist_edge.evaluation.metrics import measure
-from mnist_edge.export import pipeline, preprocessing
-from mnist_edge.export.preprocessing import Trial
+from mnist_edge.export import preprocessing
+from mnist_edge.export.preprocessing import Preparation, Trial
 from mnist_edge.training import checkpoint, endings
 from mnist_edge.training.checks import check_contents, check_folder
 from mnist_edge.training.loop import PROBED, predict
@@ -84,70 +82,12 @@ def import_weights(
     model.load_state_dict(read.state_dict)
     source = architecture if isinstance(architecture, Source) else UNSET
     imported = Imported(name=weights.name, sha256=read.sha256)
-    record, chosen, trials = _examined(model, name, source, imported, data, given)
     if isinstance(architecture, Source):
-        images = chosen.preparation(torch.tensor(data.train.images[:PROBED])[:, None].float())
-        endings.require_same_when_rebuilt(architecture, model, architecture.input, images, len(data.labels))
-    _write(folder, model, record, overwrite=overwrite)
+        endings.require_same_when_rebuilt(architecture, model, architecture.input, _few(data), len(data.labels))
+    record, chosen, trials = examined(model, name, source, imported, data, given)
+    write(folder, model, record, overwrite=overwrite)
     customary = [] if given is None else _tried(model, source, record.ending, data, given=None)
     return Import(record, read, chosen, trials, preprocessing.better_than(chosen, customary))
-
-
-def export_module(
-    module: nn.Module,
-    folder: str | os.PathLike[str],
-    *,
-    data: Dataset,
-    normalization: Normalization | None = None,
-    labels: Sequence[str] | None = None,
-    form: InputForm = InputForm.IMAGE,
-    formats: Sequence[Format] | None = None,
-    overwrite: bool = False,
-) -> Manifest:
-    """Export a module that is in memory, and prove every file. ``docs/own-models.md`` has an example that runs.
-
-    The module is copied, never changed. A later ``mnist-edge verify`` needs its class: ``--model FILE.py:CLASS``.
-
-    Args:
-        module: takes float32 [N, 1, 28, 28] or [N, 784] and returns logits or probabilities, [N, classes].
-        folder: the bundle.
-        data: what the module was trained for; see `import_weights`.
-        normalization: one of `mnist_edge.contract.NORMALIZATIONS` or another; None to find it.
-        labels: the class names, in the order of the module's outputs; None for those of the data.
-        form: which of the two shapes the module takes.
-        formats: which files to make; None for all that can be made.
-        overwrite: whether to replace an existing bundle.
-
-    Returns:
-        The manifest.
-
-    Raises:
-        MnistEdgeError: as `import_weights` and `mnist_edge.export.pipeline.export` do.
-    """
-    folder = Path(folder)
-    wanted = None if formats is None else [format_named(form) for form in formats]
-    if wanted == [] or not isinstance(module, nn.Module):
-        raise UsageError("nothing to export: give an nn.Module, and at least one format or None for all")
-    check_folder(folder, overwrite=overwrite)
-    data = relabelled(data, labels)
-    model = _copied(module)
-    name = type(module).__name__
-    source = Source(place="", arguments={}, sha256="", input=form)
-    record, _, _ = _examined(model, name, source, UNSET, data, normalization)
-    _write(folder, model, record, overwrite=overwrite)
-    return pipeline.export(folder, data, wanted, model=model)
-
-
-def _copied(module: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(module).cpu().float().eval()
-    except (
-        RuntimeError,
-        TypeError,
-    ) as error:  # as for tensors that a forward pass computed, of weight_norm for example
-        raise ModelFormatError(
-            f"the module cannot be copied ({described(error)}): save its state_dict, and import that"
-        ) from error
 
 
 def relabelled(data: Dataset, labels: Sequence[str] | None) -> Dataset:
@@ -165,7 +105,7 @@ def relabelled(data: Dataset, labels: Sequence[str] | None) -> Dataset:
     return dataclasses.replace(data, labels=tuple(labels))
 
 
-def _examined(
+def examined(
     model: nn.Module,
     name: str,
     source: Source | UnsetType,
@@ -174,9 +114,7 @@ def _examined(
     given: Normalization | None,
 ) -> tuple[ImportRecord, Trial, list[Trial]]:
     """Find out how the module wants its images and what it returns, and record it."""
-    first = preprocessing.candidates(given)[0]
-    images = first(torch.tensor(data.train.images[:PROBED])[:, None].float())
-    ending = endings.examine(model, _form(source), images, len(data.labels))
+    ending = endings.examine(model, form_of(source), _few(data), len(data.labels))
     trials = _tried(model, source, ending, data, given)
     decided = preprocessing.decide(trials, data.train.labels, len(data.labels))
     if isinstance(decided, str):
@@ -186,7 +124,7 @@ def _examined(
             trials=tuple(trial.cells() for trial in trials),
         )
     best = decided.preparation
-    run = partial(endings.to_logits, model, _form(source), ending)
+    run = partial(endings.to_logits, model, form_of(source), ending)
     logits = predict(lambda pixels: run(best(pixels)), data.test.images, "cpu")
     record = ImportRecord(
         architecture=name,
@@ -212,18 +150,20 @@ def _tried(
 ) -> list[Trial]:
     def run(images: Tensor) -> Tensor:
         with running(
-            lambda error: f"the network fails on {list(images.shape)}: {described(error)}: mend its forward()"
+            lambda error: f"the network fails on {len(images)} images: {described(error)}: mend its forward()"
         ):
-            return endings.to_logits(model, _form(source), ending, images)
+            return endings.to_logits(model, form_of(source), ending, images)
 
     return preprocessing.try_all(run, data.train, preprocessing.candidates(given))
 
 
-def _form(source: Source | UnsetType) -> InputForm:
-    return InputForm.IMAGE if source is UNSET else source.input
+def _few(data: Dataset) -> Tensor:
+    """Images to try a module on, scaled to 0…1, float32 [n, 1, 28, 28]."""
+    return Preparation(TO_TENSOR)(torch.tensor(data.train.images[:PROBED])[:, None].float())
 
 
-def _write(folder: Path, model: nn.Module, record: ImportRecord, *, overwrite: bool) -> None:
+def write(folder: Path, model: nn.Module, record: ImportRecord, *, overwrite: bool) -> None:
+    """Write the first half of a bundle, with the model's weights."""
     state_dict = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     with writing(folder, make=True):
         check_contents(folder, overwrite=overwrite)

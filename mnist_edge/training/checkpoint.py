@@ -140,7 +140,7 @@ def first_half(state_dict: Mapping[str, Tensor], record: ModelRecord) -> dict[st
 
 
 def record_of(data: Dataset) -> Data:
-    """What a record tells of the data."""
+    """The data set's entry in a record."""
     return Data(data.name, data.source, len(data.train), len(data.test), data.digests)
 
 

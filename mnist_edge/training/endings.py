@@ -25,6 +25,9 @@ FLOOR: Final = 1e-30
 CLOSE: Final = 1e-3
 """How far probabilities of one image may be from a sum of 1, for half precision's sake."""
 
+SAME: Final = 1e-6
+"""How far a softmax in float32 may be from one in float64."""
+
 REBUILT_WITH: Final = 2**31
 """A seed that nobody else takes, for `require_same_when_rebuilt`."""
 
@@ -79,7 +82,7 @@ def examine(model: nn.Module, form: InputForm, images: Tensor, classes: int) -> 
     if bool((exact >= 0).all()) and torch.allclose(exact.sum(dim=1), exact.new_ones(len(exact)), atol=CLOSE):
         before = watch.inputs.get(id(output))
         # The softmax's output may have been changed in place since.
-        is_last = before is not None and torch.allclose(before.double().softmax(dim=1), exact, atol=CLOSE**2)
+        is_last = before is not None and torch.allclose(before.double().softmax(dim=1), exact, atol=SAME)
         return Ending.SOFTMAX if is_last else Ending.PROBABILITIES
     return Ending.LOGITS
 

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mnist_edge.bundle.recipe import Architecture, Recipe
 from mnist_edge.bundle.records import Epoch
-from mnist_edge.bundle.source import Ending, InputForm, Source, name_of
+from mnist_edge.bundle.source import Ending, Source, form_of, name_of
 from mnist_edge.data.datasets import Dataset
 from mnist_edge.errors import TrainingError, UsageError
 from mnist_edge.evaluation.chance import STANDARD_ERRORS, constant_loss
@@ -71,17 +71,17 @@ class Training:
         self.in_bfloat16 = recipe.autocast and _has_bfloat16(device)
         """Whether the forward and backward passes run in bfloat16."""
         self._classes = len(data.labels)
+        self._form = form_of(architecture)
         model = self._fresh()
         if isinstance(architecture, Source):
             # A user's module may call `view`, which takes no channels-last tensor.
             examples = torch.tensor(data.train.images[:PROBED]).unsqueeze(1).float()
             examples = normalize(examples, recipe.normalization)
-            self._form = architecture.input
             probed = copy.deepcopy(model).cpu()
             self.ending = examine(probed, self._form, examples, self._classes)
             require_same_when_rebuilt(architecture, probed, self._form, examples, self._classes)
         else:
-            self._form, self.ending = InputForm.IMAGE, Ending.LOGITS
+            self.ending = Ending.LOGITS
             model = model.to(memory_format=torch.channels_last)
         self._model = model
         self._generator = torch.Generator().manual_seed(seed)

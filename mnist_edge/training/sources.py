@@ -54,16 +54,6 @@ def find(place: str, arguments: Mapping[str, Argument], form: InputForm = InputF
     return Source(place, dict(arguments), sha256(_content(path)), form)
 
 
-def check_source(source: Source) -> None:
-    """Check the file of a class against its recorded digest, before any of it runs.
-
-    Raises:
-        AlteredModelError: the digest differs.
-        ModelNotFoundError: there is no such file or module any more.
-    """
-    _verified(source)
-
-
 def build(source: Source, classes: int) -> nn.Module:
     """Build a user's network: float32, with freshly drawn weights, in training mode, on the CPU.
 

@@ -144,6 +144,7 @@ def name_of(found: preprocessing.Trial | str) -> str:
         ([(0.1, 0.1, 0.02), (0.1, 0.1, 0.02)], "“none” and “mnist” do equally well"),
         ([(0.1, 0.1, 0.02), (0.1, 0.2, 0.04)], "“none” and “mnist” do equally well"),
         ([(0.1, 0.1, 0.02), (0.1, 0.1, 0.04)], "“none” and “mnist” do equally well"),
+        ([(2.4, 1.9, 0.6), (3.0, 2.0, 0.7)], "with the best one, “none”, its cross-entropy is "),
         ([(2.4, 2.4, 0.9), (3.0, 3.0, 0.9)], "none beats a constant answer, whose cross-entropy is 2.303"),
     ],
 )

@@ -299,7 +299,7 @@ TEXTURES = {
 
 @pytest.fixture(scope="module")
 def duration():
-    """Tells how long it takes to read and to classify a picture."""
+    """Measures how long it takes to read and to classify a picture."""
     classifier = Classifier()
 
     def measure(picture):

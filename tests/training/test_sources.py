@@ -14,7 +14,7 @@ from torch.nn import functional
 from mnist_edge.bundle.source import InputForm, Source, is_source, parse_arguments, split_place
 from mnist_edge.errors import AlteredModelError, ModelFormatError, ModelNotFoundError, UsageError
 from mnist_edge.training.probing import probe
-from mnist_edge.training.sources import build, check_source, find
+from mnist_edge.training.sources import build, find
 
 NET = """\
 from torch import nn
@@ -122,10 +122,10 @@ def test_a_class_in_a_module_of_the_current_folder(net, monkeypatch):
     source = find("nets_of_a_user.small:Net", {"width": 2})
     assert source.place == "nets_of_a_user.small:Net"
     assert build(source, 10).hidden.out_features == 2
-    check_source(source)
+    build(source, 10)
     (package / "small.py").write_text(NET + "#")
     with pytest.raises(AlteredModelError, match=r"small\.py: altered"):
-        check_source(source)
+        build(source, 10)
 
 
 def test_a_relative_path_is_made_absolute(net, monkeypatch):
@@ -156,15 +156,15 @@ def test_nothing_runs_until_the_network_is_built(net):
 
 def test_an_altered_file_is_noticed(net):
     source = find(f"{net}:Net", {})
-    check_source(source)
+    build(source, 10)
     net.write_text(NET + "#")
     with pytest.raises(AlteredModelError, match=r"net\.py: altered .*restore the file") as raised:
-        check_source(source)
+        build(source, 10)
     assert source.sha256[:12] in str(raised.value)
     assert find(f"{net}:Net", {}).sha256[:12] in str(raised.value)
     net.unlink()
     with pytest.raises(ModelNotFoundError, match="no such file"):
-        check_source(source)
+        build(source, 10)
 
 
 def test_an_edited_file_is_built_anew(net):
