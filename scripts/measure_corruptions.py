@@ -1,14 +1,25 @@
-"""Measure robustness: accuracy on every kind of corruption, and the means.
+"""Measure robustness: accuracy on every kind of corruption, and the means of each group.
 
-    python scripts/measure_corruptions.py MODEL [MODEL ...]
+    python scripts/measure_corruptions.py [--pictures] MODEL [MODEL ...]
 
 MODEL is a bundle, an exported .onnx file or the name of a pretrained model. Starred kinds resemble the training
-augmentation, so the mean over the others is the measure of robustness.
+augmentation, so the means over the others are the measure of robustness. The harder kinds name their family. What no
+training imitates has a mean of its own: the strictest measure.
+
+`--pictures` adds what a user gets who gives some of the same images to `Classifier.predict` as PNG files, which
+preprocesses those that do not look like MNIST's.
 """
 
+import argparse
+import io
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
+from typing import Final
+
+import numpy as np
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -16,31 +27,91 @@ from mnist_edge import Classifier
 from mnist_edge.data import datasets
 from mnist_edge.data.datasets import Split
 from tests.corruptions import CORRUPTIONS, corrupt
+from tests.distortions import NEVER_TRAINED
+
+PICTURES: Final = 300
+"""Images per kind that are given to `Classifier.predict`, which takes milliseconds for each."""
+
+Table = dict[str, list[float]]
+"""For each kind, one accuracy per model."""
 
 
 def accuracy(classifier: Classifier, split: Split) -> float:
+    """The share of correct answers in percent; the images are taken as they are."""
     return 100 * float((classifier.logits(split.images).argmax(axis=1) == split.labels).mean())
 
 
-def main(names: list[str]) -> None:
+def spread(split: Split, count: int) -> Split:
+    """At most `count` of the images, evenly spread over the split."""
+    chosen = np.arange(min(count, len(split))) * len(split) // min(count, len(split))
+    return Split(split.images[chosen], split.labels[chosen])
+
+
+def picture_accuracy(classifier: Classifier, split: Split) -> float:
+    """The share of correct answers in percent if each image is given to `Classifier.predict` as a PNG file."""
+    answers = classifier.predict_many(map(png, split.images))
+    right = [answer.label == classifier.labels[label] for answer, label in zip(answers, split.labels, strict=True)]
+    return 100 * float(np.mean(right))
+
+
+def png(image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "png")
+    return file.getvalue()
+
+
+def groups() -> dict[str, list[str]]:
+    """The names of the kinds in each group."""
+    told = {kind: CORRUPTIONS[kind].family for kind in CORRUPTIONS}
+    return {
+        "first": [kind for kind, family in told.items() if family is None],
+        "harder": [kind for kind, family in told.items() if family not in {None, NEVER_TRAINED}],
+        NEVER_TRAINED: [kind for kind, family in told.items() if family == NEVER_TRAINED],
+    }
+
+
+def row_name(kind: str) -> str:
+    told = CORRUPTIONS[kind]
+    family = f" ({told.family})" if told.family not in {None, NEVER_TRAINED} else ""
+    return f"{kind}{family}{' *' if told.seen else ''}"
+
+
+def rows(table: Mapping[str, Sequence[float]]) -> Table:
+    """The table's rows, each group followed by its mean."""
+
+    def means(kinds: Sequence[str]) -> list[float]:
+        return [mean(column) for column in zip(*(table[kind] for kind in kinds), strict=True)]
+
+    found: Table = {}
+    for group, kinds in groups().items():
+        found |= {row_name(kind): list(table[kind]) for kind in kinds}
+        found[f"**mean of {len(kinds)} {group}**"] = means(kinds)
+        unseen = [kind for kind in kinds if not CORRUPTIONS[kind].seen]
+        if 0 < len(unseen) < len(kinds):
+            found[f"**the {len(unseen)} without star**"] = means(unseen)
+    return found
+
+
+def main(names: list[str], *, pictures: bool) -> None:
     test = datasets.load().test
     classifiers = [Classifier(name) for name in names]
-    table = {kind: [accuracy(one, corrupt(test, kind)) for one in classifiers] for kind in CORRUPTIONS}
-    starred = {f"{kind}{' *' if CORRUPTIONS[kind].seen else ''}": row for kind, row in table.items()}
-    groups = {
-        f"mean of all {len(table)}": list(table),
-        "mean of those not trained on": [kind for kind in table if not CORRUPTIONS[kind].seen],
-    }
-    means = {
-        words: [mean(column) for column in zip(*(table[kind] for kind in kinds), strict=True)]
-        for words, kinds in groups.items()
-    }
-    rows = {"clean": [accuracy(one, test) for one in classifiers]} | starred | means
-    print(f"| {'':28} | " + " | ".join(names) + " |")
-    print("|---|" + "--:|" * len(names))
-    for name, row in rows.items():
-        print(f"| {name:28} | " + " | ".join(f"{value:.2f}" for value in row) + " |")
+
+    def measured(split: Split) -> list[float]:
+        seen = [accuracy(one, split) for one in classifiers]
+        few = spread(split, PICTURES)
+        return seen + ([picture_accuracy(one, few) for one in classifiers] if pictures else [])
+
+    columns = names + ([f"{name}, pictures" for name in names] if pictures else [])
+    table = {"clean": measured(test)} | rows({kind: measured(corrupt(test, kind)) for kind in CORRUPTIONS})
+    print(f"| {'':33} | " + " | ".join(columns) + " |")
+    print("|---|" + "--:|" * len(columns))
+    for name, row in table.items():
+        print(f"| {name:33} | " + " | ".join(f"{value:.2f}" for value in row) + " |")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", metavar="MODEL")
+    parser.add_argument("--pictures", action="store_true", help="also give some images to predict as PNG files")
+    asked = parser.parse_args()
+    main(asked.models, pictures=asked.pictures)

@@ -10,8 +10,6 @@ Most kinds follow MNIST-C (Mu and Gilmer 2019, arXiv:1906.02337); strokes of oth
 import itertools
 import math
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -22,20 +20,9 @@ from torch.nn import functional
 from mnist_edge.contract import WHITE
 from mnist_edge.data.datasets import Split
 from mnist_edge.training.augment import warp
-
-
-@dataclass(frozen=True)
-class Corruption:
-    """One kind of distortion."""
-
-    apply: Callable[[Tensor, torch.Generator], Tensor]
-    """Distorts images, float32 [n, 1, 28, 28] within 0…1. The result is clipped to 0…1 afterwards."""
-
-    seen: bool = False
-    """Whether the training augmentation resembles it."""
-
-    only: int | None = None
-    """The only class that is distorted and evaluated; None for all."""
+from tests.distortions import Corruption, gaussian, random, sign
+from tests.harder_corruptions import HARDER
+from tests.other_corruptions import OTHER
 
 
 def corrupt(split: Split, name: str) -> Split:
@@ -48,21 +35,12 @@ def corrupt(split: Split, name: str) -> Split:
     return Split((distorted * WHITE).round().squeeze(1).byte().numpy(), split.labels[chosen])
 
 
-def _random(images: Tensor, generator: torch.Generator) -> Tensor:
-    """One uniform number within 0…1 per image, [n]."""
-    return torch.rand(len(images), generator=generator)
-
-
-def _sign(images: Tensor, generator: torch.Generator) -> Tensor:
-    return (_random(images, generator) < 0.5).float() * 2 - 1
-
-
 def _rotation(images: Tensor, generator: torch.Generator) -> Tensor:
-    return warp(images, angle=_sign(images, generator) * math.radians(25))
+    return warp(images, angle=sign(images, generator) * math.radians(25))
 
 
 def _shear(images: Tensor, generator: torch.Generator) -> Tensor:
-    return warp(images, shear=_sign(images, generator) * 0.4)
+    return warp(images, shear=sign(images, generator) * 0.4)
 
 
 def _shrinking(images: Tensor) -> Tensor:
@@ -70,7 +48,7 @@ def _shrinking(images: Tensor) -> Tensor:
 
 
 def _translation(images: Tensor, generator: torch.Generator) -> Tensor:
-    return warp(images, shift=torch.stack([_sign(images, generator) * 4, _sign(images, generator) * 4], dim=1))
+    return warp(images, shift=torch.stack([sign(images, generator) * 4, sign(images, generator) * 4], dim=1))
 
 
 def _thicker(images: Tensor) -> Tensor:
@@ -87,25 +65,17 @@ def _thinner(images: Tensor) -> Tensor:
 
 def _thin_pen(images: Tensor) -> Tensor:
     # The ridge of the stroke, redrawn as the thinnest visible line.
-    blurred = _gaussian(images, 1.0)
+    blurred = gaussian(images, 1.0)
     ridge = (blurred > 0.3) & (blurred >= functional.max_pool2d(blurred, 3, stride=1, padding=1) - 0.08)
-    return _gaussian(ridge.float(), 0.5) * 1.3
-
-
-def _gaussian(images: Tensor, sigma: float) -> Tensor:
-    reach = math.ceil(3 * sigma)
-    kernel = torch.exp(-(torch.arange(-reach, reach + 1.0) ** 2) / (2 * sigma**2))
-    kernel /= kernel.sum()
-    rows = functional.conv2d(images, kernel.view(1, 1, -1, 1), padding=(reach, 0))
-    return functional.conv2d(rows, kernel.view(1, 1, 1, -1), padding=(0, reach))
+    return gaussian(ridge.float(), 0.5) * 1.3
 
 
 def _blur(images: Tensor) -> Tensor:
-    return _gaussian(images, 1.5)
+    return gaussian(images, 1.5)
 
 
 def _motion(images: Tensor, generator: torch.Generator) -> Tensor:
-    angle = _random(images, generator) * math.pi
+    angle = random(images, generator) * math.pi
     steps = [warp(images, shift=torch.stack([angle.cos(), angle.sin()], dim=1) * distance) for distance in range(-4, 5)]
     return torch.stack(steps).mean(dim=0)
 
@@ -144,7 +114,7 @@ def _fog(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def _stripes(images: Tensor, generator: torch.Generator) -> Tensor:
     columns = torch.arange(28.0)
-    start = (_random(images, generator) * 8).floor()[:, None]
+    start = (random(images, generator) * 8).floor()[:, None]
     striped = ((columns - start) % 9 == 0).float()
     return torch.maximum(images, striped[:, None, None, :])
 
@@ -172,7 +142,7 @@ def _dotted_line(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _zigzag(images: Tensor, generator: torch.Generator) -> Tensor:
-    middle = _random(images, generator) * 12 + 8
+    middle = random(images, generator) * 12 + 8
     corners = [
         torch.stack([torch.full_like(middle, x), middle + (3 if index % 2 else -3)], dim=1)
         for index, x in enumerate((1.0, 7.5, 14.0, 20.5, 27.0))
@@ -204,11 +174,11 @@ def _ink_box(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def _bar(images: Tensor, generator: torch.Generator) -> Tensor:
     _, top, _, bottom = _ink_box(images)
-    height = top + (bottom - top) * (0.45 + 0.15 * _random(images, generator))
+    height = top + (bottom - top) * (0.45 + 0.15 * random(images, generator))
     # Centred on the stem at that height.
     row = images[torch.arange(len(images)), 0, height.round().long()]
     stem = (row * torch.arange(28.0)).sum(dim=1) / row.sum(dim=1).clamp(min=0.1)
-    half = 3.5 + _random(images, generator)
+    half = 3.5 + random(images, generator)
     start = torch.stack([stem - half, height + 0.5], dim=1)
     end = torch.stack([stem + half, height - 0.5], dim=1)
     return _inked(images, _line(start, end, 12), thickness=0.8)
@@ -218,7 +188,7 @@ def _flag(images: Tensor, generator: torch.Generator) -> Tensor:
     _, top, _, bottom = _ink_box(images)
     row = images[torch.arange(len(images)), 0, (top + 1).long().clamp(max=27)]
     tip_x = (row * torch.arange(28.0)).sum(dim=1) / row.sum(dim=1).clamp(min=0.1)
-    reach = (bottom - top) * (0.25 + 0.1 * _random(images, generator))
+    reach = (bottom - top) * (0.25 + 0.1 * random(images, generator))
     tip = torch.stack([tip_x, top + 0.5], dim=1)
     end = torch.stack([tip_x - reach, top + 0.5 + reach * 0.8], dim=1)
     return _inked(images, _line(tip, end, 12), thickness=0.8)
@@ -249,5 +219,8 @@ CORRUPTIONS: Final[dict[str, Corruption]] = {
     "bilevel": Corruption(lambda images, _: _bilevel(images)),
     "barred seven": Corruption(_bar, only=7),
     "flagged one": Corruption(_flag, only=1),
+    # The two above only make sense for digits. The kinds below came later: `Corruption.family` tells them apart.
+    **HARDER,
+    **OTHER,
 }
-"""Every kind by name. The last two only make sense for digits."""
+"""Every kind by name."""

@@ -4,6 +4,7 @@ import contextlib
 import contextvars
 import dataclasses
 import gzip
+import importlib.util
 import io
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -29,6 +31,16 @@ from mnist_edge.training.recipes import RECIPES
 if TYPE_CHECKING:
     from mnist_edge.export.examples import Examples
     from mnist_edge.training.checkpoint import Trained
+
+
+def script(name: str) -> ModuleType:
+    """A module of the folder `scripts`, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "scripts" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def subset(data: Dataset, train: int, test: int) -> Dataset:

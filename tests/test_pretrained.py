@@ -1,6 +1,5 @@
 """The pretrained models on MNIST, on realistic pictures and on non-digits."""
 
-import importlib.util
 import io
 import json
 import re
@@ -18,11 +17,10 @@ from mnist_edge.evaluation import metrics
 from mnist_edge.runtime import model, prediction, selftest
 from mnist_edge.runtime.model import load, open_model
 from tests.corruptions import corrupt
-from tests.helpers import cli_in_process, fails, run_cli
+from tests.helpers import cli_in_process, fails, run_cli, script
 from tests.lines import lines
 from tests.pictures import pictures
 
-REPOSITORY = Path(__file__).parents[1]
 PRETRAINED = Path(model.PRETRAINED)
 
 
@@ -34,13 +32,6 @@ def classifier():
 @pytest.fixture(scope="module")
 def test_logits(classifier, mnist):
     return classifier.logits(mnist.test.images)
-
-
-def script(name: str):
-    spec = importlib.util.spec_from_file_location(name, REPOSITORY / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_it_is_the_file_of_its_manifest_and_answers_as_pytorch_did():
