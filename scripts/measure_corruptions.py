@@ -23,17 +23,21 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tables import markdown
+
 from mnist_edge import Classifier
 from mnist_edge.data import datasets
 from mnist_edge.data.datasets import Split
 from tests.corruptions import CORRUPTIONS, corrupt
 from tests.distortions import NEVER_TRAINED
 
-PICTURES: Final = 300
+PICTURES: Final = 100
 """Images per kind that are given to `Classifier.predict`, which takes milliseconds for each."""
 
+CLEAN: Final = "clean"
+
 Table = dict[str, list[float]]
-"""For each kind, one accuracy per model."""
+"""By row: the accuracy of each model in percent."""
 
 
 def accuracy(classifier: Classifier, split: Split) -> float:
@@ -60,6 +64,17 @@ def png(image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:
     return file.getvalue()
 
 
+def measured(classifiers: Sequence[Classifier], test: Split, *, pictures: bool = False) -> Table:
+    """The accuracy of each model on clean images and on every kind of corruption, of images or of some as pictures."""
+
+    def row(split: Split) -> list[float]:
+        if pictures:
+            return [picture_accuracy(one, spread(split, PICTURES)) for one in classifiers]
+        return [accuracy(one, split) for one in classifiers]
+
+    return {CLEAN: row(test)} | {kind: row(corrupt(test, kind)) for kind in CORRUPTIONS}
+
+
 def groups() -> dict[str, list[str]]:
     """The names of the kinds in each group."""
     told = {kind: CORRUPTIONS[kind].family for kind in CORRUPTIONS}
@@ -76,37 +91,44 @@ def row_name(kind: str) -> str:
     return f"{kind}{family}{' *' if told.seen else ''}"
 
 
-def rows(table: Mapping[str, Sequence[float]]) -> Table:
-    """The table's rows, each group followed by its mean."""
+def means(table: Mapping[str, Sequence[float]]) -> dict[str, Table]:
+    """The mean of each group and of those in it that the training does not imitate, by group."""
 
-    def means(kinds: Sequence[str]) -> list[float]:
+    def mean_of(kinds: Sequence[str]) -> list[float]:
         return [mean(column) for column in zip(*(table[kind] for kind in kinds), strict=True)]
 
-    found: Table = {}
+    found: dict[str, Table] = {}
     for group, kinds in groups().items():
-        found |= {row_name(kind): list(table[kind]) for kind in kinds}
-        found[f"**mean of {len(kinds)} {group}**"] = means(kinds)
+        found[group] = {f"**mean of {len(kinds)} {group}**": mean_of(kinds)}
         unseen = [kind for kind in kinds if not CORRUPTIONS[kind].seen]
         if 0 < len(unseen) < len(kinds):
-            found[f"**the {len(unseen)} without star**"] = means(unseen)
+            found[group][f"**the {len(unseen)} without star**"] = mean_of(unseen)
     return found
+
+
+def rows(table: Table) -> Table:
+    """The table's rows, each group followed by its means."""
+    of_groups = means(table)
+    found: Table = {CLEAN: table[CLEAN]}
+    for group, kinds in groups().items():
+        found |= {row_name(kind): table[kind] for kind in kinds} | of_groups[group]
+    return found
+
+
+def lines(names: Sequence[str], table: Table) -> list[str]:
+    """Rows in Markdown."""
+    return markdown(["", *names], [[name, *(f"{value:.2f}" for value in row)] for name, row in table.items()])
 
 
 def main(names: list[str], *, pictures: bool) -> None:
     test = datasets.load().test
     classifiers = [Classifier(name) for name in names]
-
-    def measured(split: Split) -> list[float]:
-        seen = [accuracy(one, split) for one in classifiers]
-        few = spread(split, PICTURES)
-        return seen + ([picture_accuracy(one, few) for one in classifiers] if pictures else [])
-
-    columns = names + ([f"{name}, pictures" for name in names] if pictures else [])
-    table = {"clean": measured(test)} | rows({kind: measured(corrupt(test, kind)) for kind in CORRUPTIONS})
-    print(f"| {'':33} | " + " | ".join(columns) + " |")
-    print("|---|" + "--:|" * len(columns))
-    for name, row in table.items():
-        print(f"| {name:33} | " + " | ".join(f"{value:.2f}" for value in row) + " |")
+    table, columns = measured(classifiers, test), names
+    if pictures:
+        seen = measured(classifiers, test, pictures=True)
+        table = {kind: row + seen[kind] for kind, row in table.items()}
+        columns = names + [f"{name}, pictures" for name in names]
+    print("\n".join(lines(columns, rows(table))))
 
 
 if __name__ == "__main__":

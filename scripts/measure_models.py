@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from msgspec import UNSET
+from tables import markdown
 
 from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.layout import ARTIFACTS, RUNNABLE, Format
@@ -21,6 +22,7 @@ from mnist_edge.bundle.recipe import Architecture, Recipe
 from mnist_edge.bundle.records import File, Manifest, Parity, TrainingRecord
 from mnist_edge.data import datasets
 from mnist_edge.data.datasets import Dataset
+from mnist_edge.errors import ModelNotFoundError
 from mnist_edge.export.pipeline import export
 from mnist_edge.runtime.machine import processor_name
 from mnist_edge.training import checkpoint
@@ -30,6 +32,8 @@ from mnist_edge.training.train import begin, finish, resume
 SEEDS = Path(ARTIFACTS, "seeds")
 Facts = tuple[TrainingRecord, Manifest]
 """A bundle's training record and manifest."""
+
+Runs = dict[Architecture, list[Facts]]
 
 
 def is_made(folder: Path, recipe: Recipe) -> bool:
@@ -56,6 +60,22 @@ def made(architecture: Architecture, seed: int, data: Dataset) -> Facts:
     return record, manifest
 
 
+def kept(architecture: Architecture) -> list[Facts]:
+    """The bundles of an earlier run that finished with the current recipe. Raises ModelNotFoundError without any."""
+    found: list[Facts] = []
+    for folder in sorted(SEEDS.glob(f"{architecture}-*")):
+        if folder.name.removeprefix(f"{architecture}-").isdigit() and is_made(folder, RECIPES[architecture]):
+            record = reading.read_training(folder)
+            assert isinstance(record, TrainingRecord)
+            found.append((record, reading.read_manifest(folder)))
+    if not found:
+        raise ModelNotFoundError(
+            f"{SEEDS}: holds no {architecture} of the current recipe: "
+            f"run  python scripts/measure_models.py 5 {architecture}"
+        )
+    return found
+
+
 def mean_and_spread(percents: list[float]) -> str:
     spread = f" ± {statistics.stdev(percents):.3f}" if len(percents) > 1 else ""
     return f"{statistics.mean(percents):.3f}{spread} %"
@@ -74,7 +94,7 @@ def accuracy_row(architecture: Architecture, runs: list[Facts]) -> list[str]:
         f"{len(runs)}",
         mean_and_spread(accuracies),
         f"{min(accuracies):.2f}…{max(accuracies):.2f}",
-        f"{quickest:.1f} s on {'/'.join(map(str, sorted(threads)))} thread(s)",
+        f"{quickest:.1f} s ({'/'.join(map(str, sorted(threads)))})",
         f"{training.recipe.epochs}",
     ]
 
@@ -102,10 +122,27 @@ def file_row(architecture: Architecture, runs: list[Facts], form: Format) -> lis
     ]
 
 
-def print_table(head: list[str], rows: list[list[str]]) -> None:
-    print(f"\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
-    for row in rows:
-        print(f"| {' | '.join(row)} |")
+def accuracy_table(runs: Runs) -> list[str]:
+    """Size, test accuracy and training time of each architecture, in Markdown."""
+    return markdown(
+        ["model", "parameters", "int8-static", "n", "test accuracy", "range", "quickest epoch (threads)", "epochs"],
+        [accuracy_row(architecture, facts) for architecture, facts in runs.items()],
+    )
+
+
+def file_table(runs: Runs) -> list[str]:
+    """Each ONNX file compared with the float32 file of its bundle, in Markdown."""
+    return markdown(
+        ["file", "size", "accuracy drop", "least agreement", "batch Δ", "one image", "against float32", "recommended"],
+        [file_row(each, facts, form) for each, facts in runs.items() for form in Format if form in RUNNABLE],
+    )
+
+
+def versions(runs: Runs) -> str:
+    """What trained the models, as in "mnist-edge 0.1.0, torch 2.14.1+cu130"."""
+    trained = [record.versions for facts in runs.values() for record, _ in facts]
+    told = {name: sorted({each[name] for each in trained if name in each}) for name in ("mnist-edge", "torch")}
+    return ", ".join(f"{name} {' and '.join(numbers)}" for name, numbers in told.items())
 
 
 def main(seeds: int, architectures: list[Architecture]) -> None:
@@ -114,14 +151,7 @@ def main(seeds: int, architectures: list[Architecture]) -> None:
     print(
         f"{processor_name()}, {platform.python_implementation()} {platform.python_version()}, torch {torch.__version__}"
     )
-    print_table(
-        ["model", "parameters", "int8-static", "n", "test accuracy", "range", "quickest epoch", "epochs"],
-        [accuracy_row(each, runs[each]) for each in architectures],
-    )
-    print_table(
-        ["file", "size", "accuracy drop", "least agreement", "batch Δ", "one image", "against float32", "recommended"],
-        [file_row(each, runs[each], form) for each in architectures for form in Format if form in RUNNABLE],
-    )
+    print("\n".join(["", *accuracy_table(runs), "", *file_table(runs)]))
 
 
 if __name__ == "__main__":

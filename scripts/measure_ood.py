@@ -9,6 +9,7 @@ Noise and shuffled digits have exactly the pixel values of digits, so a score th
 
 import math
 import sys
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 
 import numpy as np
@@ -16,7 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from mnist_edge import Classifier
+from mnist_edge.contract import Calibration
 from mnist_edge.data import datasets
+from mnist_edge.errors import UsageError
 from mnist_edge.runtime.prediction import energy, ood_score
 
 TYPEFACES = ("AmaticSCBold", "Caladea", "FredokaOne", "Intuitive", "ManropeMedium")
@@ -30,6 +33,7 @@ LIMITS = (0.9, 0.99, 0.999)
 MIN_PROBABILITY = 0.9
 
 Pixels = NDArray[np.uint8]
+DIGITS = "MNIST's test digits"
 
 
 def letters(rng: np.random.Generator) -> list[Pixels]:
@@ -135,41 +139,66 @@ def auroc(digits: NDArray[np.float64], others: NDArray[np.float64]) -> float:
     return float((below + ties / 2).mean() / len(digits))
 
 
-def main(model: str | None) -> None:
-    classifier = Classifier(model)
+@dataclass(frozen=True)
+class Judged:
+    """How unusual a model finds the pictures of one kind: [n] each."""
+
+    images: Pixels
+    energies: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    doubt: NDArray[np.float64]
+    """1 - the largest probability."""
+
+    def refused(self, limit: float) -> str:
+        """The share that a limit to the score refuses."""
+        return f"{100 * (self.scores > limit).mean():.1f} %"
+
+    def unsure(self) -> str:
+        """The share that `MIN_PROBABILITY` refuses."""
+        return f"{100 * (self.doubt > 1 - MIN_PROBABILITY).mean():.1f} %"
+
+
+def measured(classifier: Classifier, test: Pixels) -> dict[str, Judged]:
+    """By kind; the first are the digits. Raises UsageError for a model that is not calibrated."""
     calibration = classifier.contract.calibration
     if calibration is None:
-        sys.exit("error: this model has no calibration split and no out-of-distribution score")
-    test = datasets.load().test.images
+        raise UsageError("this model has no calibration split and no out-of-distribution score")
     rng = np.random.default_rng(seed=0)
 
     def drawn(pictures: list[Pixels]) -> Pixels:
         return np.stack([classifier.preprocess(picture) for picture in pictures])
 
     sets = {
-        "MNIST test digits": test,
-        "letters": drawn(letters(rng)),
+        DIGITS: test,
+        "letters, five typefaces": drawn(letters(rng)),
         "shapes": drawn(shapes(rng)),
         "scribbles": drawn(scribbles(rng)),
         "noise": noise(test[:EACH], rng),
-        "shuffled 7×7": shuffled(test[:EACH], 7, rng),
-        "shuffled 14×14": shuffled(test[:EACH], 14, rng),
+        "digits shuffled in 7×7 patches": shuffled(test[:EACH], 7, rng),
+        "digits shuffled in 14×14 patches": shuffled(test[:EACH], 14, rng),
     }
-    logits = {name: classifier.logits(images) for name, images in sets.items()}
-    energies = {name: energy(values) for name, values in logits.items()}
-    scores = {name: ood_score(values, calibration) for name, values in logits.items()}
-    doubt = {name: 1 - classifier.probabilities(values).max(axis=1) for name, values in logits.items()}
-    digits = next(iter(sets))
-    print(f"{'':18}{'images':>7}{'ink':>6}{'AUROC by energy':>18}{'by probability':>16}   refused at", end="")
+    return {kind: judged(classifier, calibration, images) for kind, images in sets.items()}
+
+
+def judged(classifier: Classifier, calibration: Calibration, images: Pixels) -> Judged:
+    logits = classifier.logits(images)
+    doubt = 1 - classifier.probabilities(logits).max(axis=1)
+    return Judged(images, energy(logits), ood_score(logits, calibration), doubt)
+
+
+def main(model: str | None) -> None:
+    kinds = measured(Classifier(model), datasets.load().test.images)
+    digits = kinds[DIGITS]
+    print(f"{'':32}{'images':>7}{'ink':>6}{'AUROC by energy':>18}{'by probability':>16}   refused at", end="")
     print("".join(f"  OOD score > {limit}" for limit in LIMITS) + f"  probability < {MIN_PROBABILITY}")
-    for name, images in sets.items():
-        line = f"{name:18}{len(images):7,}{images.mean():6.1f}"
-        if name == digits:
+    for kind, found in kinds.items():
+        line = f"{kind:32}{len(found.images):7,}{found.images.mean():6.1f}"
+        if found is digits:
             line += f"{'':18}{'':16}"
         else:
-            line += f"{auroc(energies[digits], energies[name]):18.4f}{auroc(doubt[digits], doubt[name]):16.4f}"
-        line += f"{'':13}" + "".join(f"{100 * (scores[name] > limit).mean():16.1f} %" for limit in LIMITS)
-        print(line + f"{100 * (doubt[name] > 1 - MIN_PROBABILITY).mean():17.1f} %")
+            line += f"{auroc(digits.energies, found.energies):18.4f}{auroc(digits.doubt, found.doubt):16.4f}"
+        line += f"{'':13}" + "".join(f"{found.refused(limit):>18}" for limit in LIMITS)
+        print(f"{line}{found.unsure():>19}")
 
 
 if __name__ == "__main__":

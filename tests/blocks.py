@@ -9,6 +9,8 @@ is a line of its output. A ``pycon`` block is a doctest. ``text`` is not run. A 
     <!-- exact -->              numbers must be equal, too
     <!-- needs: flask -->       skip it where that package is not installed
     <!-- not run: reason -->    it cannot run in a test
+
+The marks around figures, which scripts/write_figures.py fills in, are no business of this module.
 """
 
 import importlib.util
@@ -25,6 +27,7 @@ TIMEOUT = 120
 
 _FENCE = re.compile(r"^( *)```(\S*)$")
 _MARK = re.compile(r"^<!-- *(exact|needs|not run)(?:: *(.*?))? *-->$")
+_FIGURES = re.compile(r"^<!-- (figures: [\w-]+|end) -->$")
 _NUMBER = re.compile(r"-?\d[\d,.]*(e[-+]\d+)?")
 
 
@@ -55,6 +58,8 @@ def blocks_of(path: Path, root: Path) -> list[Block]:
     while number < len(lines):
         line = lines[number]
         number += 1
+        if _FIGURES.match(line):
+            continue
         if line.startswith("<!--"):
             mark = _MARK.match(line)
             if mark is None:

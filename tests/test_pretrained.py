@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import sys
 from difflib import SequenceMatcher
 from pathlib import Path
 

@@ -202,6 +202,39 @@ def test_the_table_of_pretrained_models_is_that_of_their_manifests(model):
     assert microseconds == f"{manifest.measured[file].microseconds:.0f} µs"
 
 
+def test_every_figure_has_one_place_and_every_place_an_end(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import write_figures
+
+    places = [place[1] for text in TEXTS.values() for place in write_figures.PLACE.finditer(text)]
+    assert sorted(places) == sorted(write_figures.FIGURES)
+    for page, text in TEXTS.items():
+        marks = re.findall(r"^<!-- (figures|end)", without_blocks(text), re.MULTILINE)
+        assert marks == ["figures", "end"] * (len(marks) // 2), page
+
+
+def test_the_figures_of_the_readme_are_those_of_the_models(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import write_figures
+
+    subjects = write_figures.Subjects({})
+    assert write_figures.filled(README, subjects, []) == README, "run  python scripts/write_figures.py readme"
+    for right, wrong in (("`cnn` (default) | ", "`cnn` (default) | 1"), ("seven.jpg  7  ", "seven.jpg  3  ")):
+        assert right in README
+        assert write_figures.filled(README.replace(right, wrong), subjects, []) == README
+
+
+def test_figures_that_cannot_be_made_stay(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import write_figures
+
+    monkeypatch.chdir(tmp_path)
+    page, missing = "<!-- figures: accuracy -->\n| kept |\n<!-- end -->\n", []
+    assert write_figures.filled(page, write_figures.Subjects({}), missing) == page
+    assert len(missing) == 1
+    assert "run  python scripts/measure_models.py 5" in missing[0]
+
+
 def test_no_line_with_figures_stands_on_two_pages():
     homes: dict[str, set[str]] = {}
     for page, text in TEXTS.items():
