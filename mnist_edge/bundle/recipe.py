@@ -78,6 +78,13 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     augment: bool = False
     """Whether part of each batch is distorted at random (`mnist_edge.training.augment`)."""
 
+    drawn_digits: float = 0.0
+    """The share of each batch that drawn digits replace (`mnist_edge.training.drawn`)."""
+
+    outliers: float = 0.0
+    """How many random strokes each batch gets in addition, as a share of it. The model learns to be unsure of them
+    (outlier exposure: Hendrycks, Mazeika and Dietterich 2019, arXiv:1812.04606)."""
+
     ema_decay: float = 0.0
     """Decay per step of the exponential moving average (EMA) of the weights; 0 keeps the last weights."""
 

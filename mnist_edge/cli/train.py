@@ -24,12 +24,13 @@ from mnist_edge.cli.options import OWN_MODEL, Input, Json, ModelArguments
 from mnist_edge.cli.output import command, counted, detail, note, say, suggest, warn
 from mnist_edge.cli.progress import TrainingProgress, tensorboard
 from mnist_edge.cli.pytorch import foreign_prints_on_stderr, load_pytorch
+from mnist_edge.contract import Preprocessing
 from mnist_edge.errors import UsageError
 from mnist_edge.extras import require
 from mnist_edge.names import choose
 from mnist_edge.training.checks import check_folder, check_recipe
 from mnist_edge.training.memory import keep_freed
-from mnist_edge.training.recipes import DEFAULT_LR, FAST, OWN, RECIPES, suited
+from mnist_edge.training.recipes import DEFAULT_LR, FAST, ON_MNIST, OWN, RECIPES, suited, with_drawings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,6 +121,22 @@ def train(
     weight_decay: Annotated[float | None, typer.Option(help="Weight decay.")] = None,
     label_smoothing: Annotated[float | None, typer.Option(help="Share of each target spread over all classes.")] = None,
     augment: Annotated[bool | None, typer.Option(help="Distort some training images at random.")] = None,
+    drawn_digits: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Share of each batch, below 1, to replace with drawn digits in forms from outside the United "
+            f"States.  [default: {ON_MNIST['drawn_digits']:g} on MNIST with --augment, else 0]",
+        ),
+    ] = None,
+    outliers: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Random strokes to add to each batch, as a share of it, 0 to 1. The model learns to be unsure of "
+            f"them.  [default: {ON_MNIST['outliers']:g} on MNIST with --augment, else 0]",
+        ),
+    ] = None,
     ema_decay: Annotated[
         float | None, typer.Option(help="Decay of the weights' exponential moving average (EMA); 0 for none.")
     ] = None,
@@ -148,6 +165,8 @@ def train(
             "weight_decay": weight_decay,
             "label_smoothing": label_smoothing,
             "augment": augment,
+            "drawn_digits": drawn_digits,
+            "outliers": outliers,
             "ema_decay": ema_decay,
             "calibration_split": calibration_split,
             "autocast": autocast,
@@ -264,6 +283,7 @@ def _begun(
     architecture = model.located()
     threads = threads or suited_threads(architecture, usable_cpus())
     dataset = load_data(data)
+    recipe = with_drawings(recipe, dataset, but=given)
     if given.keys().isdisjoint({"epochs", "batch_size", "lr"}):
         recipe = suited(recipe, len(dataset.train))
     with begin(
@@ -300,6 +320,10 @@ def _announce(training: "Training", data: "Dataset") -> None:
         f"{counted(len(data.labels), 'class')}"
     )
     note(f"{training.name}: {in_brief(recipe)}")
+    if recipe.drawn_digits or recipe.outliers:
+        note(f"drawn images: {100 * recipe.drawn_digits:g} % digits, {100 * recipe.outliers:g} % random strokes")
+        if data.preprocessing is not Preprocessing.MNIST:
+            warn("drawn images are centred and sized as MNIST's digits are, and the images of these data are not")
     import torch
 
     dtype = "bfloat16" if training.in_bfloat16 else "float32"

@@ -103,6 +103,12 @@ class Dataset:
         """How the training images were preprocessed, detected from their pixels."""
         return Preprocessing.MNIST if is_preprocessed(self.train.images).mean() >= FRAMED_SHARE else Preprocessing.WHOLE
 
+    @property
+    def is_mnist(self) -> bool:
+        """Whether the training images and labels are MNIST's own, whatever they are called here."""
+        parts = ("train-images", "train-labels")
+        return all(self.digests[part] == download.MNIST_DIGESTS[part] for part in parts)
+
     @cached_property
     def digests(self) -> dict[str, str]:
         """SHA-256 of each part in uncompressed IDX form; for canonical MNIST, the digests of its decompressed files."""

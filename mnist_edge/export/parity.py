@@ -36,8 +36,9 @@ CHOSEN: Final = 512
 PROBES: Final = 64
 """Noise images compared in addition to the test set: MNIST never lights some pixels, noise lights all."""
 
-GOLDEN_SLACK: Final = 0.05
-"""Largest tolerance of an int8 file's golden vectors, as a share of the largest golden logit."""
+GOLDEN_SLACK: Final = 0.15
+"""Largest tolerance of an int8 file's golden vectors, as a share of the largest golden logit. The full image among them
+is as far from digits as the `PROBES` are, for which `INT8` allows about as much."""
 
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Raw pixels, uint8 [n, 1, 28, 28], to logits, float32 [n, classes]."""

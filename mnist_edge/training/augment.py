@@ -1,8 +1,7 @@
 """Augmentation: one `grid_sample` for half of each batch, then another stroke width or an erased patch for some.
 
-A few of the other images become poor scans (`scan`). They pass through the network separately, because batch statistics
-shared with noisy images harm the clean ones. In the last part of a training `distort` is off, so that the model settles
-on digits as they are.
+A few images become poor scans (`scan`), and drawn digits may take the place of some (`mix_in_drawn`). In the last part
+of a training `distort` is off, so that the model settles on digits as they are.
 
 ``docs/experiments.md`` says what else was tried, and with what result.
 """
@@ -14,7 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mnist_edge.contract import WHITE
+from mnist_edge.training.drawn import draw_digits
+from mnist_edge.training.scans import scan
+from mnist_edge.training.warping import warp
 
 ROTATION: Final = math.radians(10)
 """Largest rotation either way, in radians; turned further, a 6 begins to look like a 9."""
@@ -28,19 +29,11 @@ SHEAR: Final = 0.15
 SHIFT: Final = 2.0
 """Largest shift either way along each axis, in pixels."""
 
-
 FINEST: Final = 0.7
 """Largest degree of thinning; at 1 the finest strokes would vanish."""
 
-HAZE: Final = 0.3
-"""The brightest background, as a share of white."""
-
-NOISE: Final = 0.2
-"""The largest standard deviation of the noise, as a share of white."""
-
 PATCH: Final = (3, 9)
 """Range of an erased patch's sides in pixels, the upper end excluded."""
-
 
 DISTORTED: Final = 0.5
 """Share of a batch that `distort` is applied to."""
@@ -52,8 +45,8 @@ CLEAN_PHASE: Final = 0.2
 """The last share of a training, in which `distort` is off."""
 
 
-def augment_batch(images: Tensor, generator: torch.Generator, *, clean: bool) -> tuple[Tensor, Tensor]:
-    """Augment a batch, and separate the poor scans, which must not share its batch statistics.
+def augment_batch(images: Tensor, generator: torch.Generator, *, clean: bool) -> Tensor:
+    """Augment a batch.
 
     Args:
         images: float32 [N, 1, H, W] within 0…255, background zero.
@@ -61,14 +54,44 @@ def augment_batch(images: Tensor, generator: torch.Generator, *, clean: bool) ->
         clean: whether the training is in its last part, `CLEAN_PHASE`, where `distort` is off.
 
     Returns:
-        The images without the scans, and the scans: N in total, in the order of `images`, of the same dtype and device.
+        Tensor of the same shape, dtype and device, in the same order.
     """
     if not clean and (count := int(DISTORTED * len(images))):
         same, others = images.split([len(images) - count, count])
         images = torch.cat([same, distort(others, generator)])
     scans = int(SCANNED * len(images))
     clear, poor = images.split([len(images) - scans, scans])
-    return clear, scan(poor, generator)
+    return torch.cat([clear, scan(poor, generator)])
+
+
+def mix_in_drawn(
+    images: Tensor, labels: Tensor, share: float, digits: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Put drawn digits (`draw_digits`) in the place of a share of a batch, evenly spread over it.
+
+    Args:
+        images: float32 [N, 1, 28, 28] within 0…255, background zero.
+        labels: int64 [N].
+        share: at least 0 and below 1.
+        digits: int64 [10], the label of each digit.
+        generator: on the CPU; the same state gives the same drawings on any device.
+
+    Returns:
+        The images and the labels of the new batch; the arguments stay as they are.
+    """
+    count = share_of(len(images), share, generator)
+    places = torch.arange(count) * len(images) // max(count, 1)
+    drawn, which = draw_digits(count, generator)
+    places = places.to(images.device)
+    return (
+        images.index_copy(0, places, drawn.to(images.device)),
+        labels.index_copy(0, places, digits[which].to(labels.device)),
+    )
+
+
+def share_of(count: int, share: float, generator: torch.Generator) -> int:
+    """A share of a number, rounded up or down at random, so that small batches have their share in the mean."""
+    return int(share * count + float(torch.rand(1, generator=generator)))
 
 
 def distort(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -120,55 +143,9 @@ def erase(images: Tensor, generator: torch.Generator) -> Tensor:
     return images * outside.to(images.device)
 
 
-def scan(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Imitate poor scans: a random amount of Gaussian noise per image and, for half of them, a lighter background."""
-    haze = _amounts(images, generator).mul_(2).sub_(1).clamp_(min=0).mul_(HAZE)
-    noise = torch.randn(images.shape, generator=generator).to(images.device) * _amounts(images, generator)
-    return images.lerp(torch.full_like(images, WHITE), haze).add_(noise, alpha=NOISE * WHITE).clamp_(0, WHITE)
-
-
 SHARES: Final = {thicken: 0.15, thin: 0.15, erase: 0.2}
 """Further changes after `warp`, and the share of the distorted images that each is applied to."""
 
 
 def _amounts(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.rand(len(images), 1, 1, 1, generator=generator).to(images.device)
-
-
-def warp(
-    images: Tensor,
-    *,
-    angle: Tensor | None = None,
-    scale: Tensor | None = None,
-    shear: Tensor | None = None,
-    shift: Tensor | None = None,
-) -> Tensor:
-    """Rotate, scale, shear and shift each image by its own amount, with bilinear sampling and background outside.
-
-    The amounts describe the map from the result back to the image: a scale of 2 halves the size of the ink.
-
-    Args:
-        images: float32 [N, 1, H, W], background zero.
-        angle: [N], in radians.
-        scale: [N, 2], along x and y.
-        shear: [N], the tangent of the slant.
-        shift: [N, 2], along x and y, in pixels.
-
-    Returns:
-        Tensor of the same shape, dtype and device.
-    """
-    count, _, height, width = images.shape
-    angle, shear = (torch.zeros(count) if amount is None else amount for amount in (angle, shear))
-    scale_x, scale_y = (torch.ones(count, 2) if scale is None else scale).unbind(dim=1)
-    shift_x, shift_y = (torch.zeros(count, 2) if shift is None else shift).unbind(dim=1)
-    cos, sin = angle.cos(), angle.sin()
-    # The rows of rotation · shear · scale, from output to input coordinates, both spanning -1…1.
-    theta = torch.stack(
-        [
-            torch.stack([cos * scale_x, (cos * shear - sin) * scale_y, shift_x * (2 / width)], dim=1),
-            torch.stack([sin * scale_x, (sin * shear + cos) * scale_y, shift_y * (2 / height)], dim=1),
-        ],
-        dim=1,
-    ).to(images.device)
-    grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
-    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -22,6 +22,8 @@ def check_recipe(recipe: Recipe) -> None:
         "momentum": 0 <= recipe.momentum < 1,
         "weight_decay": 0 <= recipe.weight_decay < float("inf"),
         "label_smoothing": 0 <= recipe.label_smoothing < 1,
+        "drawn_digits": 0 <= recipe.drawn_digits < 1,
+        "outliers": 0 <= recipe.outliers <= 1,
         "ema_decay": 0 <= recipe.ema_decay < 1,
         "calibration_split": recipe.calibration_split == 0 or recipe.calibration_split > 1,
     }

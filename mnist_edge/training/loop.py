@@ -24,7 +24,8 @@ from mnist_edge.data.datasets import Dataset
 from mnist_edge.errors import TrainingError, UsageError
 from mnist_edge.evaluation.chance import STANDARD_ERRORS, constant_loss
 from mnist_edge.evaluation.metrics import measure
-from mnist_edge.training.augment import CLEAN_PHASE, augment_batch
+from mnist_edge.training.augment import CLEAN_PHASE, augment_batch, distort, mix_in_drawn, share_of
+from mnist_edge.training.drawn import draw_strokes
 from mnist_edge.training.endings import examine, require_same_when_rebuilt, to_logits
 from mnist_edge.training.models import build, normalize
 from mnist_edge.training.optimizers import optimizer_of, scheduler_of
@@ -35,6 +36,9 @@ EVALUATION_BATCH: Final = 1000
 FEW_STEPS: Final = 100
 """With fewer optimizer steps a training may not have learned anything yet: `sigmoid-nn`, the slowest, took 25 to 50 to
 beat a constant answer."""
+
+OUTLIER_WEIGHT: Final = 0.5
+"""How much an outlier counts in the loss, where a training image counts 1."""
 
 PROBED: Final = 64
 """Training images on which a user's module is tried."""
@@ -52,7 +56,8 @@ class Training:
     object's `state_dict` to another's `load_state_dict`. The caller's random state is left alone.
 
     Raises:
-        UsageError: PyTorch cannot use the device, or the architecture cannot learn from batches of one image.
+        UsageError: PyTorch cannot use the device, the architecture cannot learn from batches of one image, or the
+            recipe asks for drawn digits and a digit is not among the labels.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class Training:
                 f"{self.name} uses batch normalisation and cannot learn from batches of one image: "
                 "raise --batch-size, or give more images"
             )
+        self._digits = _labels_of_digits(data.labels) if recipe.drawn_digits else torch.empty(0, dtype=torch.long)
         self._images = torch.tensor(train.images).unsqueeze(1).to(device)
         self._labels = torch.tensor(train.labels).long().to(device)
         self._test = data.test
@@ -171,7 +177,7 @@ class Training:
 
     def _require_learned(self, loss: float) -> None:
         """Raise TrainingError if the last epoch's mean loss, though finite, shows that the training diverged."""
-        limit = constant_loss(self._labels.cpu().numpy(), self._classes, self.recipe.label_smoothing)
+        limit = constant_loss(self._labels_in_batches(), self._classes, self.recipe.label_smoothing)
         beaten = "a constant answer has"
         if loss > limit and self._steps < FEW_STEPS:
             # The mean includes the first steps, whose fresh weights are worse than a constant answer, so being no worse
@@ -188,6 +194,12 @@ class Training:
                 f"the training diverged: its final loss is {loss:.5g}, {beaten} {limit:.4g}: choose another "
                 f"learning rate ({self.recipe.lr:g}), usually a lower one"
             )
+
+    def _labels_in_batches(self) -> NDArray[np.int64]:
+        """The training images' labels, and those of drawn digits in the proportion in which batches hold them."""
+        share = self.recipe.drawn_digits
+        drawn = self._digits.repeat(round(share / (1 - share) * len(self._labels) / 10)) if share else self._digits
+        return torch.cat([self._labels.cpu(), drawn]).numpy()
 
     def _losses(self, model: nn.Module) -> Tensor:
         """The loss of every training image, [n], without augmentation."""
@@ -209,21 +221,25 @@ class Training:
 
     def _step(self, indices: Tensor) -> float:
         recipe = self.recipe
-        batch = self._images[indices].float()
-        scans = batch[:0]
+        batch, labels = self._images[indices].float(), self._labels[indices]
+        if recipe.drawn_digits:
+            batch, labels = mix_in_drawn(batch, labels, recipe.drawn_digits, self._digits, self._generator)
         if recipe.augment:
             clean = self._scheduler.last_epoch >= (1 - CLEAN_PHASE) * self._steps
-            batch, scans = augment_batch(batch, self._generator, clean=clean)
+            batch = augment_batch(batch, self._generator, clean=clean)
+        if count := share_of(len(indices), recipe.outliers, self._generator) if recipe.outliers else 0:
+            strokes = draw_strokes(count, self._generator)
+            batch = torch.cat([batch, distort(strokes, self._generator).to(self.device)])
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.in_bfloat16):
-            logits = self._logits(self._model, batch)
-            if len(scans):
-                # Normalised by the running statistics, which come from the other images, as after deployment.
-                self._model.eval()
-                logits = torch.cat([logits, self._logits(self._model, scans)])
-                self._model.train()
-        loss = functional.cross_entropy(logits.float(), self._labels[indices], label_smoothing=recipe.label_smoothing)
+            every = self._logits(self._model, batch).float()
+        logits, of_outliers = every.split([len(labels), len(every) - len(labels)])
+        loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+        total = loss
+        if len(of_outliers):
+            # Their cross-entropy with equal probabilities as the target.
+            total = loss - OUTLIER_WEIGHT * recipe.outliers * of_outliers.log_softmax(dim=1).mean()
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        total.backward()
         self._optimizer.step()
         self._scheduler.step()
         if self._averaged:
@@ -288,6 +304,17 @@ def _batches(order: Tensor, batch_size: int) -> list[Tensor]:
     if batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
+
+
+def _labels_of_digits(labels: tuple[str, ...]) -> Tensor:
+    """The label of each digit, int64 [10]."""
+    missing = [digit for digit in "0123456789" if digit not in labels]
+    if missing:
+        raise UsageError(
+            f"drawn digits need the labels 0 to 9, and these data have no {', '.join(missing)}: "
+            "leave out --drawn-digits"
+        )
+    return torch.tensor([labels.index(digit) for digit in "0123456789"])
 
 
 def _warmed_up_average(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:

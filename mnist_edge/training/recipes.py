@@ -4,12 +4,16 @@
 """
 
 import math
-from typing import Final
+from collections.abc import Container
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
 from mnist_edge.bundle.recipe import Architecture, OptimizerName, Recipe, Schedule
 from mnist_edge.contract import STANDARDIZED, TO_TENSOR
+
+if TYPE_CHECKING:
+    from mnist_edge.data.datasets import Dataset
 
 DEFAULT_LR: Final = {OptimizerName.SGD: 0.01, OptimizerName.ADAM: 0.001, OptimizerName.ADAMW: 0.001}
 """Customary learning rates, for an optimizer that the user chooses in place of the recipe's."""
@@ -54,11 +58,29 @@ FAST: Final[dict[Architecture, Recipe]] = {
 }
 """Short recipes, for a quick training."""
 
+ON_MNIST: Final = {"drawn_digits": 0.1, "outliers": 0.05}
+"""What `with_drawings` sets on MNIST."""
+
 ENOUGH_STEPS: Final = 400
 """With fewer optimizer steps a one-cycle training of `cnn` has not converged."""
 
 SMALL_BATCH: Final = 64
 """Batch size for a data set that is too small for the recipe's own."""
+
+
+def with_drawings(recipe: Recipe, data: "Dataset", *, but: Container[str] = ()) -> Recipe:
+    """Add drawn images to a recipe that augments, if the data are MNIST, whose writers were all Americans.
+
+    Other data may have labels from 0 to 9 that are no digits, as Fashion-MNIST does, or hold digits of all countries.
+
+    Args:
+        recipe: a recipe of an architecture.
+        data: what it is for.
+        but: fields that stay as they are.
+    """
+    if not (recipe.augment and data.is_mnist):
+        return recipe
+    return replace(recipe, **{name: share for name, share in ON_MNIST.items() if name not in but})
 
 
 def suited(recipe: Recipe, images: int) -> Recipe:

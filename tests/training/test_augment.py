@@ -6,6 +6,7 @@ from msgspec import structs
 
 from mnist_edge.bundle.recipe import Architecture
 from mnist_edge.training import augment, loop
+from mnist_edge.training.drawn import draw_digits
 from mnist_edge.training.recipes import RECIPES
 from tests.helpers import subset
 
@@ -69,9 +70,8 @@ def test_half_of_a_batch_is_distorted_until_the_clean_phase(monkeypatch):
     monkeypatch.setattr(augment, "scan", lambda images, generator: images)
 
     def changed(*, clean):
-        clear, poor = augment.augment_batch(images, torch.Generator().manual_seed(0), clean=clean)
-        assert len(poor) == augment.SCANNED * 200
-        return (torch.cat([clear, poor]) != images).flatten(1).any(dim=1)
+        augmented = augment.augment_batch(images, torch.Generator().manual_seed(0), clean=clean)
+        return (augmented != images).flatten(1).any(dim=1)
 
     assert changed(clean=False).sum() == augment.DISTORTED * 200
     assert not changed(clean=True).any()
@@ -83,7 +83,7 @@ def test_the_last_part_of_a_training_is_clean(small, monkeypatch):
 
     def augment_batch(images, generator, *, clean):
         told.append(clean)
-        return images, images[:0]
+        return images
 
     monkeypatch.setattr(loop, "augment_batch", augment_batch)
     training = loop.Training(subset(small, 1280, 100), Architecture.CNN_NANO, recipe)
@@ -92,32 +92,34 @@ def test_the_last_part_of_a_training_is_clean(small, monkeypatch):
     assert told == [False] * 16 + [True] * 4
 
 
-def test_poor_scans(small):
-    images = torch.tensor(small.train.images[:1000, None]).float()
-    scans = augment.scan(images, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(scans, augment.scan(images, torch.Generator().manual_seed(0)), rtol=0, atol=0)
-    assert scans.min() == 0
-    assert scans.max() == 255
-    corners = scans[:, :, :2, :2].flatten(1).mean(dim=1)  # digits hardly reach them
-    assert (corners > 0.5 * augment.HAZE * 255).float().mean() == pytest.approx(0.25, abs=0.06)  # half of the hazy half
-    assert (corners < 0.5 * augment.NOISE * 255).float().mean() > 0.45  # the others only have noise
-    middle = scans[corners > 0.5 * augment.HAZE * 255][:, :, :2, :2].flatten(1)  # too bright for clipped noise
-    assert middle.std(dim=1).mean() == pytest.approx(augment.NOISE / 2 * 255, rel=0.2)
+@pytest.mark.parametrize("clean", [False, True])
+def test_a_share_of_every_batch_becomes_poor_scans(monkeypatch, clean):
+    images = torch.rand(200, 1, 28, 28) * 255
+    monkeypatch.setattr(augment, "scan", lambda images, generator: torch.full_like(images, -1))
+    augmented = augment.augment_batch(images, torch.Generator().manual_seed(0), clean=clean)
+    assert (augmented == -1).all(dim=(1, 2, 3)).sum() == augment.SCANNED * 200
 
 
-def test_clean_images_are_normalised_as_if_there_were_no_scans(small, monkeypatch):
-    recipe = structs.replace(RECIPES[Architecture.CNN_NANO], epochs=2, batch_size=64, autocast=False)
+def test_drawn_digits_take_the_place_of_a_share():
+    images, labels = torch.full((250, 1, 28, 28), -1.0), torch.full((250,), -1)
+    digits = torch.arange(10) + 20  # labels of a data set in which digits come late
+    mixed, answers = augment.mix_in_drawn(images, labels, 0.1, digits, torch.Generator().manual_seed(0))
+    drawn = (mixed >= 0).all(dim=(1, 2, 3))
+    assert drawn.sum() == 25
+    assert torch.equal(drawn, answers >= 20)
+    assert drawn.nonzero().flatten().diff().unique().tolist() == [10]  # evenly: every part of the batch has its share
+    generator = torch.Generator().manual_seed(0)
+    assert augment.share_of(250, 0.1, generator) == 25
+    expected, which = draw_digits(25, generator)
+    assert torch.equal(mixed[drawn], expected)
+    assert torch.equal(answers[drawn], which + 20)
+    assert (images == -1).all()
+    assert torch.equal(augment.mix_in_drawn(images, labels, 0.0, digits, torch.Generator())[0], images)
 
-    def after_one_step(more_ink):
-        training = loop.Training(subset(small, 1280, 100), Architecture.CNN_NANO, recipe)
-        training.run_epoch()  # running statistics start far off
-        training._model.train()
-        with monkeypatch.context() as patch:
-            patch.setattr(augment, "scan", lambda images, generator: images + more_ink)
-            training._step(torch.arange(64))
-        return training._model
 
-    mild, wild = after_one_step(more_ink=0), after_one_step(more_ink=100)
-    for one, other in zip(mild.buffers(), wild.buffers(), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=0)
-    assert not torch.equal(mild.classifier.weight, wild.classifier.weight)  # the scans still affect the weights
+def test_small_batches_have_their_share_in_the_mean():
+    generator = torch.Generator().manual_seed(0)
+    counts = [augment.share_of(8, 0.05, generator) for _ in range(2000)]
+    assert set(counts) == {0, 1}
+    assert sum(counts) / len(counts) == pytest.approx(0.4, abs=0.05)
+    assert augment.share_of(0, 0.5, generator) == 0

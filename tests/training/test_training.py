@@ -138,6 +138,8 @@ def test_every_value_of_a_recipe_matters(small):
         "weight_decay": 0.01,
         "label_smoothing": 0.0,
         "augment": True,
+        "drawn_digits": 0.1,
+        "outliers": 0.1,
         "ema_decay": 0.5,
     }
     # The calibration split has its own tests, with more images.
