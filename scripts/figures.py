@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import mean
 
 import measure_corruptions
+import measure_handwriting
 import measure_models
 import measure_ood
 import measure_pictures
@@ -22,7 +23,6 @@ from tables import markdown, paragraph
 from mnist_edge import Classifier
 from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.layout import ARTIFACTS
-from mnist_edge.bundle.recipe import Architecture
 from mnist_edge.bundle.records import Manifest
 from mnist_edge.data import datasets
 from mnist_edge.data.datasets import Dataset
@@ -30,16 +30,17 @@ from mnist_edge.evaluation import metrics
 from mnist_edge.evaluation.evaluation import ACCURACIES
 from mnist_edge.runtime.model import DEFAULT_PRETRAINED, PRETRAINED, file_that_answers, pretrained
 from mnist_edge.runtime.prediction import softmax
+from tests.distortions import NEVER_TRAINED
 
 PLAIN = "cnn-plain"
 REFERENCES = ("simple-nn", PLAIN)
-"""Models in artifacts that robustness is compared with."""
+"""Models in artifacts that the first table of robustness shows as well."""
 
 LIMIT = 0.99
 """The `--max-ood` whose refusals are shown."""
 
 LOST = 1.0
-"""From how many points on the augmentation is said to cost accuracy."""
+"""From how many points on a kind is said to lose accuracy."""
 
 PAPER = {
     "a ruled line": "above, below or beside a ruled line",
@@ -97,10 +98,19 @@ class Subjects:
         """The versions of the default model."""
         return self.models[DEFAULT_PRETRAINED]
 
+    def place(self, heading: str) -> int:
+        """The number of one of these among them."""
+        return [*self.every].index(heading)
+
     @cached_property
-    def corrupted(self) -> dict[str, dict[str, float]]:
-        """Of the pretrained models, the accuracy in percent by heading and kind of corruption."""
-        return self.on_corruptions(self.every)
+    def corrupted(self) -> measure_corruptions.Table:
+        """How `every` does on clean and corrupted images."""
+        return measure_corruptions.measured([*self.every.values()], self.data.test)
+
+    @cached_property
+    def handwriting(self) -> measure_handwriting.Table:
+        """How `every` reads the drawn forms that judge."""
+        return measure_handwriting.measured([*self.every.values()])
 
     @cached_property
     def references(self) -> dict[str, Classifier]:
@@ -108,18 +118,15 @@ class Subjects:
         return {f"`{name}`": Classifier(Path(ARTIFACTS, name)) for name in REFERENCES}
 
     @cached_property
-    def references_corrupted(self) -> dict[str, dict[str, float]]:
-        """The same as `corrupted`."""
-        return self.on_corruptions(self.references)
-
-    def on_corruptions(self, models: dict[str, Classifier]) -> dict[str, dict[str, float]]:
-        """The accuracy in percent, by heading and kind of corruption."""
-        return columns([*models], measure_corruptions.measured([*models.values()], self.data.test))
+    def references_corrupted(self) -> measure_corruptions.Table:
+        """How these do on clean images and the first kinds of corruption."""
+        kinds = measure_corruptions.groups()[measure_corruptions.FIRST]
+        return measure_corruptions.measured([*self.references.values()], self.data.test, kinds)
 
     @cached_property
     def runs(self) -> measure_models.Runs:
-        """The trainings with several seeds."""
-        return {architecture: measure_models.kept(architecture) for architecture in Architecture}
+        """The trainings with several seeds, at least of the architectures that ship."""
+        return measure_models.kept(self.data, self.manifests)
 
 
 def opened(folder: Path) -> Classifier:
@@ -155,23 +162,56 @@ def files(subjects: Subjects) -> list[str]:
 
 
 def corruptions(subjects: Subjects) -> list[str]:
-    columns = subjects.references_corrupted | subjects.corrupted
-    classifiers = subjects.references | subjects.every
-    clean = [measure_corruptions.accuracy(classifiers[heading], subjects.data.test) for heading in columns]
-    kinds = next(iter(columns.values()))
+    """The first kinds, also of the references."""
+    references = subjects.references_corrupted
+    table = {kind: row + subjects.corrupted[kind] for kind, row in references.items()}
+    clean = {measure_corruptions.CLEAN: table[measure_corruptions.CLEAN]}
     return measure_corruptions.lines(
-        [*columns], clean, {kind: [column[kind] for column in columns.values()] for kind in kinds}
+        [*subjects.references, *subjects.every],
+        clean | measure_corruptions.group_rows(table, measure_corruptions.FIRST),
     )
 
 
+def harder(subjects: Subjects) -> list[str]:
+    rows = measure_corruptions.group_rows(subjects.corrupted, measure_corruptions.HARDER)
+    return measure_corruptions.lines([*subjects.every], rows)
+
+
+def never_trained(subjects: Subjects) -> list[str]:
+    rows = measure_corruptions.group_rows(subjects.corrupted, NEVER_TRAINED)
+    return measure_corruptions.lines([*subjects.every], rows)
+
+
+def corrupted_pictures(subjects: Subjects) -> list[str]:
+    """What `predict` makes of some of the corrupted images, by group."""
+    table = measure_corruptions.measured([*subjects.every.values()], subjects.data.test, pictures=True)
+    clean = {measure_corruptions.CLEAN: table[measure_corruptions.CLEAN]}
+    return measure_corruptions.lines([*subjects.every], clean | measure_corruptions.all_means(table))
+
+
+def handwriting(subjects: Subjects) -> list[str]:
+    table = subjects.handwriting
+    return measure_handwriting.lines([*subjects.every], table, measure_handwriting.hard(table))
+
+
+def typefaces(subjects: Subjects) -> list[str]:
+    """The two groups, and the typefaces that the default model reads worst."""
+    groups = measure_handwriting.measured_typefaces([*subjects.every.values()])
+    return measure_handwriting.typeface_lines([*subjects.every], groups, subjects.place(f"`{DEFAULT_PRETRAINED}`"))
+
+
 def augmentation(subjects: Subjects) -> list[str]:
-    """What the augmentation gains and costs the default model."""
-    plain, full = subjects.references_corrupted[f"`{PLAIN}`"], subjects.corrupted[f"`{DEFAULT_PRETRAINED}`"]
-    gain = mean(full.values()) - mean(plain.values())
-    lost = [f"{kind} ({plain[kind] - full[kind]:.1f})" for kind in full if plain[kind] - full[kind] >= LOST]
+    """What the training's additions gain and cost the default model on the first kinds."""
+    ours, plain = subjects.place(f"`{DEFAULT_PRETRAINED}`"), REFERENCES.index(PLAIN)
+    gains = {
+        kind: subjects.corrupted[kind][ours] - row[plain]
+        for kind, row in subjects.references_corrupted.items()
+        if kind != measure_corruptions.CLEAN
+    }
+    lost = [f"{kind} ({-gain:.1f})" for kind, gain in gains.items() if gain <= -LOST]
     return paragraph(
-        f"Augmentation gains `{DEFAULT_PRETRAINED}` {gain:.1f} points in the mean of all kinds. Where it costs a point "
-        f"or more: {', '.join(lost) or 'nowhere'}."
+        f"Beside `{PLAIN}`, `{DEFAULT_PRETRAINED}` gains {mean(gains.values()):.1f} points in the mean of these "
+        f"{len(gains)} kinds. Where it loses a point or more: {', '.join(lost) or 'nowhere'}."
     )
 
 
@@ -266,6 +306,11 @@ FIGURES: dict[str, Callable[[Subjects], list[str]]] = {
     "files": files,
     "corruptions": corruptions,
     "augmentation": augmentation,
+    "harder": harder,
+    "never-trained": never_trained,
+    "corrupted-pictures": corrupted_pictures,
+    "handwriting": handwriting,
+    "typefaces": typefaces,
     "coverage": coverage,
     "calibration": calibration,
     "ood": ood,
@@ -279,8 +324,18 @@ FIGURES: dict[str, Callable[[Subjects], list[str]]] = {
 def cards(subjects: Subjects) -> dict[Path, str]:
     """The card of each pretrained model, by path."""
     return {
-        Path(PRETRAINED, name, "README.md"): card(
-            name, manifest, len(subjects.data.train), subjects.corrupted[f"`{name}`"]
-        )
+        Path(PRETRAINED, name, "README.md"): card(name, manifest, len(subjects.data.train), judged(subjects, name))
         for name, manifest in subjects.manifests.items()
+    }
+
+
+def judged(subjects: Subjects, name: str) -> dict[str, str]:
+    """The means of a pretrained model's robustness, by what they are means of."""
+    place, forms = subjects.place(f"`{name}`"), len(subjects.handwriting)
+    means = measure_corruptions.all_means(subjects.corrupted)
+    written = measure_handwriting.summary(subjects.handwriting)[place]
+    images = measure_handwriting.FRAMED * forms
+    return {f"corruptions, {group}": f"{row[place]:.2f} %" for group, row in means.items()} | {
+        f"drawn digits in {forms} forms of other countries": f"{written.framed:.2f} %, "
+        f"{written.framed_errors:,} errors of {images:,}"
     }

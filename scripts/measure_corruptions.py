@@ -2,9 +2,9 @@
 
     python scripts/measure_corruptions.py [--pictures] MODEL [MODEL ...]
 
-MODEL is a bundle, an exported .onnx file or the name of a pretrained model. Starred kinds resemble the training
-augmentation, so the means over the others are the measure of robustness. The harder kinds name their family. What no
-training imitates has a mean of its own: the strictest measure.
+MODEL is a bundle, an exported .onnx file or the name of a pretrained model. Starred kinds resemble what the training
+shows, so the means over the others are the measure of robustness. The harder kinds name their family. What no training
+imitates has a mean of its own: the strictest measure.
 
 `--pictures` adds what a user gets who gives some of the same images to `Classifier.predict` as PNG files, which
 preprocesses those that do not look like MNIST's.
@@ -13,7 +13,7 @@ preprocesses those that do not look like MNIST's.
 import argparse
 import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Final
@@ -35,6 +35,9 @@ PICTURES: Final = 100
 """Images per kind that are given to `Classifier.predict`, which takes milliseconds for each."""
 
 CLEAN: Final = "clean"
+FIRST: Final = "first"
+HARDER: Final = "harder"
+"""Groups, beside `NEVER_TRAINED`."""
 
 Table = dict[str, list[float]]
 """By row: the accuracy of each model in percent."""
@@ -64,23 +67,25 @@ def png(image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:
     return file.getvalue()
 
 
-def measured(classifiers: Sequence[Classifier], test: Split, *, pictures: bool = False) -> Table:
-    """The accuracy of each model on clean images and on every kind of corruption, of images or of some as pictures."""
+def measured(
+    classifiers: Sequence[Classifier], test: Split, kinds: Iterable[str] = CORRUPTIONS, *, pictures: bool = False
+) -> Table:
+    """The accuracy of each model on clean images and on kinds of corruption, of images or of some as pictures."""
 
     def row(split: Split) -> list[float]:
         if pictures:
             return [picture_accuracy(one, spread(split, PICTURES)) for one in classifiers]
         return [accuracy(one, split) for one in classifiers]
 
-    return {CLEAN: row(test)} | {kind: row(corrupt(test, kind)) for kind in CORRUPTIONS}
+    return {CLEAN: row(test)} | {kind: row(corrupt(test, kind)) for kind in kinds}
 
 
 def groups() -> dict[str, list[str]]:
     """The names of the kinds in each group."""
     told = {kind: CORRUPTIONS[kind].family for kind in CORRUPTIONS}
     return {
-        "first": [kind for kind, family in told.items() if family is None],
-        "harder": [kind for kind, family in told.items() if family not in {None, NEVER_TRAINED}],
+        FIRST: [kind for kind, family in told.items() if family is None],
+        HARDER: [kind for kind, family in told.items() if family not in {None, NEVER_TRAINED}],
         NEVER_TRAINED: [kind for kind, family in told.items() if family == NEVER_TRAINED],
     }
 
@@ -91,27 +96,36 @@ def row_name(kind: str) -> str:
     return f"{kind}{family}{' *' if told.seen else ''}"
 
 
-def means(table: Mapping[str, Sequence[float]]) -> dict[str, Table]:
-    """The mean of each group and of those in it that the training does not imitate, by group."""
+def means(table: Table, group: str) -> Table:
+    """The mean of a group, and of those in it without star."""
 
     def mean_of(kinds: Sequence[str]) -> list[float]:
         return [mean(column) for column in zip(*(table[kind] for kind in kinds), strict=True)]
 
-    found: dict[str, Table] = {}
-    for group, kinds in groups().items():
-        found[group] = {f"**mean of {len(kinds)} {group}**": mean_of(kinds)}
-        unseen = [kind for kind in kinds if not CORRUPTIONS[kind].seen]
-        if 0 < len(unseen) < len(kinds):
-            found[group][f"**the {len(unseen)} without star**"] = mean_of(unseen)
+    kinds = groups()[group]
+    found = {f"{group}: mean of all {len(kinds)}": mean_of(kinds)}
+    unseen = [kind for kind in kinds if not CORRUPTIONS[kind].seen]
+    if 0 < len(unseen) < len(kinds):
+        found[f"{group}: mean of the {len(unseen)} without star"] = mean_of(unseen)
     return found
+
+
+def all_means(table: Table) -> Table:
+    """The means of every group."""
+    return {name: row for group in groups() for name, row in means(table, group).items()}
+
+
+def group_rows(table: Table, group: str) -> Table:
+    """The rows of a group, followed by its means."""
+    kinds = {row_name(kind): table[kind] for kind in groups()[group]}
+    return kinds | {f"**{name}**": row for name, row in means(table, group).items()}
 
 
 def rows(table: Table) -> Table:
     """The table's rows, each group followed by its means."""
-    of_groups = means(table)
     found: Table = {CLEAN: table[CLEAN]}
-    for group, kinds in groups().items():
-        found |= {row_name(kind): table[kind] for kind in kinds} | of_groups[group]
+    for group in groups():
+        found |= group_rows(table, group)
     return found
 
 

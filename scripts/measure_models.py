@@ -1,6 +1,8 @@
 """Train models with several seeds, export them, and print tables of accuracy and parity.
 
-    python scripts/measure_models.py [SEEDS] [MODEL ...]
+    python scripts/measure_models.py [SEEDS] [MODEL[=SEEDS] ...]
+
+SEEDS is 5 unless it is given; a model's own number goes before: `cnn-nano=5 cnn=5 cnn-large=3`.
 
 The first table shows the test accuracy after the last epoch; nothing is selected by it. The second compares each ONNX
 file with PyTorch and with the float32 file of the same bundle. The bundles stay in artifacts/seeds: those that finished
@@ -10,6 +12,7 @@ with the current recipe are reused, interrupted trainings are resumed.
 import platform
 import statistics
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -26,14 +29,22 @@ from mnist_edge.errors import ModelNotFoundError
 from mnist_edge.export.pipeline import export
 from mnist_edge.runtime.machine import processor_name
 from mnist_edge.training import checkpoint
-from mnist_edge.training.recipes import RECIPES
+from mnist_edge.training.recipes import RECIPES, with_drawings
 from mnist_edge.training.train import begin, finish, resume
 
 SEEDS = Path(ARTIFACTS, "seeds")
+USUAL = 5
+"""Seeds of each architecture."""
+
 Facts = tuple[TrainingRecord, Manifest]
 """A bundle's training record and manifest."""
 
 Runs = dict[Architecture, list[Facts]]
+
+
+def recipe_on(architecture: Architecture, data: Dataset) -> Recipe:
+    """What `train` takes by default."""
+    return with_drawings(RECIPES[architecture], data)
 
 
 def is_made(folder: Path, recipe: Recipe) -> bool:
@@ -43,8 +54,8 @@ def is_made(folder: Path, recipe: Recipe) -> bool:
     return isinstance(training, TrainingRecord) and training.finished and training.recipe == recipe
 
 
-def made(architecture: Architecture, seed: int, data: Dataset) -> Facts:
-    folder, recipe = SEEDS / f"{architecture}-{seed}", RECIPES[architecture]
+def made(folder: Path, architecture: Architecture, seed: int, data: Dataset, recipe: Recipe) -> Facts:
+    """Train and export a model, unless the folder holds it already."""
     if not is_made(folder, recipe):
         paused = checkpoint.load_paused(folder) if (folder / layout.CHECKPOINT).exists() else None
         if paused is not None and paused.recipe == recipe:
@@ -60,25 +71,35 @@ def made(architecture: Architecture, seed: int, data: Dataset) -> Facts:
     return record, manifest
 
 
-def kept(architecture: Architecture) -> list[Facts]:
-    """The bundles of an earlier run that finished with the current recipe. Raises ModelNotFoundError without any."""
+def kept(data: Dataset, needed: Iterable[str]) -> Runs:
+    """The bundles of an earlier run that finished with the current recipe.
+
+    Raises:
+        ModelNotFoundError: if there are none of an architecture in `needed`. Others may be missing.
+    """
+    found = {architecture: kept_of(architecture, recipe_on(architecture, data)) for architecture in Architecture}
+    missing = [name for name in needed if not found[Architecture(name)]]
+    if missing:
+        raise ModelNotFoundError(
+            f"{SEEDS}: holds no {' and no '.join(missing)} of the current recipe: "
+            f"run  python scripts/measure_models.py {USUAL} {' '.join(missing)}"
+        )
+    return {architecture: facts for architecture, facts in found.items() if facts}
+
+
+def kept_of(architecture: Architecture, recipe: Recipe) -> list[Facts]:
     found: list[Facts] = []
     for folder in sorted(SEEDS.glob(f"{architecture}-*")):
-        if folder.name.removeprefix(f"{architecture}-").isdigit() and is_made(folder, RECIPES[architecture]):
+        if folder.name.removeprefix(f"{architecture}-").isdigit() and is_made(folder, recipe):
             record = reading.read_training(folder)
             assert isinstance(record, TrainingRecord)
             found.append((record, reading.read_manifest(folder)))
-    if not found:
-        raise ModelNotFoundError(
-            f"{SEEDS}: holds no {architecture} of the current recipe: "
-            f"run  python scripts/measure_models.py 5 {architecture}"
-        )
     return found
 
 
 def mean_and_spread(percents: list[float]) -> str:
     spread = f" ± {statistics.stdev(percents):.3f}" if len(percents) > 1 else ""
-    return f"{statistics.mean(percents):.3f}{spread} %"
+    return f"{statistics.mean(percents):.3f}{spread}"
 
 
 def accuracy_row(architecture: Architecture, runs: list[Facts]) -> list[str]:
@@ -92,7 +113,7 @@ def accuracy_row(architecture: Architecture, runs: list[Facts]) -> list[str]:
         f"{training.parameters:,}",
         f"{size / 1000:.1f} KB",
         f"{len(runs)}",
-        mean_and_spread(accuracies),
+        f"{mean_and_spread(accuracies)} %",
         f"{min(accuracies):.2f}…{max(accuracies):.2f}",
         f"{quickest:.1f} s ({'/'.join(map(str, sorted(threads)))})",
         f"{training.recipe.epochs}",
@@ -145,9 +166,21 @@ def versions(runs: Runs) -> str:
     return ", ".join(f"{name} {' and '.join(numbers)}" for name, numbers in told.items())
 
 
-def main(seeds: int, architectures: list[Architecture]) -> None:
+def asked(arguments: list[str]) -> dict[Architecture, int]:
+    """The number of seeds of each architecture that a command line asks for."""
+    usual, names = USUAL, arguments
+    if arguments and arguments[0].isdigit():
+        usual, names = int(arguments[0]), arguments[1:]
+    parts = [name.partition("=") for name in names or Architecture]
+    return {Architecture(name): int(seeds or usual) for name, _, seeds in parts}
+
+
+def main(wanted: dict[Architecture, int]) -> None:
     data = datasets.load(datasets.DEFAULT)
-    runs = {each: [made(each, seed, data) for seed in range(seeds)] for each in architectures}
+    runs = {
+        each: [made(SEEDS / f"{each}-{seed}", each, seed, data, recipe_on(each, data)) for seed in range(seeds)]
+        for each, seeds in wanted.items()
+    }
     print(
         f"{processor_name()}, {platform.python_implementation()} {platform.python_version()}, torch {torch.__version__}"
     )
@@ -155,4 +188,4 @@ def main(seeds: int, architectures: list[Architecture]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5, [Architecture(name) for name in sys.argv[2:]] or [*Architecture])
+    main(asked(sys.argv[1:]))

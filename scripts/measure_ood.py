@@ -4,7 +4,8 @@
 
 The digits are MNIST's 10,000 test images. The others are drawn with a fixed seed: letters in five typefaces (only those
 that resemble no digit), outlined and filled shapes, scribbles, noise, and test digits cut into patches and shuffled.
-Noise and shuffled digits have exactly the pixel values of digits, so a score that merely measures ink gains nothing.
+The scribbles have a star: they resemble the random strokes of the training. Noise and shuffled digits have exactly the
+pixel values of digits, so a score that merely measures ink gains nothing.
 """
 
 import math
@@ -172,7 +173,7 @@ def measured(classifier: Classifier, test: Pixels) -> dict[str, Judged]:
         DIGITS: test,
         "letters, five typefaces": drawn(letters(rng)),
         "shapes": drawn(shapes(rng)),
-        "scribbles": drawn(scribbles(rng)),
+        "scribbles *": drawn(scribbles(rng)),
         "noise": noise(test[:EACH], rng),
         "digits shuffled in 7×7 patches": shuffled(test[:EACH], 7, rng),
         "digits shuffled in 14×14 patches": shuffled(test[:EACH], 14, rng),

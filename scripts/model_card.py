@@ -1,33 +1,28 @@
 """The card of a pretrained model, which `write_figures.py` writes beside its files."""
 
-from statistics import mean
-
-from measure_corruptions import starred
 from measure_models import parity_of
 from tables import paragraph
 
 from mnist_edge.bundle import layout
-from mnist_edge.bundle.records import Manifest
+from mnist_edge.bundle.records import Manifest, Provenance
 from mnist_edge.runtime.model import file_that_answers
-from tests.corruptions import CORRUPTIONS
 
 EXACT = layout.Format.ONNX.file_name
 
 
-def card(name: str, manifest: Manifest, images: int, corrupted: dict[str, float]) -> str:
+def card(name: str, manifest: Manifest, images: int, judged: dict[str, str]) -> str:
     """The model card, in Markdown.
 
     Args:
         name: the model's name.
         manifest: the manifest of the files that ship.
         images: number of training images, including the calibration split.
-        corrupted: accuracy of the recommended file on each kind of corruption of the test set, in percent.
+        judged: what was measured of the recommended file's robustness, by what it was measured on.
     """
     provenance, files, answers = manifest.provenance, manifest.files, file_that_answers(name, manifest)
     parity, calibration = parity_of(files[answers]), files[answers].calibration
     assert calibration
-    unseen = [value for kind, value in corrupted.items() if not CORRUPTIONS[kind].seen]
-    rows = "\n".join(f"| {starred(kind)} | {value:.2f} % |" for kind, value in corrupted.items())
+    robustness = "\n".join(f"| {what} | {figures} |" for what, figures in judged.items())
     sizes = "\n".join(
         f"| `{file}` | {told.bytes / 1000:.1f} KB, {100 * parity_of(told).accuracy:.2f} % on MNIST's test set, "
         f"at most {parity_of(told).max_abs_diff:.1e} from PyTorch's logits, "
@@ -54,8 +49,7 @@ A classifier of handwritten digits: `Classifier("{name}")`, or `mnist-edge predi
 | takes | raw pixels, uint8 [N, 1, 28, 28], 0 = background, 255 = full ink, preprocessed as MNIST's digits are |
 | returns | logits, float32 [N, 10] |
 | accuracy on MNIST's test set | {100 * parity.accuracy:.2f} % |
-| mean accuracy on {len(corrupted)} kinds of corruption | {mean(corrupted.values()):.1f} % |
-| the same on the {len(unseen)} that its training did not show | {mean(unseen):.1f} % |
+{robustness}
 | expected calibration error | {100 * calibration.error:.2f} % at temperature {calibration.temperature} |
 
 ## Training
@@ -67,18 +61,33 @@ and exported the model.
 
 ## Limitations
 
-The model knows single, upright digits as Americans wrote them in the 1990s. It often takes other shapes for digits: set
-`--max-ood` and `--min-probability` to reject them. Its accuracy per writer is unknown: MNIST does not say who wrote a
-digit.
+{limitations(provenance)}
 
-## Corruptions
+## Robustness
 
-Accuracy on distorted copies of MNIST's test set. Starred kinds resemble the training augmentation.
-
-| kind | accuracy |
-|---|---|
-{rows}
+Corruptions are distorted copies of MNIST's test set; starred kinds resemble what the training shows. docs/robustness.md
+in the repository lists every kind and every drawn form.
 
 Data: MNIST by Yann LeCun, Corinna Cortes and Christopher J. C. Burges, CC BY-SA 3.0; the golden vectors inside the file
 are a few of its test images.
 """
+
+
+def limitations(provenance: Provenance) -> str:
+    """What the model does not know, in Markdown."""
+    assert provenance.recipe
+    share = provenance.recipe.drawn_digits
+    if share:
+        known = (
+            "The model knows single, upright digits. It was trained on MNIST, written by Americans in the 1990s, and "
+            f"on drawn digits in forms of other countries, {100 * share:g} % of each batch. Real handwriting from "
+            "elsewhere was not used, and the accuracy on it is not measured here."
+        )
+    else:
+        known = "The model knows single, upright digits as Americans wrote them in the 1990s."
+    return "\n".join(
+        paragraph(
+            f"{known} It often takes other shapes for digits: set `--max-ood` and `--min-probability` to reject them. "
+            "Its accuracy per writer is unknown: MNIST does not say who wrote a digit."
+        )
+    )

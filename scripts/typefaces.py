@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from mnist_edge.errors import DataFormatError, DataNotFoundError
+
 FOLDER: Final = Path(__file__).parents[1] / "artifacts" / "typefaces"
 
 VERSION: Final = "5.3.0"
@@ -86,21 +88,22 @@ def fetch() -> None:
     """Fetch the packages that are missing.
 
     Raises:
-        SystemExit: without npm or network, or if a file is not the one that is pinned.
+        DataNotFoundError: without npm or network.
+        DataFormatError: if a file is not the one that is pinned.
     """
     FOLDER.mkdir(parents=True, exist_ok=True)
     pinned = SCHOOL | HANDWRITING
     missing = [f"@fontsource/{name}@{VERSION}" for name in pinned if not _file(name).exists()]
     npm = shutil.which("npm")
     if missing and npm is None:
-        raise SystemExit("error: the typefaces are fetched with npm, which is not installed")
+        raise DataNotFoundError("the typefaces are fetched with npm, which is not installed")
     if missing and npm is not None:
         command = [npm, "pack", "--silent", "--fetch-retries=0", "--pack-destination", str(FOLDER), *missing]
         if subprocess.run(command, check=False, capture_output=True).returncode:
-            raise SystemExit("error: npm could not fetch the typefaces: this needs network access once")
+            raise DataNotFoundError("npm could not fetch the typefaces: this needs network access once")
     for name, digest in pinned.items():
         if hashlib.sha256(_file(name).read_bytes()).hexdigest() != digest:
-            raise SystemExit(f"error: {_file(name)} is not the file that is pinned: delete it to fetch it again")
+            raise DataFormatError(f"{_file(name)} is not the file that is pinned: delete it to fetch it again")
 
 
 def _file(name: str) -> Path:

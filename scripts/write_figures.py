@@ -35,7 +35,7 @@ SHIPPED = "mnist_edge/pretrained"
 CARDS = "cards"
 
 BESIDE: list[str] = []
-"""What is compared always, in the form of `--beside`."""
+"""What is compared always, in the form of `--beside`. The models of that commit have the weights of 0.1.0."""
 
 PLACE = re.compile(r"(?<=^<!-- figures: )([\w-]+)( -->\n)(.*?)(?=^<!-- end -->$)", re.MULTILINE | re.DOTALL)
 """A place for figures in a document: its name, and what it holds."""
@@ -77,10 +77,8 @@ def written(pages: list[str], subjects: Subjects, missing: list[str]) -> Iterato
     for name in pages or [*known, CARDS]:
         if name == CARDS:
             yield from cards(subjects).items()
-        elif name in known:
-            yield known[name], filled(known[name].read_text(encoding="utf-8"), subjects, missing)
         else:
-            sys.exit(f"error: {name}: holds no figures: choose from {', '.join([*known, CARDS])}")
+            yield known[name], filled(known[name].read_text(encoding="utf-8"), subjects, missing)
 
 
 def fetched(where: str, scratch: Path) -> Path:
@@ -98,6 +96,9 @@ def fetched(where: str, scratch: Path) -> Path:
 
 
 def main(pages: list[str], beside: list[str], *, check: bool) -> None:
+    known = [*documents(), CARDS]
+    if unknown := [name for name in pages if name not in known]:
+        sys.exit(f"error: {unknown[0]}: holds no figures: choose from {', '.join(known)}")
     missing: list[str] = []
     changed = 0
     with tempfile.TemporaryDirectory() as scratch:

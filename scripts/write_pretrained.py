@@ -13,7 +13,7 @@ influence the choice. The last command writes their cards, and their figures int
 import sys
 from pathlib import Path
 
-from measure_models import SEEDS, is_made
+from measure_models import SEEDS, is_made, recipe_on
 from model_card import EXACT
 from msgspec import structs
 
@@ -21,16 +21,17 @@ from mnist_edge.bundle import decoding, layout, reading
 from mnist_edge.bundle.recipe import Architecture
 from mnist_edge.bundle.records import Manifest, Recommendation
 from mnist_edge.bundle.writing import Staging
+from mnist_edge.data import datasets
 from mnist_edge.runtime.model import PRETRAINED
-from mnist_edge.training.recipes import RECIPES
 
 SEED = 0
 
 
 def main(models: list[str]) -> None:
+    data = datasets.load(datasets.DEFAULT)
     for model in models:
         source = SEEDS / f"{model}-{SEED}"
-        if not is_made(source, RECIPES[Architecture(model)]):
+        if not is_made(source, recipe_on(Architecture(model), data)):
             sys.exit(f"error: {source}: not trained to the end with the current recipe: run measure_models.py first")
         manifest = reading.read_manifest(source)
         shipped = only(manifest, {EXACT, recommended(manifest).file})

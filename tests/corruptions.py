@@ -1,8 +1,8 @@
 """Corrupted test sets that measure a model's robustness to other pens, scanners and handwriting.
 
 `CORRUPTIONS` maps names to kinds. Each is a fixed distortion whose details (directions, positions, noise) come from a
-generator seeded by its name, so every model is tested on the same pictures. Kinds that resemble the training
-augmentation (``augment``) are marked as seen; the others measure robustness.
+generator seeded by its name, so every model is tested on the same pictures. Kinds that resemble what the training shows
+(`mnist_edge.training`: ``augment``, ``scans``, ``drawn``) are marked as seen; the others measure robustness.
 
 Most kinds follow MNIST-C (Mu and Gilmer 2019, arXiv:1906.02337); strokes of other pens and countries are added.
 """
@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from mnist_edge.contract import WHITE
 from mnist_edge.data.datasets import Split
-from mnist_edge.training.augment import warp
+from mnist_edge.training.warping import warp
 from tests.distortions import Corruption, gaussian, random, sign
 from tests.harder_corruptions import HARDER
 from tests.other_corruptions import OTHER
@@ -211,14 +211,14 @@ CORRUPTIONS: Final[dict[str, Corruption]] = {
     "brightness": Corruption(lambda images, _: _brightness(images), seen=True),
     "contrast": Corruption(lambda images, _: _contrast(images), seen=True),
     "fog": Corruption(_fog, seen=True),
-    "stripes": Corruption(_stripes),
-    "dotted line": Corruption(_dotted_line),
-    "zigzag": Corruption(_zigzag),
+    "stripes": Corruption(_stripes, seen=True),
+    "dotted line": Corruption(_dotted_line, seen=True),
+    "zigzag": Corruption(_zigzag, seen=True),
     "8×8": Corruption(lambda images, _: _resampled(images, 8)),
     "16×16": Corruption(lambda images, _: _resampled(images, 16)),
     "bilevel": Corruption(lambda images, _: _bilevel(images)),
-    "barred seven": Corruption(_bar, only=7),
-    "flagged one": Corruption(_flag, only=1),
+    "barred seven": Corruption(_bar, seen=True, only=7),
+    "flagged one": Corruption(_flag, seen=True, only=1),
     # The two above only make sense for digits. The kinds below came later: `Corruption.family` tells them apart.
     **HARDER,
     **OTHER,

@@ -25,7 +25,7 @@ class Corruption:
     """Distorts images, float32 [n, 1, 28, 28] within 0…1. The result is clipped to 0…1 afterwards."""
 
     seen: bool = False
-    """Whether the training augmentation resembles it."""
+    """Whether the training shows something like it. For a harder kind the family says that, in other constructions."""
 
     only: int | None = None
     """The only class that is distorted and evaluated; None for all."""

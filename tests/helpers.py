@@ -34,12 +34,14 @@ if TYPE_CHECKING:
 
 
 def script(name: str) -> ModuleType:
-    """A module of the folder `scripts`, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "scripts" / f"{name}.py")
+    """A module of the folder `scripts`, which is no package. It may import others of them."""
+    folder = Path(__file__).parents[1] / "scripts"
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with mock.patch.object(sys, "path", [str(folder), *sys.path]):
+        spec.loader.exec_module(module)
     return module
 
 

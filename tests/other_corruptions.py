@@ -211,6 +211,12 @@ def _sharpened(images: Tensor) -> Tensor:
 
 
 OTHER: Final[dict[str, Corruption]] = {
+    # Meant as never trained on, but fine lines, of ink or erased, and missing pixels are in the augmentation.
+    "squared paper": Corruption(_squared_paper, seen=True, family="scratches"),
+    "crossed out": Corruption(_crossed_out, seen=True, family="scratches"),
+    "missing rows": Corruption(_missing_rows, seen=True, family="scratches"),
+    "missing pixels": Corruption(_missing_pixels, seen=True, family="noise"),
+} | {
     name: Corruption(apply, family=NEVER_TRAINED)
     for name, apply in {
         "glass": _glass,
@@ -224,16 +230,12 @@ OTHER: Final[dict[str, Corruption]] = {
         "tilted": _tilted,
         "ghost": _ghost,
         "bleed-through": _bleed_through,
-        "squared paper": _squared_paper,
-        "crossed out": _crossed_out,
         "dashes": lambda images, _: _dashes(images),
         "embossed": lambda images, _: _embossed(images),
         "posterized": _posterized,
         "uneven light": _uneven_light,
         "vignette": _vignette,
         "defocus": lambda images, _: _defocus(images),
-        "missing pixels": _missing_pixels,
-        "missing rows": _missing_rows,
         "displaced rows": _displaced_rows,
         "torn corner": _torn_corner,
         "saw-tooth": lambda images, _: _saw_tooth(images),

@@ -129,6 +129,21 @@ def test_the_groups_are_told_apart():
     assert not any(CORRUPTIONS[name].seen for name in groups[NEVER_TRAINED])
 
 
+def test_each_group_is_followed_by_its_means():
+    measure = script("measure_corruptions")
+    table = {"clean": [99.0], **{kind: [90.0 if told.seen else 60.0] for kind, told in CORRUPTIONS.items()}}
+    rows, means = measure.rows(table), measure.all_means(table)
+    seen = sum(told.seen for told in CORRUPTIONS.values() if told.family is None)
+    assert list(rows)[:2] == ["clean", "rotation *"]
+    assert list(rows)[-1] == "**never trained on: mean of all 21**"
+    assert "ink blots (blots) *" in rows
+    assert means["first: mean of all 24"] == pytest.approx([60 + 30 * seen / 24])
+    assert means[f"first: mean of the {24 - seen} without star"] == [60]
+    assert means["harder: mean of the 5 without star"] == [60]
+    assert len(rows) == 1 + len(CORRUPTIONS) + len(means)
+    assert measure.lines(["a model"], {"clean": [99.0]}) == ["| | a model |", "|---|--:|", "| clean | 99.00 |"]
+
+
 def test_pictures_that_are_given_as_files_are_recognised(mnist):
     measure, classifier = script("measure_corruptions"), Classifier("cnn-nano")
     few = measure.spread(mnist.test, 50)

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from mnist_edge import Classifier
 from tests.handwriting import DEVELOPMENT, DIGITS, FORMS, JUDGED, drawn, pictures
+from tests.helpers import script
 
 pytestmark = pytest.mark.numeric
 
@@ -58,3 +60,57 @@ def test_every_digit_has_several_forms_of_which_one_is_plain():
         assert len(names) >= 2
         assert all(name.startswith(f"{word}, ") for name in names)
         assert f"{word}, plain" in names or word == "four"
+
+
+@pytest.fixture
+def measure():
+    return script("measure_handwriting")
+
+
+def test_what_a_model_reads_is_counted(measure, monkeypatch):
+    monkeypatch.setattr(measure, "FRAMED", 8)
+    monkeypatch.setattr(measure, "PICTURES", 4)
+    names, classifier = ["one, plain", "one, broad up-stroke"], Classifier("cnn-nano")
+    table = measure.measured([classifier, classifier], names)
+    assert list(table) == names
+    for name, (first, second) in table.items():
+        assert first == second
+        wrong = (classifier.logits(drawn(name, 8).images).argmax(axis=1) != 1).sum()
+        assert (first.framed, first.framed_errors) == (100 * (8 - wrong) / 8, wrong)
+        misread = sum(classifier.predict(picture).label != "1" for picture in pictures(name, 4))
+        assert (first.pictures, first.picture_errors) == (100 * (4 - misread) / 4, misread)
+
+
+def scores(measure, *errors):
+    """Of one model for each number of errors: of 200 framed images, and half as many of 40 pictures."""
+    return [measure.Score(100 - each / 2, 100 - each / 2 / 0.4, each, each // 2) for each in errors]
+
+
+def test_only_forms_that_a_model_misreads_have_a_row(measure):
+    table = {"easy": scores(measure, 0, 0), "one error": scores(measure, 0, 1), "hard": scores(measure, 0, 20)}
+    assert list(measure.hard(table)) == ["hard"]
+    assert measure.lines(["a", "b"], table, measure.hard(table)) == [
+        "| | a | b |",
+        "|---|--:|--:|",
+        "| hard | 100.0 / 100.0 | 90.0 / 75.0 |",
+        "| the other 2 forms | 100.0 / 100.0 | 99.8 / 99.4 |",
+        "| **mean of all 3 forms** | 100.00 / 100.00 | 96.50 / 91.25 |",
+        "| errors of 600 / 120 | 0 / 0 | 21 / 10 |",
+    ]
+    assert not any("other" in line for line in measure.lines(["a", "b"], table, table))
+
+
+def test_the_typefaces_that_a_model_reads_worst_have_a_row(measure, monkeypatch):
+    monkeypatch.setattr(measure, "WORST", 2)
+    groups = {
+        "school typefaces": {"A": scores(measure, 2, 0), "B": scores(measure, 4, 8)},
+        "handwriting typefaces": {"C": scores(measure, 0, 10)},
+    }
+    lines = measure.typeface_lines(["a", "b"], groups, 1)
+    assert [line.split(" | ")[0] for line in lines[2:]] == [
+        "| **mean of 2 school typefaces**",
+        "| **mean of 1 handwriting typefaces**",
+        "| C",
+        "| B",
+    ]
+    assert lines[2] == "| **mean of 2 school typefaces** | 98.5 / 96.2 | 98.0 / 95.0 |"

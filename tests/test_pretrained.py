@@ -3,12 +3,12 @@
 import io
 import json
 import re
-import sys
 from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 from PIL import Image
 
 from mnist_edge import Classifier
@@ -50,23 +50,79 @@ def test_it_is_the_file_of_its_manifest_and_answers_as_pytorch_did():
 
 @pytest.fixture(scope="module")
 def corrupted(mnist):
-    """Corrupted test sets by the names that the models' cards give them."""
-    kinds = ("gaussian noise *", "thin pen", "zigzag")
+    """Corrupted test sets by the names that the document gives them."""
+    kinds = ("gaussian noise *", "thin pen", "zigzag *", "torn corner")
     return {kind: corrupt(mnist.test, kind.removesuffix(" *")) for kind in kinds}
 
 
+def columns_of(page, heading):
+    """The cells under a heading in all tables of a page, by the first cell of their rows."""
+    cells = {}
+    for table in re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE):
+        head, _, *rows = ([cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines())
+        if heading in head:
+            cells |= {row[0].strip("* ") if "mean" in row[0] else row[0]: row[head.index(heading)] for row in rows}
+    return cells
+
+
+@pytest.fixture(scope="module")
+def robustness():
+    return (PRETRAINED.parents[1] / "docs" / "robustness.md").read_text()
+
+
 @pytest.mark.parametrize("name", ["cnn-nano", "cnn", "cnn-large"])
-def test_its_card_tells_what_it_does(mnist, corrupted, name):
+def test_its_card_tells_what_it_does(mnist, name):
     classifier, card = Classifier(name), (PRETRAINED / name / "README.md").read_text()
     table = dict(re.findall(r"^\| (.+?) \| (.+?) \|$", card, re.MULTILINE))
     accuracy = (classifier.logits(mnist.test.images).argmax(axis=1) == mnist.test.labels).mean()
     assert float(table["accuracy on MNIST's test set"].split()[0]) == pytest.approx(100 * accuracy, abs=0.02)
-    for kind, test in corrupted.items():
-        found = script("measure_corruptions").accuracy(classifier, test)
-        assert float(table[kind].split()[0]) == pytest.approx(found, abs=0.1), kind
     assert f"`{classifier.file}`" in table["answers"]
     for path in (PRETRAINED / name).glob("*.onnx"):
         assert table[f"`{path.name}`"].startswith(f"{path.stat().st_size / 1000:.1f} KB")
+
+
+@pytest.mark.parametrize("name", ["cnn-nano", "cnn", "cnn-large"])
+def test_its_column_tells_how_robust_it_is(corrupted, robustness, name):
+    measure, classifier, column = script("measure_corruptions"), Classifier(name), columns_of(robustness, f"`{name}`")
+    for kind, test in corrupted.items():
+        row = measure.row_name(kind.removesuffix(" *"))
+        assert float(column[row]) == pytest.approx(measure.accuracy(classifier, test), abs=0.1), kind
+
+
+@pytest.mark.parametrize("name", ["cnn-nano", "cnn", "cnn-large"])
+def test_its_card_repeats_the_means_of_its_column(robustness, name):
+    card, page = (PRETRAINED / name / "README.md").read_text(), without_pictures(robustness)
+    column = columns_of(page, f"`{name}`")
+    means = dict(re.findall(r"^\| corruptions, (.+?) \| (.+?) % \|$", card, re.MULTILINE))
+    assert len(means) >= 4
+    assert means == {group: column[group] for group in means}
+    (forms, percent, errors, images) = re.search(
+        r"^\| drawn digits in (\d+) forms of other countries \| (.+?) %, (.+?) errors of (.+?) \|$", card, re.MULTILINE
+    ).groups()
+    assert column[f"mean of all {forms} forms"].split(" / ")[0] == percent
+    (counts,) = (cell for row, cell in column.items() if row.startswith(f"errors of {images} / "))
+    assert counts.split(" / ")[0] == errors
+
+
+def without_pictures(page):
+    """The page without the table of what `predict` makes of some images, whose rows have the same names."""
+    return re.sub(r"<!-- figures: corrupted-pictures -->.*?<!-- end -->", "", page, flags=re.DOTALL)
+
+
+def test_the_card_tells_whose_digits_the_model_knows():
+    limitations = script("model_card").limitations
+    provenance = reading.read_manifest(PRETRAINED / "cnn").provenance
+    told = {
+        share: " ".join(
+            limitations(
+                structs.replace(provenance, recipe=structs.replace(provenance.recipe, drawn_digits=share))
+            ).split()
+        )
+        for share in (0.0, 0.1)
+    }
+    assert "knows single, upright digits as Americans wrote them in the 1990s" in told[0.0]
+    assert "drawn digits in forms of other countries, 10 % of each batch" in told[0.1]
+    assert "Real handwriting from elsewhere was not used" in told[0.1]
 
 
 @pytest.mark.numeric

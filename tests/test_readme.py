@@ -14,11 +14,13 @@ import pytest
 from mnist_edge import Classifier
 from mnist_edge.bundle import reading
 from mnist_edge.bundle.layout import ARTIFACTS
+from mnist_edge.bundle.recipe import Architecture
+from mnist_edge.errors import ModelNotFoundError
 from mnist_edge.runtime.model import PRETRAINED
 from mnist_edge.training.recipes import RECIPES
 from tests import blocks
 from tests.blocks import Broken, blocks_of
-from tests.helpers import run_cli, subset, write_idx
+from tests.helpers import run_cli, script, subset, write_idx
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -172,8 +174,8 @@ def test_every_command_and_option_that_is_shown_exists(command, option):
 
 def test_every_script_that_is_shown_exists():
     for text in TEXTS.values():
-        for script in re.findall(r"(?:\./|python )(scripts/[a-z_0-9.]+)", text):
-            assert (ROOT / script).is_file(), script
+        for path in re.findall(r"(?:\./|python )(scripts/[a-z_0-9.]+)", text):
+            assert (ROOT / path).is_file(), path
 
 
 def test_the_table_of_commands_is_complete():
@@ -224,15 +226,36 @@ def test_the_figures_of_the_readme_are_those_of_the_models(monkeypatch):
         assert write_figures.filled(README.replace(right, wrong), subjects, []) == README
 
 
-def test_figures_that_cannot_be_made_stay(monkeypatch, tmp_path):
+def test_figures_that_cannot_be_made_stay(monkeypatch, tmp_path, mnist):
     monkeypatch.syspath_prepend(ROOT / "scripts")
     import write_figures
 
     monkeypatch.chdir(tmp_path)
+    subjects = write_figures.Subjects({})
+    monkeypatch.setitem(vars(subjects), "data", mnist)
     page, missing = "<!-- figures: accuracy -->\n| kept |\n<!-- end -->\n", []
-    assert write_figures.filled(page, write_figures.Subjects({}), missing) == page
+    assert write_figures.filled(page, subjects, missing) == page
     assert len(missing) == 1
-    assert "run  python scripts/measure_models.py 5" in missing[0]
+    assert "run  python scripts/measure_models.py 5 cnn-nano cnn cnn-large" in missing[0]
+
+
+def test_a_model_may_have_its_own_number_of_seeds():
+    asked = script("measure_models").asked
+    assert asked([]) == dict.fromkeys(Architecture, 5)
+    assert asked(["3", "cnn"]) == {"cnn": 3}
+    assert asked(["2", "cnn-nano", "cnn-large=1"]) == {"cnn-nano": 2, "cnn-large": 1}
+
+
+def test_models_that_do_not_ship_need_not_be_trained_again(monkeypatch, tmp_path, mnist):
+    monkeypatch.chdir(tmp_path)
+    measure = script("measure_models")
+    assert measure.recipe_on(Architecture.CNN, mnist).drawn_digits > 0
+    assert measure.recipe_on(Architecture.SIMPLE_NN, mnist) == RECIPES[Architecture.SIMPLE_NN]
+    assert measure.kept(mnist, []) == {}
+    monkeypatch.setattr(measure, "kept_of", lambda architecture, _: ["facts"] * (architecture is Architecture.CNN))
+    assert measure.kept(mnist, ["cnn"]) == {Architecture.CNN: ["facts"]}
+    with pytest.raises(ModelNotFoundError, match=r"holds no cnn-nano of the current recipe"):
+        measure.kept(mnist, ["cnn-nano", "cnn"])
 
 
 def test_no_line_with_figures_stands_on_two_pages():
