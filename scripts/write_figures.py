@@ -55,7 +55,7 @@ def documents() -> dict[str, Path]:
 
 
 def filled(text: str, subjects: Subjects, missing: list[str]) -> str:
-    """A document with today's figures. Those that cannot be made stay as they are, and `missing` is told why."""
+    """A document with new figures. Those that cannot be made stay as they are; the reasons are added to `missing`."""
 
     def figures(place: re.Match[str]) -> str:
         name, ending, old = place.groups()

@@ -1,7 +1,7 @@
 """Harder corruptions of what a training may plausibly include: clouds, bands, outlines, scratches, blots, noise.
 
-They judge a training that shows such things in constructions of its own. They were written, and their severity chosen,
-before that training and without it: as strong as a person still reads nearly every digit.
+They test models whose training shows similar things, built differently. They were written before that training, at
+strengths where a person can still read nearly every digit.
 
 Noises, and fog as fractal noise, follow ImageNet-C (Hendrycks and Dietterich 2019, arXiv:1903.12261); stripes, edges
 and lines are an idea of MNIST-C (Mu and Gilmer 2019, arXiv:1906.02337). Constructions and parameters are our own.
