@@ -36,9 +36,9 @@ def main(architectures: list[Architecture]) -> None:
         for _ in range(ROUNDS):
             trained.append(training.run_epoch().training_seconds)
             start = time.perf_counter()
-            for _ in range(math.ceil(len(data.train) / recipe.batch_size)):
-                draw_digits(round(recipe.drawn_digits * recipe.batch_size), generator)
-                draw_strokes(round(recipe.outliers * recipe.batch_size), generator)
+            for _ in range(math.ceil(len(data.train) / loop.AT_ONCE)):
+                draw_digits(round(recipe.drawn_digits * loop.AT_ONCE), generator)
+                draw_strokes(round(recipe.outliers * loop.AT_ONCE), generator)
             drawn.append(time.perf_counter() - start)
         share = 100 * statistics.median(drawn) / statistics.median(trained)
         print(f"{architecture}: {statistics.median(drawn):.2f} s of {statistics.median(trained):.1f} s, {share:.1f} %")

@@ -67,7 +67,7 @@ def augment_batch(images: Tensor, generator: torch.Generator, *, clean: bool) ->
 def mix_in_drawn(
     images: Tensor, labels: Tensor, share: float, digits: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Put drawn digits (`draw_digits`) in the place of a share of a batch, evenly spread over it.
+    """Put drawn digits (`draw_digits`) in the place of a share of a batch, at random.
 
     Args:
         images: float32 [N, 1, 28, 28] within 0…255, background zero.
@@ -80,9 +80,8 @@ def mix_in_drawn(
         The images and the labels of the new batch; the arguments stay as they are.
     """
     count = share_of(len(images), share, generator)
-    places = torch.arange(count) * len(images) // max(count, 1)
+    places = torch.randperm(len(images), generator=generator)[:count].to(images.device)
     drawn, which = draw_digits(count, generator)
-    places = places.to(images.device)
     return (
         images.index_copy(0, places, drawn.to(images.device)),
         labels.index_copy(0, places, digits[which].to(labels.device)),

@@ -44,6 +44,9 @@ UNSETTLED: Final = 8.0
 """After k steps the deployed weights may have 2 + `UNSETTLED` · 0.9ᵏ times the loss of fresh ones, since the running
 statistics of batch normalisation still hold 0.9ᵏ of their first values. A `cnn` had four times as much after a few."""
 
+AT_ONCE: Final = 4096
+"""Images that are augmented together. In smaller portions, most of the time would go into starting operations."""
+
 PROBED: Final = 64
 """Training images on which a user's module is tried."""
 
@@ -143,15 +146,15 @@ class Training:
         seen, loss_sum = 0, 0.0
         order = torch.randperm(len(self._images), generator=self._generator)
         with self._own_randomness(number):
-            for indices in _batches(order, recipe.batch_size):
+            for images, labels, outliers in self._prepared(order):
                 lr = self._optimizer.param_groups[0]["lr"]
-                value = self._step(indices.to(self.device))
+                value = self._step(images, labels, outliers)
                 if not math.isfinite(value):
                     raise TrainingError(
                         f"the loss became {value} in epoch {number}: lower the learning rate ({recipe.lr:g})"
                     )
-                seen += len(indices)
-                loss_sum += value * len(indices)
+                seen += len(labels)
+                loss_sum += value * len(labels)
                 on_batch(number, seen, len(self._images), value)
         trained = time.perf_counter()
         deployed = self.deployed.eval()
@@ -223,20 +226,36 @@ class Training:
     def _logits(self, model: nn.Module, pixels: Tensor) -> Tensor:
         return to_logits(model, self._form, self.ending, normalize(pixels, self.recipe.normalization))
 
-    def _step(self, indices: Tensor) -> float:
+    def _prepared(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """The batches of an epoch: augmented images, float32 [n, 1, 28, 28], their labels, [n], and outliers like them."""
+        batches = _batches(order, self.recipe.batch_size)
+        together = max(1, AT_ONCE // self.recipe.batch_size) if self.recipe.augment else 1
+        for first in range(0, len(batches), together):
+            portion = batches[first : first + together]
+            parts = self._augmented(torch.cat(portion).to(self.device))
+            for number in range(len(portion)):
+                # What happens to an image depends on its place in the portion: each batch takes places all over it.
+                images, labels, outliers = (part[number :: len(portion)] for part in parts)
+                yield images, labels, outliers
+
+    def _augmented(self, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         recipe = self.recipe
-        batch, labels = self._images[indices].float(), self._labels[indices]
+        images, labels = self._images[indices].float(), self._labels[indices]
         if recipe.drawn_digits:
-            batch, labels = mix_in_drawn(batch, labels, recipe.drawn_digits, self._digits, self._generator)
+            images, labels = mix_in_drawn(images, labels, recipe.drawn_digits, self._digits, self._generator)
         if recipe.augment:
             clean = self._scheduler.last_epoch >= (1 - CLEAN_PHASE) * self._steps
-            batch = augment_batch(batch, self._generator, clean=clean)
+            images = augment_batch(images, self._generator, clean=clean)
+        outliers = images[:0]
         if count := share_of(len(indices), recipe.outliers, self._generator) if recipe.outliers else 0:
-            strokes = draw_strokes(count, self._generator)
-            batch = torch.cat([batch, distort(strokes, self._generator).to(self.device)])
+            outliers = distort(draw_strokes(count, self._generator), self._generator).to(self.device)
+        return images, labels, outliers
+
+    def _step(self, images: Tensor, labels: Tensor, outliers: Tensor) -> float:
+        recipe = self.recipe
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.in_bfloat16):
-            every = self._logits(self._model, batch).float()
-        logits, of_outliers = every.split([len(labels), len(every) - len(labels)])
+            every = self._logits(self._model, torch.cat([images, outliers])).float()
+        logits, of_outliers = every.split([len(labels), len(outliers)])
         loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
         total = loss
         if len(of_outliers):

@@ -58,7 +58,7 @@ FAST: Final[dict[Architecture, Recipe]] = {
 }
 """Short recipes, for a quick training."""
 
-ON_MNIST: Final = {"drawn_digits": 0.1, "outliers": 0.05}
+ON_MNIST: Final = {"drawn_digits": 0.05, "outliers": 0.05}
 """What `with_drawings` sets on MNIST."""
 
 ENOUGH_STEPS: Final = 400

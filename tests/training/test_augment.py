@@ -86,10 +86,38 @@ def test_the_last_part_of_a_training_is_clean(small, monkeypatch):
         return images
 
     monkeypatch.setattr(loop, "augment_batch", augment_batch)
+    monkeypatch.setattr(loop, "AT_ONCE", 128)
     training = loop.Training(subset(small, 1280, 100), Architecture.CNN_NANO, recipe)
     training.run_epoch()
     training.run_epoch()
     assert told == [False] * 16 + [True] * 4
+
+
+@pytest.mark.parametrize(("batch_size", "batches_of_portions"), [(64, [8, 8, 2]), (300, [1, 1, 1, 1]), (5000, [1])])
+def test_batches_of_a_portion_have_places_all_over_it(small, monkeypatch, batch_size, batches_of_portions):
+    def with_places(images, generator, *, clean):
+        images = images.clone()
+        images[:, 0, 0, 0] = torch.arange(len(images))
+        return images
+
+    monkeypatch.setattr(loop, "AT_ONCE", 512)
+    monkeypatch.setattr(loop, "augment_batch", with_places)
+    recipe = structs.replace(RECIPES[Architecture.CNN_NANO], batch_size=batch_size, calibration_split=0)
+    training = loop.Training(subset(small, 1100, 100), Architecture.CNN_NANO, recipe)
+    batches = list(training._prepared(torch.randperm(1100)))
+    assert len(batches) == sum(batches_of_portions)
+    several = [count for count in batches_of_portions for _ in range(count)]
+    for (images, labels, outliers), count in zip(batches, several, strict=True):
+        assert set(images[:, 0, 0, 0].diff().tolist()) == {count}
+        assert len(images) == len(labels) <= batch_size
+        assert not len(outliers)
+    # Every image once, with its label: ink and label together are as unique as the images.
+    seen = sorted(pair for images, labels, _ in batches for pair in _ink_and_label(images, labels))
+    assert seen == sorted(_ink_and_label(training._images.float(), training._labels))
+
+
+def _ink_and_label(images, labels):
+    return list(zip(images[:, 0, 1:].sum(dim=(1, 2)).tolist(), labels.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("clean", [False, True])
@@ -107,12 +135,13 @@ def test_drawn_digits_take_the_place_of_a_share():
     drawn = (mixed >= 0).all(dim=(1, 2, 3))
     assert drawn.sum() == 25
     assert torch.equal(drawn, answers >= 20)
-    assert drawn.nonzero().flatten().diff().unique().tolist() == [10]  # evenly: every part of the batch has its share
+    assert {int(place) // 50 for place in drawn.nonzero()} == set(range(5))  # every part of the batch has some
     generator = torch.Generator().manual_seed(0)
     assert augment.share_of(250, 0.1, generator) == 25
+    places = torch.randperm(250, generator=generator)[:25]
     expected, which = draw_digits(25, generator)
-    assert torch.equal(mixed[drawn], expected)
-    assert torch.equal(answers[drawn], which + 20)
+    assert torch.equal(mixed[places], expected)
+    assert torch.equal(answers[places], which + 20)
     assert (images == -1).all()
     assert torch.equal(augment.mix_in_drawn(images, labels, 0.0, digits, torch.Generator())[0], images)
 

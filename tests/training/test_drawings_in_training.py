@@ -48,7 +48,7 @@ def one_step(data, recipe):
 
     training._model.register_forward_hook(forward)
     training._model.train()
-    loss = training._step(torch.arange(100))
+    loss = training._step(*next(training._prepared(torch.arange(100))))
     return seen["images"], seen["logits"].detach(), loss, training._labels[:100]
 
 
@@ -83,7 +83,7 @@ def test_batches_of_any_size_will_do(small):
     assert training.run_epoch().number == 1
     for size in (2, 3, 8):
         training._model.train()
-        assert training._step(torch.arange(size)) > 0
+        assert training._step(*next(training._prepared(torch.arange(size)))) > 0
 
 
 def test_drawn_digits_need_labels_that_are_digits(small):
