@@ -227,7 +227,7 @@ class Training:
         return to_logits(model, self._form, self.ending, normalize(pixels, self.recipe.normalization))
 
     def _prepared(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """The batches of an epoch: augmented images, float32 [n, 1, 28, 28], their labels, [n], and outliers like them."""
+        """The batches of an epoch: augmented images, float32 [n, 1, 28, 28], their labels, [n], and outliers."""
         batches = _batches(order, self.recipe.batch_size)
         together = max(1, AT_ONCE // self.recipe.batch_size) if self.recipe.augment else 1
         for first in range(0, len(batches), together):
