@@ -10,7 +10,7 @@ these is missing, the figures that need it stay as they are, and the command fai
 
 `--beside` adds other versions of the pretrained models to the tables, each with NAME in the headings of its columns.
 WHERE is a folder with a bundle, or a folder with model.onnx, for each model; or a git revision, for the models that it
-ships, as in `--beside 0.1.0=8d96fbb`.
+ships, as in `--beside 0.1.0=8d96fbb`, which the page on robustness always shows.
 """
 
 import argparse
@@ -34,8 +34,11 @@ ROOT = Path(__file__).parents[1]
 SHIPPED = "mnist_edge/pretrained"
 CARDS = "cards"
 
-BESIDE: list[str] = []
-"""What is compared always, in the form of `--beside`. The models of that commit have the weights of 0.1.0."""
+BESIDE = "0.1.0=8d96fbb"
+"""What the page on robustness always compares with: the models of that commit have the weights of 0.1.0."""
+
+COMPARING = {"robustness", CARDS}
+"""What uses that; the cards share the measurements with the page."""
 
 PLACE = re.compile(r"(?<=^<!-- figures: )([\w-]+)( -->\n)(.*?)(?=^<!-- end -->$)", re.MULTILINE | re.DOTALL)
 """A place for figures in a document: its name, and what it holds."""
@@ -71,10 +74,11 @@ def filled(text: str, subjects: Subjects, missing: list[str]) -> str:
     return PLACE.sub(figures, text)
 
 
-def written(pages: list[str], subjects: Subjects, missing: list[str]) -> Iterator[tuple[Path, str]]:
+def written(pages: list[str], usual: Subjects, compared: Subjects, missing: list[str]) -> Iterator[tuple[Path, str]]:
     """What each of the pages should hold."""
     known = documents()
     for name in pages or [*known, CARDS]:
+        subjects = compared if name in COMPARING else usual
         if name == CARDS:
             yield from cards(subjects).items()
         else:
@@ -102,9 +106,12 @@ def main(pages: list[str], beside: list[str], *, check: bool) -> None:
     missing: list[str] = []
     changed = 0
     with tempfile.TemporaryDirectory() as scratch:
-        named = [each.partition("=") for each in [*BESIDE, *beside]]
-        subjects = Subjects({name: fetched(where, Path(scratch)) for name, _, where in named})
-        for path, text in written(pages, subjects, missing):
+        found = {name: fetched(where, Path(scratch)) for name, _, where in (each.partition("=") for each in beside)}
+        usual = compared = Subjects(found)
+        if not pages or not COMPARING.isdisjoint(pages):
+            name, _, where = BESIDE.partition("=")
+            compared = Subjects({name: fetched(where, Path(scratch)), **found})
+        for path, text in written(pages, usual, compared, missing):
             if not path.exists() or path.read_text(encoding="utf-8") != text:
                 changed += 1
                 print(f"{path.relative_to(ROOT)}: {'would change' if check else 'changed'}", flush=True)

@@ -22,7 +22,7 @@ _CNN: Final = Recipe(
     normalization=TO_TENSOR,
     optimizer=OptimizerName.SGD,
     lr=0.3,
-    epochs=12,
+    epochs=20,
     batch_size=256,
     schedule=Schedule.ONE_CYCLE,
     momentum=0.9,
@@ -37,7 +37,7 @@ _CNN: Final = Recipe(
 RECIPES: Final[dict[Architecture, Recipe]] = {
     Architecture.CNN_NANO: _CNN,
     Architecture.CNN: replace(_CNN, epochs=8),
-    Architecture.CNN_LARGE: replace(_CNN, epochs=6),
+    Architecture.CNN_LARGE: replace(_CNN, epochs=10),
     Architecture.SIMPLE_NN: Recipe(normalization=STANDARDIZED, optimizer=OptimizerName.ADAM, lr=0.001),
     Architecture.SIGMOID_NN: Recipe(normalization=TO_TENSOR, optimizer=OptimizerName.SGD, lr=0.01),
 }
