@@ -27,7 +27,7 @@ _SAME_RANGE: Final = {"AveragePool", "GlobalAveragePool", "MaxPool", "Reshape"}
 
 _JOINING: Final = {"Add", "Concat"}
 
-_FUNCTIONS: Final = {
+FUNCTIONS: Final = {
     "Clip",
     "Elu",
     "HardSigmoid",
@@ -73,7 +73,7 @@ def plan(model: ModelProto) -> Plan | None:
         if len(node.output) != 1 or stays_float:
             return None
         kinds[result] = kind
-        if kind == "layer" or (not in_tail and node.op_type in _JOINING | _FUNCTIONS and kind == "float"):
+        if kind == "layer" or (not in_tail and node.op_type in _JOINING | FUNCTIONS and kind == "float"):
             is_last = kind == "layer" and left == [node]
             target = graph.range_after(node, is_last=is_last)
             ranges |= {} if target is None else {result: target}
@@ -142,14 +142,14 @@ class _Reader:
         is_linear = node.op_type == "Gemm"
         if is_linear and is_last:
             return None
-        while len(self.readers[value]) == 1 and node.op_type not in _FUNCTIONS:
+        while len(self.readers[value]) == 1 and node.op_type not in FUNCTIONS:
             (reader,) = self.readers[value]
             if self._is_relu(reader):
                 return str(reader.output[0])
             if reader.op_type != "MaxPool":
                 break
             value = str(reader.output[0])
-        return None if is_linear and all(reader.op_type in _FUNCTIONS for reader in self.readers[own]) else own
+        return None if is_linear and all(reader.op_type in FUNCTIONS for reader in self.readers[own]) else own
 
     def _is_relu(self, node: NodeProto) -> bool:
         if node.op_type == "Clip" and len(node.input) > 1 and node.input[1] in self.constants:

@@ -1,0 +1,76 @@
+"""C99 for microcontrollers: one file with the network's code, made from the int8-static file and bit-exact with it.
+
+`reading` finds the layers, `requantization` replaces their float32 arithmetic by integers, `memory` gives them places
+in the arena, `source` writes the arrays and fills in ``template.h``. `compiling` compiles the result, and `proving`
+proves that its integers give onnxruntime's bytes.
+
+A file is checked by making it again from the int8-static file. Nothing is compiled but what equals that, so that no
+stranger's code runs.
+"""
+
+import functools
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from mnist_edge.bundle.layout import Format
+from mnist_edge.errors import ModelFormatError, ParityError
+from mnist_edge.export import parity
+from mnist_edge.export.c import compiling, proving, reading, source
+from mnist_edge.export.examples import Examples
+from mnist_edge.export.parity import Run
+
+TOLERANCE: Final = parity.INT8
+
+
+def convert(examples: Examples) -> bytes:
+    """The file's content.
+
+    Raises:
+        UnsupportedFormatError: the network has an operator that the C code has not.
+        ExecutionError: there is no compiler to prove it with.
+    """
+    compiling.compiler()
+    return source.generate(examples.origin, examples.c_prefix).encode()
+
+
+def variants(data: bytes, name: str) -> Mapping[str, Run]:
+    """The one way to run the file: compiled. Raises ModelFormatError if it does not compile."""
+    text = data.decode()
+    return {"compiled": compiling.compiled(text, _prefix_in(text), name).run}
+
+
+def check_weights(data: bytes, name: str, examples: Examples) -> None:
+    """Check every number in the file against the int8-static file, then the code, then its integer arithmetic.
+
+    Raises:
+        ParityError: a number is another, or integers do not give onnxruntime's bytes.
+        ModelFormatError: the code is another, or the file is no text.
+    """
+    text = data.decode("utf-8", errors="replace")
+    expected = source.generate(examples.origin, _prefix_in(text))
+    stored = _numbers_in(text)
+    for key, value in _numbers_in(expected).items():
+        if stored.get(key) != value:
+            raise ParityError(f"{name}: its {key} is not that of {Format.INT8_STATIC.file_name}: export it again")
+    if text != expected:
+        raise ModelFormatError(f"{name}: its code is not what this version of mnist-edge writes: export it again")
+    for flags in (compiling.FLAGS, compiling.SMALL):
+        code = compiling.compiled(text, _prefix_in(text), name, flags)
+        for number, layer in enumerate(reading.layers(examples.origin)[:-1]):
+            proving.prove(layer, functools.partial(code.round, number))
+
+
+def _prefix_in(text: str) -> str:
+    """The prefix of a C file's names; empty if it has none."""
+    match = re.search(r"^void ([a-z]\w*)_sums\(", text, flags=re.MULTILINE)
+    return match[1] if match else ""
+
+
+def _numbers_in(text: str) -> dict[str, str]:
+    """The constants and arrays of a C file, by name, as they are written."""
+    constants = re.findall(r"^#define (\w+) (\S+)$", text, flags=re.MULTILINE)
+    arrays = re.findall(
+        r"^(?:static )?const [^=\n]*?(\w+)\[\w*\] = {\n(.*?)\n};$", text, flags=re.MULTILINE | re.DOTALL
+    )
+    return dict(constants) | dict(arrays)
