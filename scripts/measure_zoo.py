@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 
-from mnist_edge.bundle.layout import ARTIFACTS, Format
+from mnist_edge.bundle.layout import ARTIFACTS, BY_DEFAULT
 from mnist_edge.bundle.source import InputForm
 from mnist_edge.data import datasets
 from mnist_edge.data.datasets import Dataset
@@ -61,8 +61,8 @@ def cell(outcome: Outcome) -> str:
 def main(names: list[str]) -> None:
     data = datasets.load(datasets.DEFAULT)
     print("Each cell: largest |Δlogit|, flips, accuracy, size.\n")
-    print(f"| network | found | PyTorch | {' | '.join(Format)} |")
-    print(f"|---|---|--:|{'---|' * len(Format)}")
+    print(f"| network | found | PyTorch | {' | '.join(BY_DEFAULT)} |")
+    print(f"|---|---|--:|{'---|' * len(BY_DEFAULT)}")
     for entry in zoo.ZOO:
         if not names or entry.name in names:
             accuracy, preparation, outcomes = measured(entry, data)

@@ -158,7 +158,7 @@ def test_predict_needs_a_usable_model_and_image(bundle_dir, tmp_path):
         (
             ["export", "--formats", "onnx,coreml"],
             2,
-            "unknown format 'coreml': choose from torchscript, onnx, int8-dynamic, int8-static",
+            "unknown format 'coreml': choose from torchscript, onnx, int8-dynamic, int8-static, c",
         ),
         (["export", "--formats", ","], 2, "unknown format"),
         (["verify", "nowhere"], 4, "nowhere: no such bundle: check the path"),

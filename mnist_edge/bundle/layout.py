@@ -10,10 +10,12 @@
 ========================== ==================================================================
 """
 
+import re
 from collections.abc import Collection
 from enum import StrEnum
 from typing import Final, Self
 
+from mnist_edge.errors import UsageError
 from mnist_edge.names import choose
 
 ARTIFACTS: Final = "artifacts"
@@ -34,27 +36,41 @@ class Engine(StrEnum):
 
     LIBTORCH = "libtorch"
 
+    C_COMPILER = "C compiler"
+    """Its files become part of a user's own program."""
+
 
 class Format(StrEnum):
-    """The export formats: name, file name, engine. `mnist_edge.export.formats` defines how each is made."""
+    """The export formats: name, file name, engine, origin. `mnist_edge.export.formats` defines how each is made."""
 
     file_name: str
     engine: Engine
 
-    def __new__(cls, name: str, file_name: str = "", engine: Engine = Engine.ONNXRUNTIME) -> Self:
+    origin_name: str
+
+    def __new__(cls, name: str, file_name: str = "", engine: Engine = Engine.ONNXRUNTIME, origin: str = "") -> Self:
         """Make the name the value, the rest attributes. The defaults let type checkers accept `Format(name)`."""
         member = str.__new__(cls, name)
-        member._value_, member.file_name, member.engine = name, file_name, engine
+        member._value_, member.file_name, member.engine, member.origin_name = name, file_name, engine, origin
         return member
 
     TORCHSCRIPT = "torchscript", "model.torchscript", Engine.LIBTORCH
     ONNX = "onnx", "model.onnx", Engine.ONNXRUNTIME
     INT8_DYNAMIC = "int8-dynamic", "model.int8-dynamic.onnx", Engine.ONNXRUNTIME
     INT8_STATIC = "int8-static", "model.int8-static.onnx", Engine.ONNXRUNTIME
+    C = "c", "model.h", Engine.C_COMPILER, "int8-static"
+
+    @property
+    def origin(self) -> "Format | None":
+        """The format from whose file it is made, and whose very logits it must give; listed before it."""
+        return Format(self.origin_name) if self.origin_name else None
 
 
 RUNNABLE: Final = tuple(form for form in Format if form.engine is Engine.ONNXRUNTIME)
 """The formats that the runtime can run."""
+
+BY_DEFAULT: Final = tuple(form for form in Format if form.engine is not Engine.C_COMPILER)
+"""The formats that an export makes if none are named. To prove a C file takes a compiler, which few machines have."""
 
 EXPORTED: Final = tuple(form.file_name for form in Format)
 """The file names of all formats."""
@@ -66,3 +82,9 @@ FILES: Final = (WEIGHTS, TRAINING, METRICS, CHECKPOINT, MANIFEST, *EXPORTED)
 def format_named(name: str, among: Collection[Format] = tuple(Format)) -> Format:
     """The format of that name. Raises UsageError if it is none of those to choose from."""
     return choose(name, among, "format")
+
+
+def require_c_prefix(prefix: str) -> None:
+    """Raise UsageError unless names in C can begin so; empty for a prefix that is still to be chosen."""
+    if re.fullmatch("([a-z][a-z0-9_]*)?", prefix) is None:
+        raise UsageError(f"the C prefix {prefix!r:.80} is no name in lower case: give one such as my_digits")

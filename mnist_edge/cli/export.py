@@ -31,7 +31,7 @@ from mnist_edge.cli.options import DEFAULT_BUNDLE, Json, ModelArguments, Threads
 from mnist_edge.cli.output import command, counted, note, say_wrapped, suggest
 from mnist_edge.cli.progress import StepProgress
 from mnist_edge.cli.pytorch import foreign_prints_on_stderr, load_pytorch
-from mnist_edge.errors import MnistEdgeError
+from mnist_edge.errors import MnistEdgeError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,9 +61,12 @@ def export(
         typer.Option(
             metavar=f"<{'|'.join(Format)}>",
             autocompletion=completion.formats,
-            help="Formats to export, separated by commas.  [default: all that can be made]",
+            help="Formats to export, separated by commas.  [default: all but c that can be made]",
         ),
     ] = None,
+    c_prefix: Annotated[
+        str, typer.Option(metavar="NAME", help="What names in model.h begin with.  [default: the architecture]")
+    ] = "",
     data: Data = None,
     model: Place = None,
     model_args: ModelArguments = None,
@@ -75,11 +78,15 @@ def export(
     Every file must answer as PyTorch does on the test set, within the tolerance of its format. If one fails, nothing is
     written. A format that cannot be made from the model is left out, unless you name it. The manifest records what was
     measured and which file is recommended. Files of other formats, exported earlier from the same model, are kept.
+    The format c, a file for microcontrollers, needs a C compiler, and int8-static, which is made too.
     """
     from mnist_edge.runtime.model import require_own
     from mnist_edge.runtime.threads import asked_threads
 
     chosen = None if formats is None else _formats(formats)
+    layout.require_c_prefix(c_prefix)
+    if c_prefix and Format.C not in (chosen or ()):
+        raise UsageError("--c-prefix is for the names in model.h: name c with --formats, or leave it out")
     own = own_model(model, model_args)
     threads = asked_threads(threads)
     if data is not None:
@@ -94,7 +101,7 @@ def export(
     note(f"exporting {target}")
     before = folders.stamps(target, [layout.MANIFEST])
     with if_interrupted(lambda: _what_holds(target, before)):
-        manifest, outcomes = _exported(target, chosen, data, own, threads, json=json)
+        manifest, outcomes = _exported(target, chosen, data, own, threads, c_prefix, json=json)
         if json:
             left_out = {outcome.format.value: str(outcome.error) for outcome in outcomes if outcome.left_out}
             print_json({"bundle": str(target), **plain(manifest)} | ({"left_out": left_out} if left_out else {}))
@@ -116,6 +123,7 @@ def _exported(
     data: str | None,
     own: ChosenModel | None,
     threads: int | None,
+    c_prefix: str,
     *,
     json: bool,
 ) -> "tuple[Manifest, list[Outcome]]":
@@ -133,7 +141,7 @@ def _exported(
         pipeline, dataset, source = _prepared(target, data, own)
         note(f"comparing with PyTorch on {counted(len(dataset.test), 'image')}")
         with foreign_prints_on_stderr(), StepProgress() as progress:
-            return pipeline.export(target, dataset, formats, report, progress.step, threads, source), outcomes
+            return pipeline.export(target, dataset, formats, report, progress.step, threads, source, c_prefix), outcomes
     except MnistEdgeError as error:
         passed = [outcome.format for outcome in outcomes if outcome.error is None]
         if len(passed) < len(outcomes) and not json:

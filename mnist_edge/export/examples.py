@@ -51,6 +51,12 @@ class Examples:
 
     trained: Trained
 
+    origin: bytes = b""
+    """The content of the file that a format is made from, if there is one (`Format.origin`)."""
+
+    c_prefix: str = ""
+    """What the names in a C file begin with; empty for the architecture's name."""
+
     def graph(self) -> ModelProto:
         """A copy of the float32 ONNX graph, which the caller may change. torch's slow exporter runs only once.
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from mnist_edge.bundle.layout import Format
-from mnist_edge.export import int8_dynamic, int8_static, onnx, torchscript
+from mnist_edge.export import c, int8_dynamic, int8_static, onnx, torchscript
 from mnist_edge.export.examples import Examples
 from mnist_edge.export.parity import Run, Tolerance
 
@@ -34,4 +34,5 @@ EXPORTERS: Final[dict[Format, Exporter]] = {
     Format.ONNX: onnx,
     Format.INT8_DYNAMIC: int8_dynamic,
     Format.INT8_STATIC: int8_static,
+    Format.C: c,
 }

@@ -42,7 +42,7 @@ def export_module(
         normalization: one of `mnist_edge.contract.NORMALIZATIONS` or another; None to find it.
         labels: the class names, in the order of the module's outputs; None for those of the data.
         form: which of the two shapes the module takes.
-        formats: which files to make; None for all that can be made.
+        formats: which files to make; None for all but c that can be made.
         overwrite: whether to replace an existing bundle.
 
     Returns:

@@ -242,6 +242,16 @@ def compare(reference: Reference, variants: Mapping[str, Run], name: str) -> tup
     return parity, answers[0][:count]
 
 
+def require_equal(run: Run, origin: Run, images: NDArray[np.uint8], name: str) -> None:
+    """Raise ParityError if a file's logits are not, bit for bit, those of the file that it was made from."""
+    found, wanted = (in_batches(each, images, CHUNK, threaded=True) for each in (run, origin))
+    if differing := int((found != wanted).any(axis=1).sum()):
+        raise ParityError(
+            f"{name}: {differing} of {len(images)} images have other logits than in the file that it was made from: "
+            "export it again"
+        )
+
+
 def require_within(parity: Parity, tolerance: Tolerance, name: str) -> None:
     """Raise ParityError if any figure is out of tolerance; the message lists all that are."""
     limit, noise_limit = tolerance.largest(parity.logit_std)

@@ -11,7 +11,7 @@ from torch import nn
 from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.checksum import sha256
 from mnist_edge.bundle.decoding import encode_indented
-from mnist_edge.bundle.layout import RUNNABLE, Format
+from mnist_edge.bundle.layout import BY_DEFAULT, RUNNABLE, Format
 from mnist_edge.bundle.records import File, Latency, Manifest, Parity, PyTorch
 from mnist_edge.bundle.source import Source
 from mnist_edge.bundle.writing import Staging, writing
@@ -46,6 +46,7 @@ def export(
     progress: Progress = lambda step: None,
     threads: int | None = None,
     model: nn.Module | Source | None = None,
+    c_prefix: str = "",
 ) -> Manifest:
     """Convert a bundle's model, prove every file, and only then put the files and the manifest in place.
 
@@ -55,17 +56,19 @@ def export(
     Args:
         folder: a bundle that `train` made.
         data: the data it was trained on.
-        formats: which files to make; files that earlier exports made from the same weights are kept. None for all that
-            can be made: the others are left out.
+        formats: which files to make, and those that they are made from; files that earlier exports made from the same
+            weights are kept. None for all of `BY_DEFAULT` that can be made: the others are left out.
         report: called with the outcome of every file, passed, failed or left out.
         progress: called at the start and end of every step.
         threads: how many threads share the work; None for ``MNIST_EDGE_THREADS`` if set, else one per CPU.
         model: a user's own module, or where its class is now; None to look where it was.
+        c_prefix: what the names in ``model.h`` begin with; empty for the architecture's name.
 
     Returns:
         The manifest.
 
     Raises:
+        UsageError: the prefix is no name.
         BusyError: another training or export is writing the bundle.
         ModelError: the bundle's first half is missing, damaged or altered, or changed during the export.
         DataFormatError: `data` is not what the model was trained on.
@@ -75,7 +78,7 @@ def export(
             if any of theirs is.
     """
     with writing(folder), sharing_work(threads):
-        return _export(folder, data, formats, report, progress, model)
+        return _export(folder, data, formats, report, progress, model, c_prefix)
 
 
 def _export(
@@ -85,12 +88,17 @@ def _export(
     report: Report,
     progress: Progress,
     model: nn.Module | Source | None,
+    c_prefix: str,
 ) -> Manifest:
-    wanted = tuple(Format) if named is None else named
+    layout.require_c_prefix(c_prefix)
     first_half = _first_half(folder)
     trained = checkpoint.load(folder, model)
     _require_same_data(trained, data)
-    context = ParityContext(trained, data, progress)
+    earlier = _earlier(folder, trained)
+    chosen = {*(BY_DEFAULT if named is None else named)}
+    wanted = [form for form in Format if form in chosen | {each.origin for each in chosen} - earlier.keys()]
+    context = ParityContext(trained, data, progress, c_prefix)
+    context.known |= {form: content for form, (_, content) in earlier.items() if form not in wanted}
     _require_still_the_same(folder, trained, context)
     files: dict[Format, File] = {}
     contents: dict[Format, bytes] = {}
@@ -100,7 +108,7 @@ def _export(
         for form in wanted:
             try:
                 with context.step(form.file_name, "conversion"):
-                    made = EXPORTERS[form].convert(context.examples)
+                    made = EXPORTERS[form].convert(context.examples_for(form))
                 contents[form] = staging.add(form.file_name, made).read_bytes()
                 outcome = prove(form, contents[form], str(folder / form.file_name), context)
             except MnistEdgeError as error:
@@ -119,8 +127,11 @@ def _export(
             raise AlteredModelError(
                 f"{folder}: its model changed during the export: wait for the training to finish and export again"
             )
-        for form, (file, content) in _earlier(folder, trained, wanted).items():
-            files[form], contents[form] = file, content
+        for form, (file, content) in earlier.items():
+            origin = form.origin
+            is_as_its_origin = origin is None or (origin in earlier and contents[origin] == earlier[origin][1])
+            if form not in wanted and is_as_its_origin:
+                files[form], contents[form] = file, content
         manifest = Manifest(
             contract=trained.contract,
             provenance=metadata.provenance(trained),
@@ -307,8 +318,8 @@ def _file(content: bytes) -> File:
     return File(sha256=sha256(content), bytes=len(content))
 
 
-def _earlier(folder: Path, trained: Trained, renewed: Sequence[Format]) -> dict[Format, tuple[File, bytes]]:
-    """Files of an earlier export in other formats, kept if they are intact and made from the same weights."""
+def _earlier(folder: Path, trained: Trained) -> dict[Format, tuple[File, bytes]]:
+    """The files of an earlier export that are intact and made from the same weights."""
     try:
         manifest = reading.read_manifest(folder)
     except MnistEdgeError:
@@ -317,8 +328,7 @@ def _earlier(folder: Path, trained: Trained, renewed: Sequence[Format]) -> dict[
         return {}
     earlier = {}
     for form in Format:
-        if form not in renewed:
-            with contextlib.suppress(MnistEdgeError):
-                content = reading.read_verified(folder, form.file_name, manifest)
-                earlier[form] = manifest.files[form.file_name], content
+        with contextlib.suppress(MnistEdgeError):
+            content = reading.read_verified(folder, form.file_name, manifest)
+            earlier[form] = manifest.files[form.file_name], content
     return earlier

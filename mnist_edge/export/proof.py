@@ -1,6 +1,7 @@
 """The proof of one exported file: parity, weights, contract, provenance, golden vectors, calibration."""
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from mnist_edge.bundle.records import CalibrationFigures, Parity, Provenance
 from mnist_edge.data.datasets import Dataset
 from mnist_edge.errors import MnistEdgeError, ModelFormatError, ParityError
 from mnist_edge.export import calibration, examples, metadata, parity
+from mnist_edge.export.examples import Examples
 from mnist_edge.export.formats import EXPORTERS
 from mnist_edge.export.parity import Reference, Run
 from mnist_edge.runtime import selftest
@@ -62,13 +64,27 @@ Progress = Callable[[Step], None]
 class ParityContext:
     """What all files of a bundle share: PyTorch's answers to compare with, and the inputs of the export."""
 
-    def __init__(self, trained: Trained, data: Dataset, progress: Progress) -> None:
+    def __init__(self, trained: Trained, data: Dataset, progress: Progress, c_prefix: str = "") -> None:
         self.trained = trained
         self.test = data.test
+        self.known: dict[Format, bytes] = {}
+        """The files that have been proved, from which others may be made."""
+
         self._progress = progress
+        self._c_prefix = c_prefix
         with self.step(layout.WEIGHTS, "PyTorch's answers"):
             self.reference = Reference(trained, data.test)
             self.examples = examples.choose(trained, data)
+
+    def examples_for(self, form: Format) -> Examples:
+        """The inputs of a format's export. Raises ParityError if the file that it is made from is not proved."""
+        if form.origin is None:
+            return self.examples
+        if form.origin not in self.known:
+            raise ParityError(
+                f"{form.file_name}: is made from {form.origin.file_name}, which is missing or failed: export both again"
+            )
+        return dataclasses.replace(self.examples, origin=self.known[form.origin], c_prefix=self._c_prefix)
 
     @contextlib.contextmanager
     def step(self, file: str, name: str) -> Iterator[None]:
@@ -87,10 +103,17 @@ def prove(form: Format, content: bytes, name: str, context: ParityContext) -> Ou
     error: MnistEdgeError | None = None
     try:
         with context.step(form.file_name, "parity"):
+            given = context.examples_for(form)
+            if form.origin is not None:  # it is code, of which none runs that is not ours
+                exporter.check_weights(content, name, given)
             variants = exporter.variants(content, name)
             found, logits = parity.compare(context.reference, variants, name)
             parity.require_within(found, exporter.TOLERANCE, name)
-            exporter.check_weights(content, name, context.examples)
+            if form.origin is not None:
+                same = _as_used(EXPORTERS[form.origin].variants(given.origin, form.origin.file_name))
+                parity.require_equal(_as_used(variants), same, context.reference.images, name)
+            else:
+                exporter.check_weights(content, name, given)
         with context.step(form.file_name, "calibration"):
             # Computed again by the file itself, to compare with what it stores.
             fitted = calibration.fit(_as_used(variants), context.examples.calibration)
@@ -100,6 +123,7 @@ def prove(form: Format, content: bytes, name: str, context: ParityContext) -> Ou
                 calibration.check(model.contract.calibration, fitted, name)
             if fitted is not None:
                 figures = calibration.figures(logits, fitted, context.test.labels)
+        context.known[form] = content
     except MnistEdgeError as problem:
         error = problem
     return Outcome(form, len(content), found, figures, error)

@@ -17,7 +17,7 @@ from torch import nn
 from mnist_edge import Classifier
 from mnist_edge.bundle import checksum, reading
 from mnist_edge.bundle.decoding import plain
-from mnist_edge.bundle.layout import Format
+from mnist_edge.bundle.layout import BY_DEFAULT, Format
 from mnist_edge.bundle.recipe import Architecture
 from mnist_edge.contract import STANDARDIZED, TO_TENSOR, Contract, Normalization, Preprocessing
 from mnist_edge.errors import DataFormatError, ParityError, UnsupportedFormatError
@@ -53,7 +53,7 @@ def exported(request, bundle_of):
     return folder, data, reading.read_manifest(folder)
 
 
-@pytest.fixture(params=list(Format), ids=str)
+@pytest.fixture(params=BY_DEFAULT, ids=str)
 def backend_and_tolerance(request, exported):
     """Every exported form as users run it, and its tolerance."""
     folder, _, _ = exported

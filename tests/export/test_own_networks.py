@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from torch.nn import functional
 
 from mnist_edge.bundle.checksum import sha256
-from mnist_edge.bundle.layout import Format
+from mnist_edge.bundle.layout import BY_DEFAULT, Format
 from mnist_edge.bundle.records import Imported, ImportRecord
 from mnist_edge.bundle.source import Ending, InputForm, Source
 from mnist_edge.contract import HALF, TO_TENSOR
@@ -115,8 +115,8 @@ def bundles(data, tmp_path_factory):
 @pytest.mark.parametrize("kind", ALL)
 def test_every_format_is_made_and_proved(bundles, data, kind):
     folder, manifest = bundles(kind)
-    assert set(manifest.exported) == {form.file_name for form in Format}
-    assert [outcome.error for outcome in pipeline.verify(folder, data)] == [None] * len(Format)
+    assert set(manifest.exported) == {form.file_name for form in BY_DEFAULT}
+    assert [outcome.error for outcome in pipeline.verify(folder, data)] == [None] * len(BY_DEFAULT)
     assert (byte_plan.plan(onnx_graph.build(checkpoint.load(folder))) is not None) == (kind in QUANTIZED_BY_US)
 
 
@@ -226,7 +226,7 @@ def test_integers_compute_what_they_can(bundles, tmp_path, kind, form, operators
 @pytest.mark.parametrize("arranged", [{"inverted": True}, {"transposed": True}, {"inverted": True, "transposed": True}])
 def test_arranged_pixels(data, tmp_path, arranged):
     folder = bundle(networks.Residual, data, tmp_path / "bundle", Preparation(HALF, **arranged))
-    assert len(pipeline.export(folder, data).exported) == len(Format)
+    assert len(pipeline.export(folder, data).exported) == len(BY_DEFAULT)
 
 
 def test_what_cannot_be_made_is_left_out(data, tmp_path):
@@ -235,7 +235,7 @@ def test_what_cannot_be_made_is_left_out(data, tmp_path):
     manifest = pipeline.export(folder, data, report=outcomes.append)
     assert manifest.exported == ("model.torchscript",)
     assert [(outcome.format, outcome.left_out) for outcome in outcomes] == [
-        (form, form is not Format.TORCHSCRIPT) for form in Format
+        (form, form is not Format.TORCHSCRIPT) for form in BY_DEFAULT
     ]
     for outcome in outcomes[1:]:
         assert isinstance(outcome.error, UnsupportedFormatError)

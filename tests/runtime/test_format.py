@@ -90,7 +90,7 @@ def test_a_single_file_must_be_of_the_format(bundle_dir, tmp_path):
         Classifier(copied, format="onnx")
 
 
-@pytest.mark.parametrize("form", ["torchscript", "coreml", "", 3])
+@pytest.mark.parametrize("form", ["torchscript", "c", "coreml", "", 3])
 def test_formats_that_are_not_run(bundle_dir, form):
     with pytest.raises(UsageError, match="choose from onnx, int8-dynamic, int8-static"):
         Classifier(bundle_dir, format=form)
