@@ -150,3 +150,63 @@ class Conditional(nn.Module):
     def forward(self, x):
         logits = self.classify(x.flatten(1))
         return torch.cond(logits.sum() < 1e9, lambda y: y + 0, lambda y: -y, (logits,))
+
+
+class LeNet(nn.Module):
+    """Channels and classes that are no multiples of four, an even kernel, a stride and padding on one side only."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 6, 5, padding=2), nn.Conv2d(6, 7, (4, 2), stride=(1, 2), padding=(2, 0))
+        self.hidden, self.last = nn.Linear(7 * 5 * 2, 15), nn.Linear(15, 10)
+
+    def forward(self, x):
+        x = functional.max_pool2d(self.first(x).relu(), 2)
+        x = functional.max_pool2d(self.second(x).relu(), 3)
+        return self.last(self.hidden(x.flatten(1)).relu())
+
+
+class Leaky(nn.Module):
+    """Bytes with zero points, and tables; a tanh of sums."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 8, 3, stride=2, padding=1), nn.Conv2d(8, 9, 3, padding=1)
+        self.hidden, self.last = nn.Linear(9 * 7 * 7, 12), nn.Linear(12, 10)
+
+    def forward(self, x):
+        x = functional.max_pool2d(functional.leaky_relu(self.first(x), 0.1), 2)
+        x = self.second(x).tanh()
+        return self.last(self.hidden(x.flatten(1)).tanh())
+
+
+class Falling(nn.Module):
+    """A function of bytes that falls before it rises, and layers without a bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.hidden = nn.Conv2d(1, 4, 9, stride=3, bias=False), nn.Linear(4 * 7 * 7, 9)
+        self.last = nn.Linear(9, 10, bias=False)
+
+    def forward(self, x):
+        x = functional.hardswish(self.first(x))
+        return self.last(self.hidden(x.flatten(1)).relu())
+
+
+class OnlyLinear(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.only = nn.Linear(784, 10)
+
+    def forward(self, x):
+        return self.only(x.flatten(1))
+
+
+class FallingSums(Falling):
+    def forward(self, x):
+        return self.last(functional.hardswish(self.hidden(self.first(x).relu().flatten(1))))
+
+
+class Softmax(OnlyLinear):
+    def forward(self, x):
+        return super().forward(x).softmax(dim=1)
