@@ -6,6 +6,7 @@ A new figure is a function from `Subjects` to lines of Markdown, an entry of `FI
     <!-- end -->
 """
 
+import re
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -17,17 +18,20 @@ import measure_models
 import measure_ood
 import measure_pictures
 import numpy as np
+import run_on_qemu
 from model_card import card
 from tables import markdown, paragraph
 
 from mnist_edge import Classifier
 from mnist_edge.bundle import layout, reading
-from mnist_edge.bundle.layout import ARTIFACTS
+from mnist_edge.bundle.layout import ARTIFACTS, Format
 from mnist_edge.bundle.records import Manifest
 from mnist_edge.data import datasets
 from mnist_edge.data.datasets import Dataset
+from mnist_edge.errors import ExecutionError, ParityError
 from mnist_edge.evaluation import metrics
 from mnist_edge.evaluation.evaluation import ACCURACIES
+from mnist_edge.export.c import source
 from mnist_edge.runtime.model import DEFAULT_PRETRAINED, PRETRAINED, file_that_answers, pretrained
 from mnist_edge.runtime.prediction import softmax
 from tests.distortions import NEVER_TRAINED
@@ -38,6 +42,9 @@ REFERENCES = ("simple-nn", PLAIN)
 
 LIMIT = 0.99
 """The `--max-ood` whose refusals are shown."""
+
+BOARD_IMAGES = 100
+"""How many test images the emulated boards classify."""
 
 LOST = 1.0
 """From how many points on a kind is said to lose accuracy."""
@@ -300,6 +307,27 @@ def lines(subjects: Subjects) -> list[str]:
     return markdown(["drawn lines", "n", "digits right", "lines right"], rows)
 
 
+def devices(subjects: Subjects) -> list[str]:
+    images = subjects.data.test.images[:BOARD_IMAGES, None]
+    rows = []
+    for name in subjects.manifests:
+        content = Path(PRETRAINED, name, Format.INT8_STATIC.file_name).read_bytes()
+        arena = re.findall(r"^#define \w+_ARENA (\d+)$", source.generate(content), re.MULTILINE)
+        for board, target in run_on_qemu.BOARDS.items():
+            if not target.is_here:
+                raise ExecutionError(f"{board}: {target.compiler} or {target.emulator[0]} is not installed")
+            flash = run_on_qemu.flash_of(content, target)
+            if flash + images.nbytes > 1024 * target.flash:
+                continue
+            found = run_on_qemu.run(content, target, images)
+            if found["differing"]:
+                raise ParityError(f"{name} on {board}: {found['differing']} images have other logits")
+            millions = f"{found['instructions'] / 1e6:.2f} million"
+            numbers = (flash, int(arena[0]), found["stack"])
+            rows.append([f"`{name}`", board.upper(), *(f"{number:,}" for number in numbers), millions])
+    return markdown(["model", "Cortex", "flash, bytes", "arena", "stack", "instructions an image"], rows)
+
+
 FIGURES: dict[str, Callable[[Subjects], list[str]]] = {
     "models": models,
     "accuracy": accuracy,
@@ -317,6 +345,7 @@ FIGURES: dict[str, Callable[[Subjects], list[str]]] = {
     "pictures": pictures,
     "paper": paper,
     "lines": lines,
+    "devices": devices,
 }
 """By the name of its place in a document."""
 
