@@ -222,6 +222,20 @@ def augmentation(subjects: Subjects) -> list[str]:
     )
 
 
+def losses(subjects: Subjects) -> list[str]:
+    """The kinds of corruption on which a pretrained model is worse than another version of it."""
+    points = []
+    for ours, *others in subjects.models.values():
+        for other in others:
+            places = subjects.place(other), subjects.place(ours)
+            lost = {kind: row[places[0]] - row[places[1]] for kind, row in subjects.corrupted.items()}
+            told = [
+                f"{kind} ({lost[kind]:.1f})" for kind in sorted(lost, key=lost.__getitem__)[::-1] if lost[kind] >= LOST
+            ]
+            points += paragraph(f"- {ours}: {', '.join(told) or 'none'}", indent="  ")
+    return points
+
+
 def coverage(subjects: Subjects) -> list[str]:
     """Which limit reaches an accuracy, for the default model."""
     truth = subjects.data.test.labels
@@ -336,6 +350,7 @@ FIGURES: dict[str, Callable[[Subjects], list[str]]] = {
     "augmentation": augmentation,
     "harder": harder,
     "never-trained": never_trained,
+    "losses": losses,
     "corrupted-pictures": corrupted_pictures,
     "handwriting": handwriting,
     "typefaces": typefaces,

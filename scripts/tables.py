@@ -17,6 +17,6 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 
     return [first, ruler, *others]
 
 
-def paragraph(text: str) -> list[str]:
-    """The lines of a paragraph."""
-    return textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False)
+def paragraph(text: str, *, indent: str = "") -> list[str]:
+    """The lines of a paragraph; `indent` goes before all but the first."""
+    return textwrap.wrap(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

@@ -2,7 +2,7 @@
 
 The models in the package were made by
 
-    python scripts/measure_models.py 5
+    python scripts/measure_models.py cnn-nano=5 cnn=5 cnn-large=3
     python scripts/write_pretrained.py cnn-nano cnn cnn-large
     python scripts/write_figures.py
 

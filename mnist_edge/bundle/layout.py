@@ -47,6 +47,7 @@ class Format(StrEnum):
     engine: Engine
 
     origin_name: str
+    """The name of `origin`, empty if there is none: a format cannot be an attribute of another."""
 
     def __new__(cls, name: str, file_name: str = "", engine: Engine = Engine.ONNXRUNTIME, origin: str = "") -> Self:
         """Make the name the value, the rest attributes. The defaults let type checkers accept `Format(name)`."""
@@ -84,7 +85,11 @@ def format_named(name: str, among: Collection[Format] = tuple(Format)) -> Format
     return choose(name, among, "format")
 
 
+C_PREFIX: Final = "[a-z][a-z0-9_]*"
+"""A regular expression for what names in a C file may begin with."""
+
+
 def require_c_prefix(prefix: str) -> None:
     """Raise UsageError unless names in C can begin so; empty for a prefix that is still to be chosen."""
-    if re.fullmatch("([a-z][a-z0-9_]*)?", prefix) is None:
+    if re.fullmatch(f"({C_PREFIX})?", prefix) is None:
         raise UsageError(f"the C prefix {prefix!r:.80} is no name in lower case: give one such as my_digits")

@@ -77,7 +77,8 @@ def export(
 
     Every file must answer as PyTorch does on the test set, within the tolerance of its format. If one fails, nothing is
     written. A format that cannot be made from the model is left out, unless you name it. The manifest records what was
-    measured and which file is recommended. Files of other formats, exported earlier from the same model, are kept.
+    measured and which file is recommended. Files of other formats, exported earlier from the same model, are kept, but
+    not a model.h of another int8-static file.
     The format c, a file for microcontrollers, needs a C compiler, and int8-static, which is made too.
     """
     from mnist_edge.runtime.model import require_own
@@ -100,8 +101,11 @@ def export(
         note(f"trained for {len(training.epochs)} of {counted(training.recipe.epochs, 'epoch')}{goes_on}")
     note(f"exporting {target}")
     before = folders.stamps(target, [layout.MANIFEST])
+    there = [name for name in layout.EXPORTED if (target / name).exists()]
     with if_interrupted(lambda: _what_holds(target, before)):
         manifest, outcomes = _exported(target, chosen, data, own, threads, c_prefix, json=json)
+        if gone := [name for name in there if name not in manifest.exported]:
+            note(f"removed {', '.join(gone)}: made from what is now another file, or other weights")
         if json:
             left_out = {outcome.format.value: str(outcome.error) for outcome in outcomes if outcome.left_out}
             print_json({"bundle": str(target), **plain(manifest)} | ({"left_out": left_out} if left_out else {}))

@@ -57,7 +57,8 @@ def export(
         folder: a bundle that `train` made.
         data: the data it was trained on.
         formats: which files to make, and those that they are made from; files that earlier exports made from the same
-            weights are kept. None for all of `BY_DEFAULT` that can be made: the others are left out.
+            weights are kept, except one made from a file that is now another. None for all of `BY_DEFAULT` that can be
+            made: the others are left out.
         report: called with the outcome of every file, passed, failed or left out.
         progress: called at the start and end of every step.
         threads: how many threads share the work; None for ``MNIST_EDGE_THREADS`` if set, else one per CPU.
@@ -129,7 +130,7 @@ def _export(
             )
         for form, (file, content) in earlier.items():
             origin = form.origin
-            is_as_its_origin = origin is None or (origin in earlier and contents[origin] == earlier[origin][1])
+            is_as_its_origin = origin is None or (origin in earlier and contents.get(origin) == earlier[origin][1])
             if form not in wanted and is_as_its_origin:
                 files[form], contents[form] = file, content
         manifest = Manifest(

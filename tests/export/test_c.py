@@ -21,9 +21,9 @@ from msgspec import structs
 from mnist_edge.bundle.layout import Format
 from mnist_edge.bundle.recipe import Architecture
 from mnist_edge.contract import INPUT_NAME, OUTPUT_NAME
-from mnist_edge.errors import UnsupportedFormatError
+from mnist_edge.errors import ParityError, UnsupportedFormatError
 from mnist_edge.export import c, examples, int8_static
-from mnist_edge.export.c import compiling, memory, source
+from mnist_edge.export.c import compiling, memory, proving, source
 from mnist_edge.export.c.layers import Layer
 from mnist_edge.runtime.model import PRETRAINED, load
 from mnist_edge.runtime.prediction import ood_score, softmax
@@ -128,7 +128,25 @@ def test_an_operator_that_cannot_be_is_named(chain, kind, words):
     content = chain(kind)
     with pytest.raises(UnsupportedFormatError, match=words) as caught:
         source.generate(content)
-    assert str(caught.value).endswith(": leave c out with --formats")
+    assert str(caught.value).endswith(": export without c")
+
+
+def test_no_pool_may_follow_a_function_that_falls():
+    """As onnxruntime's sigmoid does, between neighbouring float32 numbers."""
+    after_one = np.nextafter(np.float32(1), np.float32(2))
+    layer = Layer(
+        name="conv1",
+        size=(2, 2, 1),
+        weights=np.ones((1, 1, 1, 1), np.int8),
+        bias=np.array([2**23 - 8], np.int32),
+        step=np.array([2.0**-23], np.float32),
+        zero_in=0,
+        scale=np.float32(1),
+        function=lambda numbers: ((numbers >= 1) & (numbers != after_one)).astype(np.uint8),
+    )
+    proving.prove(layer, layer.exact)
+    with pytest.raises(ParityError, match="the function after its conv1 falls somewhere, and a max pool follows"):
+        proving.prove(dataclasses.replace(layer, pool=(2, 2)), layer.exact)
 
 
 # The text

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from mnist_edge.bundle import checksum
-from mnist_edge.bundle.layout import Format
+from mnist_edge.bundle.layout import BY_DEFAULT, Format
 from mnist_edge.bundle.recipe import Architecture
 from mnist_edge.bundle.records import Parity
 from mnist_edge.contract import CHECKSUM_KEY, FORMAT_KEY, GOLDEN_KEY, PROVENANCE_KEY
@@ -651,12 +651,12 @@ def test_several_failures_are_as_grave_as_the_gravest(bundle_copy, small, monkey
 
 def test_what_cannot_be_converted_does_not_hide_what_can(bundle_copy, small, monkeypatch, cheaper):
     def refuse(examples):
-        raise ModelFormatError("int8-static does not support Tanh")
+        raise ModelFormatError("int8-dynamic does not support Tanh")
 
-    monkeypatch.setattr(int8_static, "convert", refuse)
+    monkeypatch.setattr(int8_dynamic, "convert", refuse)
     outcomes = []
     with pytest.raises(ModelFormatError, match="does not support Tanh"):
-        pipeline.export(bundle_copy, small, [Format.INT8_STATIC, Format.TORCHSCRIPT], outcomes.append)
+        pipeline.export(bundle_copy, small, [Format.INT8_DYNAMIC, Format.INT8_STATIC], outcomes.append)
     assert [type(outcome.error) for outcome in outcomes] == [ModelFormatError, type(None)]
 
 
@@ -694,7 +694,7 @@ def test_every_step_is_told_before_and_after(bundle_copy, small, monkeypatch, ch
     assert all(step.seconds is None or step.seconds >= 0 for step in told if not isinstance(step, str))
     seen = []
     pipeline.verify(bundle_copy, small, progress=seen.append)
-    assert {step.file for step in seen} == {"model.pth", *(form.file_name for form in Format)}
+    assert {step.file for step in seen} == {"model.pth", *(form.file_name for form in BY_DEFAULT)}
     assert [step.seconds is None for step in seen] == [True, False] * (len(seen) // 2)
 
 

@@ -12,6 +12,7 @@ void reset(void)
     uint32_t *to;
 #ifdef __ARM_FP
     *(volatile uint32_t *)0xE000ED88 |= 0xFu << 20; /* switch the floating-point unit on */
+    __asm__ volatile("dsb\n\tisb");
 #endif
     for (to = data_start; to < data_end; ++to)
         *to = *from++;

@@ -9,12 +9,13 @@ stranger's code runs.
 """
 
 import functools
+import itertools
 import re
 from collections.abc import Mapping
 from typing import Final
 
-from mnist_edge.bundle.layout import Format
-from mnist_edge.errors import ModelFormatError, ParityError
+from mnist_edge.bundle.layout import C_PREFIX, Format
+from mnist_edge.errors import MnistEdgeError, ModelFormatError, ParityError
 from mnist_edge.export import parity
 from mnist_edge.export.c import compiling, proving, reading, source
 from mnist_edge.export.examples import Examples
@@ -35,9 +36,12 @@ def convert(examples: Examples) -> bytes:
 
 
 def variants(data: bytes, name: str) -> Mapping[str, Run]:
-    """The one way to run the file: compiled. Raises ModelFormatError if it does not compile."""
+    """Both forms of the code, for speed and for little flash. Raises ModelFormatError if one does not compile."""
     text = data.decode()
-    return {"compiled": compiling.compiled(text, _prefix_in(text), name).run}
+    return {
+        words: compiling.compiled(text, _prefix_in(text), name, flags).run
+        for words, flags in {"compiled": compiling.FLAGS, "compiled for size": compiling.SMALL}.items()
+    }
 
 
 def check_weights(data: bytes, name: str, examples: Examples) -> None:
@@ -49,12 +53,8 @@ def check_weights(data: bytes, name: str, examples: Examples) -> None:
     """
     text = data.decode("utf-8", errors="replace")
     expected = source.generate(examples.origin, _prefix_in(text))
-    stored = _numbers_in(text)
-    for key, value in _numbers_in(expected).items():
-        if stored.get(key) != value:
-            raise ParityError(f"{name}: its {key} is not that of {Format.INT8_STATIC.file_name}: export it again")
     if text != expected:
-        raise ModelFormatError(f"{name}: its code is not what this version of mnist-edge writes: export it again")
+        raise _difference(text, expected, name)
     for flags in (compiling.FLAGS, compiling.SMALL):
         code = compiling.compiled(text, _prefix_in(text), name, flags)
         for number, layer in enumerate(reading.layers(examples.origin)[:-1]):
@@ -63,14 +63,21 @@ def check_weights(data: bytes, name: str, examples: Examples) -> None:
 
 def _prefix_in(text: str) -> str:
     """The prefix of a C file's names; empty if it has none."""
-    match = re.search(r"^void ([a-z]\w*)_sums\(", text, flags=re.MULTILINE)
+    match = re.search(rf"^void ({C_PREFIX})_sums\(", text, flags=re.MULTILINE)
     return match[1] if match else ""
 
 
-def _numbers_in(text: str) -> dict[str, str]:
-    """The constants and arrays of a C file, by name, as they are written."""
-    constants = re.findall(r"^#define (\w+) (\S+)$", text, flags=re.MULTILINE)
-    arrays = re.findall(
-        r"^(?:static )?const [^=\n]*?(\w+)\[\w*\] = {\n(.*?)\n};$", text, flags=re.MULTILINE | re.DOTALL
-    )
-    return dict(constants) | dict(arrays)
+def _difference(text: str, expected: str, name: str) -> MnistEdgeError:
+    """What is wrong with a file that is not the expected one."""
+    key = ""
+    for line, wanted in itertools.zip_longest(text.splitlines(), expected.splitlines()):
+        # Only our own text is searched: on a stranger's, a regular expression could take hours.
+        begins = re.match(r"#define (\w+) \S+$|(?:static )?const [^=]*?(\w+)\[\w*\] = {$", wanted or "")
+        key = (begins[1] or begins[2]) if begins else key
+        if line != wanted and key:
+            return ParityError(f"{name}: its {key} is not that of {Format.INT8_STATIC.file_name}: export it again")
+        if line != wanted:
+            break
+        if wanted == "};" or (begins and begins[1]):
+            key = ""
+    return ModelFormatError(f"{name}: its code is not what this version of mnist-edge writes: export it again")

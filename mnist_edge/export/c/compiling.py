@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_edge.errors import ExecutionError, ModelFormatError
+from mnist_edge.export.c.layers import REMEDY
 from mnist_edge.export.parity import Run
 
 COMPILERS: Final = ("cc", "gcc", "clang")
@@ -59,18 +60,27 @@ class Compiled:
 
 def compiler() -> list[str]:
     """The command that compiles C. Raises ExecutionError if there is none."""
-    if asked := shlex.split(os.environ.get("CC", "")):
+    try:
+        asked = shlex.split(os.environ.get("CC", ""))
+    except ValueError as error:
+        raise ExecutionError(f"CC is no command ({error}): set CC to a C compiler") from None
+    if asked:
         if shutil.which(asked[0]) is None:
             raise ExecutionError(f"CC names {asked[0]!r:.80}, which is no program here: set CC to a C compiler")
         return asked
     for name in COMPILERS:
         if shutil.which(name) is not None:
             return [name]
-    raise ExecutionError("proving a C file needs a C compiler: install gcc or clang, or leave c out with --formats")
+    raise ExecutionError(f"a C file is proved by compiling it: install gcc or clang, or {REMEDY}")
 
 
 def compiled(text: str, prefix: str, name: str, flags: Sequence[str] = FLAGS) -> Compiled:
-    """Compile a C file. Raises ModelFormatError if that fails; `name` is for messages."""
+    """Compile a C file; `name` is for messages.
+
+    Raises:
+        ModelFormatError: the compiler refuses it.
+        ExecutionError: there is no compiler, or programs may not run from the folder for temporary files.
+    """
     command = compiler()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -78,13 +88,24 @@ def compiled(text: str, prefix: str, name: str, flags: Sequence[str] = FLAGS) ->
         caller = _CALLER.replace("PREFIX", prefix.upper()).replace("prefix", prefix)
         (place / "caller.c").write_text(caller, encoding="ascii")
         library = place / "model.so"
-        result = subprocess.run(  # noqa: S603  # the user's own compiler
-            [*command, *flags, "-o", library, place / "caller.c"], capture_output=True, text=True, check=False
-        )
-        if result.returncode:
-            reason = next((line for line in result.stderr.splitlines() if "error" in line), "it says nothing")
-            raise ModelFormatError(f"{name}: {command[0]} cannot compile it ({reason}): export it again")
-        loaded = ctypes.CDLL(str(library))
+        try:
+            result = subprocess.run(  # noqa: S603  # the user's own compiler
+                [*command, *flags, "-o", library, place / "caller.c"],
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                env=os.environ | {"LC_ALL": "C"},
+                check=False,
+            )
+            if result.returncode:
+                reason = next((line for line in result.stderr.splitlines() if "error" in line), "it says nothing")
+                raise ModelFormatError(f"{name}: {command[0]} cannot compile it ({reason}): export it again")
+            loaded = ctypes.CDLL(str(library))
+        except OSError as error:
+            raise ExecutionError(
+                f"{name}: cannot be compiled and loaded ({error}): check {command[0]}, and set TMPDIR to a folder "
+                "from which programs may run"
+            ) from None
     classes = ctypes.c_size_t.in_dll(loaded, "classes").value
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-REMEDY: Final = "leave c out with --formats"
+REMEDY: Final = "export without c"
 
 Function = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
 """A function of float32 numbers, rounded to bytes: any shape."""

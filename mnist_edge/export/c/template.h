@@ -16,7 +16,8 @@ extern const char *const prefix_labels[PREFIX_CLASSES]; /* in UTF-8 */
 /* Compute the sums of the last layer, with integers only.
 
    pixels: PREFIX_PIXELS bytes, row by row; 0 is background, 255 full ink.
-   arena:  PREFIX_ARENA bytes of any alignment, to work in. Calls with different arenas may run at the same time.
+   arena:  PREFIX_ARENA bytes of any alignment, to work in, as bytes and as aligned int16_t and int32_t. Calls with
+           different arenas may run at the same time.
    sums:   PREFIX_CLASSES numbers. Each is the class's logit in steps of its own. */
 void prefix_sums(const uint8_t *pixels, void *arena, int32_t *sums);
 
@@ -68,7 +69,7 @@ int prefix_selftest(void *arena);
 #else
 #define PREFIX_APART static
 #endif
-#if defined(__GNUC__) && defined(__ARM_FEATURE_DSP) && defined(__ARMEL__)
+#if defined(__ARM_FEATURE_DSP) && defined(__ARMEL__) && (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 10))
 #define PREFIX_DSP
 #endif
 #if defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__) && !defined(__clang__)
@@ -303,7 +304,7 @@ PREFIX_EACH void prefix_pooled(const prefix_layer *layer, const uint8_t *in, uin
     size_t row, column, i, k, o;
     for (row = 0; row < layer->rows * layer->pool_y; row += layer->pool_y) {
         for (column = 0; column < layer->columns * layer->pool_x; column += layer->pool_x) {
-            for (o = 0; o < outputs; ++o)
+            for (o = 0; o < outputs + outputs % 2; ++o)
                 best[o] = INT32_MIN;
             for (i = 0; i < window; i += PREFIX_AT_ONCE) {
                 uint32_t any = 0;
@@ -375,7 +376,8 @@ PREFIX_EACH void prefix_run(const prefix_layer *layer, const uint8_t *pixels, ui
     prefix_tap patches[2 * PREFIX_TAPS];
 #endif
     const uint8_t *in = layer == prefix_layers ? pixels : bytes + layer->in;
-    if (layer->kernel_height == layer->height && layer->kernel_width == layer->width && !layer->top && !layer->left)
+    if (layer->kernel_height == layer->height && layer->kernel_width == layer->width && !layer->top && !layer->left &&
+        layer->rows * layer->columns == 1)
         prefix_linear(layer, in, bytes + layer->out, results, patches);
     else if (layer->pool_y * layer->pool_x > 1)
         prefix_pooled(layer, in, bytes + layer->out, patches, best);
