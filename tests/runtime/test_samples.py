@@ -38,7 +38,7 @@ def test_every_pretrained_model_is_sure_of_them(tmp_path, model):
     for line, name in zip(map(json.loads, result.stdout.splitlines()), SAMPLES["predict"], strict=True):
         assert (line["label"], line["digits"]) == (shown(name), 1)
         assert line["probability"] > 0.99
-        assert line["ood_score"] < 0.9
+        assert line["ood_score"] < 0.99  # the limit that docs/confidence.md measures
     result = cli_in_process("read", "--sample", "--model", model, "--json", cwd=tmp_path)
     for line, name in zip(map(json.loads, result.stdout.splitlines()), SAMPLES["read"], strict=True):
         assert line["text"] == shown(name)
