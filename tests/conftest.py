@@ -24,6 +24,16 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: ("bundle_dir" in item.fixturenames, item.get_closest_marker("slow") is None))
 
 
+@pytest.fixture(scope="module")
+def by_gcc():
+    """Have C compiled by gcc, whatever ``$CC`` says."""
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CC", "gcc")
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory) -> Path:
     """Holds what is made once for all workers of this run, or of several runs."""

@@ -486,12 +486,12 @@ def break_order() -> None:
         PLACED.setdefault(id(self), set()).add(name)
         return real(self, name, data)
 
-    staging.Staging.add = add  # type: ignore[method-assign]
-    staging.Staging.commit = reversed_commit  # type: ignore[method-assign]
+    staging.Staging.add = add  # type: ignore[method-assign]  # broken on purpose
+    staging.Staging.commit = reversed_commit  # type: ignore[method-assign]  # broken on purpose
 
 
 def break_cleaning() -> None:
-    staging._LEFTOVER = re.compile("nothing")  # type: ignore[misc]
+    staging._LEFTOVER = re.compile("nothing")  # type: ignore[misc]  # broken on purpose
 
 
 BREAKAGES: Final = {"order": break_order, "cleaning": break_cleaning}

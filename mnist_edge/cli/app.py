@@ -98,7 +98,7 @@ def as_command(function: Callable[..., None]) -> Callable[..., None]:
             raise
 
     own, common = inspect.signature(function), inspect.signature(_loudness).parameters.values()
-    run.__signature__ = own.replace(parameters=[*own.parameters.values(), *common])  # type: ignore[attr-defined]
+    run.__signature__ = own.replace(parameters=[*own.parameters.values(), *common])  # type: ignore[attr-defined]  # inspect reads it
     run.__annotations__ = function.__annotations__ | {each.name: each.annotation for each in common}
     return run
 

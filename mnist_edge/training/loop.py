@@ -229,7 +229,9 @@ class Training:
     def _prepared(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """The batches of an epoch: augmented images, float32 [n, 1, 28, 28], their labels, [n], and outliers."""
         batches = _batches(order, self.recipe.batch_size)
-        together = max(1, AT_ONCE // self.recipe.batch_size) if self.recipe.augment else 1
+        # No more than a twentieth of the training, so that a short one has its clean phase too.
+        most = min(AT_ONCE // self.recipe.batch_size, self._steps // 20)
+        together = max(1, most) if self.recipe.augment else 1
         for first in range(0, len(batches), together):
             portion = batches[first : first + together]
             parts = self._augmented(torch.cat(portion).to(self.device))

@@ -37,14 +37,7 @@ STATIC, C = Format.INT8_STATIC.file_name, Format.C.file_name
 
 STRICT = ("-pedantic", "-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wshadow")
 
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def by_gcc():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CC", "gcc")
-        yield
+pytestmark = pytest.mark.usefixtures("by_gcc")
 
 
 @pytest.fixture(scope="module")

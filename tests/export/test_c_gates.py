@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,23 +14,16 @@ from mnist_edge.bundle.checksum import UNSET_CHECKSUM, sha256, with_checksum
 from mnist_edge.bundle.layout import Format
 from mnist_edge.bundle.recipe import Architecture
 from mnist_edge.contract import CHECKSUM_KEY
-from mnist_edge.errors import ModelFormatError, ParityError
+from mnist_edge.errors import ExecutionError, ModelFormatError, ParityError
 from mnist_edge.export import c, int8_static, pipeline
-from mnist_edge.export.c import requantization, source
+from mnist_edge.export.c import compiling, requantization, source
 from mnist_edge.export.c.reading import _Reader
 from mnist_edge.runtime.model import PRETRAINED
 from tests.helpers import cli_in_process, fails, keep_only
 
 STATIC, C = Format.INT8_STATIC.file_name, Format.C.file_name
 
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def by_gcc():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CC", "gcc")
-        yield
+pytestmark = pytest.mark.usefixtures("by_gcc")
 
 
 @pytest.fixture
@@ -117,6 +109,16 @@ def test_without_a_compiler_nothing_is_written(
     monkeypatch.setenv("PATH", str(tmp_path))
     fails(cli_in_process("export", bundle_with_static, "--data", small_idx, "--formats", "c"), 1, words)
     assert {path.name: path.read_bytes() for path in bundle_with_static.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("program", "error", "words"),
+    [("true", ExecutionError, "cannot be compiled and loaded"), ("false", ModelFormatError, "cannot compile it")],
+)
+def test_a_compiler_that_makes_nothing(monkeypatch, program, error, words):
+    monkeypatch.setenv("CC", program)
+    with pytest.raises(error, match=words):
+        compiling.compiled("int x;", "digits", C)
 
 
 @pytest.mark.parametrize("prefix", ["Digits", "9", "a-b", "_x", "x y", "é"])

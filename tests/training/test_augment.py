@@ -86,7 +86,6 @@ def test_the_last_part_of_a_training_is_clean(small, monkeypatch):
         return images
 
     monkeypatch.setattr(loop, "augment_batch", augment_batch)
-    monkeypatch.setattr(loop, "AT_ONCE", 128)
     training = loop.Training(subset(small, 1280, 100), Architecture.CNN_NANO, recipe)
     training.run_epoch()
     training.run_epoch()

@@ -55,9 +55,10 @@ def check_weights(data: bytes, name: str, examples: Examples) -> None:
     expected = source.generate(examples.origin, _prefix_in(text))
     if text != expected:
         raise _difference(text, expected, name)
+    layers = reading.layers(examples.origin)[:-1]
     for flags in (compiling.FLAGS, compiling.SMALL):
         code = compiling.compiled(text, _prefix_in(text), name, flags)
-        for number, layer in enumerate(reading.layers(examples.origin)[:-1]):
+        for number, layer in enumerate(layers):
             proving.prove(layer, functools.partial(code.round, number))
 
 

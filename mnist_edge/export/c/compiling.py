@@ -1,6 +1,7 @@
 """Compile a C file and call its functions."""
 
 import ctypes
+import functools
 import os
 import shlex
 import shutil
@@ -81,7 +82,11 @@ def compiled(text: str, prefix: str, name: str, flags: Sequence[str] = FLAGS) ->
         ModelFormatError: the compiler refuses it.
         ExecutionError: there is no compiler, or programs may not run from the folder for temporary files.
     """
-    command = compiler()
+    return _compiled(tuple(compiler()), text, prefix, name, tuple(flags))
+
+
+@functools.lru_cache(maxsize=2)  # the proof and the comparison take the same two forms of a file
+def _compiled(command: tuple[str, ...], text: str, prefix: str, name: str, flags: tuple[str, ...]) -> Compiled:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         (place / "model.h").write_text(text, encoding="ascii")
