@@ -36,7 +36,7 @@ GREY: Final = "#767676"
 Arguments = ParamSpec("Arguments")
 
 
-def _drawing(draw: "Callable[Arguments, Figure]") -> "Callable[Arguments, Figure]":
+def drawing(draw: "Callable[Arguments, Figure]") -> "Callable[Arguments, Figure]":
     """Make a function draw with matplotlib's default settings, if matplotlib is installed."""
 
     @wraps(draw)
@@ -58,7 +58,7 @@ def save(figure: "Figure", path: Path) -> None:
         figure.savefig(path, format="png", dpi=DPI, metadata={"Software": "mnist-edge"})
 
 
-@_drawing
+@drawing
 def confusion(counts: NDArray[np.int64], labels: Sequence[str], heading: str = "") -> "Figure":
     """A confusion matrix: a number in every cell that is not zero, coloured by its share of the true class.
 
@@ -75,10 +75,10 @@ def confusion(counts: NDArray[np.int64], labels: Sequence[str], heading: str = "
     cell = min(1.2, 5.5 / classes) if classes <= 12 else 0.4 if classes <= 30 else min(0.3, 30 / classes)
     digits = max(3, len(str(counts.max())))
     size = min(10, 72 * cell * 0.92 / (0.64 * digits))  # a digit is 0.64 of its size wide
-    names = [shortened(_drawable(label) or f"class {i}", LONGEST_LABEL) for i, label in enumerate(labels)]
+    names = [shortened(drawable(label) or f"class {i}", LONGEST_LABEL) for i, label in enumerate(labels)]
     length = max(map(len, names))
     side, margin = classes * cell, 0.65 + 0.075 * length
-    figure = _figure(max(7, side + margin + 1.2), side + margin + 1)
+    figure = empty_figure(max(7, side + margin + 1.2), side + margin + 1)
     width, height = figure.get_size_inches()
     axes = figure.add_axes((margin / width, margin / height, side / width, side / height))
 
@@ -111,14 +111,14 @@ def confusion(counts: NDArray[np.int64], labels: Sequence[str], heading: str = "
     tall = min(side, 6)
     bar = figure.add_axes(((margin + side + 0.2) / width, (margin + side - tall) / height, 0.16 / width, tall / height))
     ticks = (0.001, 0.01, 0.05, 0.2, 0.5, 1)
-    figure.colorbar(image, cax=bar, ticks=ticks).set_ticklabels([_percent(share) for share in ticks])
+    figure.colorbar(image, cax=bar, ticks=ticks).set_ticklabels([percent(share) for share in ticks])
     bar.set_title("share of\ntrue class", size=8, loc="left")
     bar.tick_params(labelsize=8)
-    _title(figure, "Confusion matrix", heading, left=margin / width)
+    add_title(figure, "Confusion matrix", heading, left=margin / width)
     return figure
 
 
-@_drawing
+@drawing
 def reliability(found: Reliability, heading: str = "") -> "Figure":
     """Accuracy against confidence, and the number of images in each bin.
 
@@ -126,7 +126,7 @@ def reliability(found: Reliability, heading: str = "") -> "Figure":
         found: from `mnist_edge.evaluation.metrics.reliability`.
         heading: the line below the title.
     """
-    figure = _figure(7.5, 7)
+    figure = empty_figure(7.5, 7)
     upper, lower = figure.subplots(
         2,
         sharex=True,
@@ -149,7 +149,7 @@ def reliability(found: Reliability, heading: str = "") -> "Figure":
         zorder=3,
     )
     upper.set_ylabel("accuracy")
-    upper.yaxis.set_major_formatter(_percent)
+    upper.yaxis.set_major_formatter(percent)
     upper.set_ylim(-0.03, 1.03)
     upper.grid(color="0.9")
     figure.legend(loc="upper right", bbox_to_anchor=(0.97, 1), ncols=3, frameon=False, fontsize=9)
@@ -162,16 +162,16 @@ def reliability(found: Reliability, heading: str = "") -> "Figure":
     lower.yaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
     lower.set_ylim(0.7, 6 * max(1, found.images.max()))
     lower.set_xlim(0, 1)
-    lower.xaxis.set_major_formatter(_percent)
+    lower.xaxis.set_major_formatter(percent)
     lower.set_xlabel("confidence: the largest probability")
     lower.set_ylabel("images (n)")
     lower.set_axisbelow(True)
     lower.grid(axis="y", color="0.9")
-    _title(figure, "Reliability", heading)
+    add_title(figure, "Reliability", heading)
     return figure
 
 
-@_drawing
+@drawing
 def coverage(curve: CoverageCurve, targets: Sequence[Coverage] = (), heading: str = "") -> "Figure":
     """The accuracy of the answers as the least confident ones are withheld.
 
@@ -180,7 +180,7 @@ def coverage(curve: CoverageCurve, targets: Sequence[Coverage] = (), heading: st
         targets: the target accuracies to mark.
         heading: the line below the title.
     """
-    figure = _figure(7.5, 5)
+    figure = empty_figure(7.5, 5)
     axes = figure.add_axes((0.15, 0.12, 0.82, 0.73))
     withheld = 1 - curve.share
     axes.plot(withheld, curve.accuracy, color=BLUE)
@@ -188,7 +188,7 @@ def coverage(curve: CoverageCurve, targets: Sequence[Coverage] = (), heading: st
         if target.share == 0:
             continue
         withholding = f"{100 * (1 - target.share):.2f} % withheld by --min-probability {target.min_probability:.4f}"
-        label = f"{_percent(target.accuracy)}: {withholding}"
+        label = f"{percent(target.accuracy)}: {withholding}"
         at = int(np.argmin(np.abs(curve.share - target.share)))
         axes.plot(withheld[at], curve.accuracy[at], mark, color=ORANGE, label=label, clip_on=False, zorder=3)
     axes.set_xlim(0, _interesting(curve))
@@ -198,17 +198,17 @@ def coverage(curve: CoverageCurve, targets: Sequence[Coverage] = (), heading: st
     axes.set_ylim(low - (0.05 if high > low else 1) * span, high + 0.05 * span)
     axes.set_yticks([tick for tick in axes.get_yticks() if axes.get_ylim()[0] <= tick <= 1 + 1e-9])
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(_percent)
+        axis.set_major_formatter(percent)
     axes.set_xlabel("images withheld, the least confident first")
     axes.set_ylabel("accuracy of the others")
     axes.grid(color="0.9")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower right", title="target accuracy", alignment="left")
-    _title(figure, "Coverage against accuracy", heading)
+    add_title(figure, "Coverage against accuracy", heading)
     return figure
 
 
-@_drawing
+@drawing
 def learning_curves(epochs: Sequence[Epoch], heading: str = "") -> "Figure":
     """Loss and test accuracy of each epoch.
 
@@ -218,7 +218,7 @@ def learning_curves(epochs: Sequence[Epoch], heading: str = "") -> "Figure":
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure = _figure(9, 4.5)
+    figure = empty_figure(9, 4.5)
     left, right = figure.subplots(
         1, 2, gridspec_kw={"left": 0.08, "right": 0.98, "bottom": 0.13, "top": 0.8, "wspace": 0.27}
     )
@@ -231,7 +231,7 @@ def learning_curves(epochs: Sequence[Epoch], heading: str = "") -> "Figure":
     left.legend()
     right.plot(numbers, [epoch.test.accuracy for epoch in epochs], color=BLUE, **style)
     right.set_ylabel("test accuracy")
-    right.yaxis.set_major_formatter(_percent)
+    right.yaxis.set_major_formatter(percent)
     last = epochs[-1]
     right.set_title(f"last epoch: {100 * last.test.accuracy:.2f} %", size=10, loc="right")
     left.set_title("training loss: as optimised, with any augmentation", size=8, loc="left", color=GREY)
@@ -241,7 +241,7 @@ def learning_curves(epochs: Sequence[Epoch], heading: str = "") -> "Figure":
         if len(epochs) == 1:
             axes.set_xlim(numbers[0] - 0.5, numbers[0] + 0.5)
         axes.grid(color="0.9")
-    _title(figure, "Learning curves", heading)
+    add_title(figure, "Learning curves", heading)
     return figure
 
 
@@ -253,7 +253,7 @@ def shortened(text: str, longest: int) -> str:
     return f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
 
 
-def _drawable(text: str) -> str | None:
+def drawable(text: str) -> str | None:
     """The text, if matplotlib's own font has all its characters."""
     from matplotlib.font_manager import findfont, get_font
 
@@ -261,23 +261,24 @@ def _drawable(text: str) -> str | None:
     return text if all(font.get_char_index(ord(character)) for character in text) else None
 
 
-def _percent(share: float, _: object = None) -> str:
+def percent(share: float, _: object = None) -> str:
     """A share for an axis, without trailing zeros."""
     return f"{100 * share:.4f}".rstrip("0").rstrip(".") + " %"
 
 
-def _figure(width: float, height: float) -> "Figure":
+def empty_figure(width: float, height: float) -> "Figure":
     """An empty figure, in inches, that belongs to no window."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), facecolor="w")
 
 
-def _title(figure: "Figure", title: str, heading: str, left: float | None = None) -> None:
+def add_title(figure: "Figure", title: str, heading: str, left: float | None = None) -> None:
+    """Write a title and the line below it, flush with the first axes or at this fraction of the figure's width."""
     width, height = figure.get_size_inches()
     left = figure.axes[0].get_position().x0 if left is None else left
     heading = shortened(heading, int((0.98 - left) * width / PER_CHARACTER))
-    heading = "".join(_drawable(character) or "?" for character in heading)
+    heading = "".join(drawable(character) or "?" for character in heading)
     figure.text(left, 1 - 0.12 / height, title, size=13, weight="bold", va="top")
     figure.text(left, 1 - 0.38 / height, heading, size=9, va="top", parse_math=False)
 
