@@ -2,6 +2,9 @@
 
 No window is opened and no global state of pyplot touched. The user's own matplotlib settings have no effect, so equal
 numbers give equal files with the same version of matplotlib. The colours can be told apart by the colour-blind.
+
+Plots are drawn for a PNG file, or with ``in_page=True`` for `mnist_edge.report.page`: no wider than a telephone, with
+larger letters and without a title, which the page has.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,6 +35,15 @@ PER_CHARACTER: Final = 0.068
 BLUE: Final = "#0072B2"
 ORANGE: Final = "#D55E00"
 GREY: Final = "#767676"
+GRID: Final = "#e5e5e5"
+
+COLOURS: Final = {"ink": "#000000", "paper": "#ffffff", "blue": BLUE, "orange": ORANGE, "grey": GREY, "grid": GRID}
+"""All colours of the plots that a page shows, which gives each its own in the light and in the dark."""
+
+PAGE_WIDTH: Final = 4.8
+"""Inches. At 72 points an inch, a telephone shows a point as about a pixel."""
+
+PAGE_SETTINGS: Final = {"font.size": 11, "legend.fontsize": 10, "legend.framealpha": 1, "legend.edgecolor": GRID}
 
 Arguments = ParamSpec("Arguments")
 
@@ -44,7 +56,7 @@ def drawing(draw: "Callable[Arguments, Figure]") -> "Callable[Arguments, Figure]
         require("matplotlib", extra="plot")
         from matplotlib import style
 
-        with style.context("default"):
+        with style.context(["default", PAGE_SETTINGS] if named.get("in_page") else "default"):
             return draw(*arguments, **named)
 
     return run
@@ -119,19 +131,17 @@ def confusion(counts: NDArray[np.int64], labels: Sequence[str], heading: str = "
 
 
 @drawing
-def reliability(found: Reliability, heading: str = "") -> "Figure":
+def reliability(found: Reliability, heading: str = "", *, in_page: bool = False) -> "Figure":
     """Accuracy against confidence, and the number of images in each bin.
 
     Args:
         found: from `mnist_edge.evaluation.metrics.reliability`.
         heading: the line below the title.
+        in_page: whether to draw it for a page.
     """
-    figure = empty_figure(7.5, 7)
-    upper, lower = figure.subplots(
-        2,
-        sharex=True,
-        gridspec_kw={"height_ratios": (2.4, 1), "hspace": 0.08, "left": 0.12, "right": 0.96, "top": 0.89},
-    )
+    figure = empty_figure(PAGE_WIDTH, 5.6) if in_page else empty_figure(7.5, 7)
+    edge = {"left": 0.22, "right": 0.93, "top": 0.98} if in_page else {"left": 0.12, "right": 0.96, "top": 0.89}
+    upper, lower = figure.subplots(2, sharex=True, gridspec_kw={"height_ratios": (2.4, 1), "hspace": 0.08, **edge})
     bins = len(found.images)
     edges, filled = np.linspace(0, 1, bins + 1), found.images > 0
     middle = (edges[:-1] + edges[1:]) / 2
@@ -151,44 +161,54 @@ def reliability(found: Reliability, heading: str = "") -> "Figure":
     upper.set_ylabel("accuracy")
     upper.yaxis.set_major_formatter(percent)
     upper.set_ylim(-0.03, 1.03)
-    upper.grid(color="0.9")
-    figure.legend(loc="upper right", bbox_to_anchor=(0.97, 1), ncols=3, frameon=False, fontsize=9)
+    upper.grid(color=GRID)
+    if in_page:
+        upper.legend(loc="upper left", frameon=False)
+    else:
+        figure.legend(loc="upper right", bbox_to_anchor=(0.97, 1), ncols=3, frameon=False, fontsize=9)
 
     lower.bar(middle, found.images, width=0.9 / bins, color=BLUE)
+    upright = {"rotation": 90, "size": 8} if in_page else {"size": 7}
     for x, count in zip(middle[filled], found.images[filled], strict=True):
-        lower.annotate(f"{count:,}", (x, count), (0, 2), textcoords="offset points", ha="center", size=7)
+        lower.annotate(f"{count:,}", (x, count), (0, 2), textcoords="offset points", ha="center", **upright)
     lower.set_yscale("log")
     lower.minorticks_off()
     lower.yaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
-    lower.set_ylim(0.7, 6 * max(1, found.images.max()))
+    lower.set_ylim(0.7, (300 if in_page else 6) * max(1, found.images.max()))
+    if in_page:  # the room above is for the numbers on the bars
+        lower.set_yticks([tick for tick in lower.get_yticks() if 1 <= tick <= max(1, found.images.max())])
     lower.set_xlim(0, 1)
     lower.xaxis.set_major_formatter(percent)
     lower.set_xlabel("confidence: the largest probability")
     lower.set_ylabel("images (n)")
     lower.set_axisbelow(True)
-    lower.grid(axis="y", color="0.9")
-    add_title(figure, "Reliability", heading)
+    lower.grid(axis="y", color=GRID)
+    if not in_page:
+        add_title(figure, "Reliability", heading)
     return figure
 
 
 @drawing
-def coverage(curve: CoverageCurve, targets: Sequence[Coverage] = (), heading: str = "") -> "Figure":
+def coverage(
+    curve: CoverageCurve, targets: Sequence[Coverage] = (), heading: str = "", *, in_page: bool = False
+) -> "Figure":
     """The accuracy of the answers as the least confident ones are withheld.
 
     Args:
         curve: from `mnist_edge.evaluation.metrics.coverage_curve`.
         targets: the target accuracies to mark.
         heading: the line below the title.
+        in_page: whether to draw it for a page.
     """
-    figure = empty_figure(7.5, 5)
-    axes = figure.add_axes((0.15, 0.12, 0.82, 0.73))
+    figure = empty_figure(PAGE_WIDTH, 3.6) if in_page else empty_figure(7.5, 5)
+    axes = figure.add_axes((0.22, 0.15, 0.71, 0.82) if in_page else (0.15, 0.12, 0.82, 0.73))
     withheld = 1 - curve.share
     axes.plot(withheld, curve.accuracy, color=BLUE)
     for target, mark in zip(targets, "osD^v", strict=False):
         if target.share == 0:
             continue
         withholding = f"{100 * (1 - target.share):.2f} % withheld by --min-probability {target.min_probability:.4f}"
-        label = f"{percent(target.accuracy)}: {withholding}"
+        label = percent(target.accuracy) if in_page else f"{percent(target.accuracy)}: {withholding}"
         at = int(np.argmin(np.abs(curve.share - target.share)))
         axes.plot(withheld[at], curve.accuracy[at], mark, color=ORANGE, label=label, clip_on=False, zorder=3)
     axes.set_xlim(0, _interesting(curve))
@@ -201,27 +221,29 @@ def coverage(curve: CoverageCurve, targets: Sequence[Coverage] = (), heading: st
         axis.set_major_formatter(percent)
     axes.set_xlabel("images withheld, the least confident first")
     axes.set_ylabel("accuracy of the others")
-    axes.grid(color="0.9")
+    axes.grid(color=GRID)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower right", title="target accuracy", alignment="left")
-    add_title(figure, "Coverage against accuracy", heading)
+    if not in_page:
+        add_title(figure, "Coverage against accuracy", heading)
     return figure
 
 
 @drawing
-def learning_curves(epochs: Sequence[Epoch], heading: str = "") -> "Figure":
+def learning_curves(epochs: Sequence[Epoch], heading: str = "", *, in_page: bool = False) -> "Figure":
     """Loss and test accuracy of each epoch.
 
     Args:
         epochs: as recorded by the training; at least one.
         heading: the line below the title.
+        in_page: whether to draw it for a page.
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure = empty_figure(9, 4.5)
-    left, right = figure.subplots(
-        1, 2, gridspec_kw={"left": 0.08, "right": 0.98, "bottom": 0.13, "top": 0.8, "wspace": 0.27}
-    )
+    figure = empty_figure(PAGE_WIDTH, 6.4) if in_page else empty_figure(9, 4.5)
+    beside = {"left": 0.08, "right": 0.98, "bottom": 0.13, "top": 0.8, "wspace": 0.27}
+    below = {"left": 0.24, "right": 0.96, "bottom": 0.08, "top": 0.98, "hspace": 0.25}
+    left, right = figure.subplots(*((2, 1) if in_page else (1, 2)), gridspec_kw=below if in_page else beside)
     numbers = [epoch.number for epoch in epochs]
     style = {"marker": "o", "markersize": 4 if len(epochs) <= 40 else 0}
     left.plot(numbers, [epoch.train_loss for epoch in epochs], color=ORANGE, linestyle="--", label="training", **style)
@@ -231,17 +253,19 @@ def learning_curves(epochs: Sequence[Epoch], heading: str = "") -> "Figure":
     left.legend()
     right.plot(numbers, [epoch.test.accuracy for epoch in epochs], color=BLUE, **style)
     right.set_ylabel("test accuracy")
+    if in_page:
+        right.yaxis.set_major_locator(MaxNLocator(6))
     right.yaxis.set_major_formatter(percent)
-    last = epochs[-1]
-    right.set_title(f"last epoch: {100 * last.test.accuracy:.2f} %", size=10, loc="right")
-    left.set_title("training loss: as optimised, with any augmentation", size=8, loc="left", color=GREY)
     for axes in (left, right):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if len(epochs) == 1:
             axes.set_xlim(numbers[0] - 0.5, numbers[0] + 0.5)
-        axes.grid(color="0.9")
-    add_title(figure, "Learning curves", heading)
+        axes.grid(color=GRID)
+    if not in_page:
+        right.set_title(f"last epoch: {100 * epochs[-1].test.accuracy:.2f} %", size=10, loc="right")
+        left.set_title("training loss: as optimised, with any augmentation", size=8, loc="left", color=GREY)
+        add_title(figure, "Learning curves", heading)
     return figure
 
 

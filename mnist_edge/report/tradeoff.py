@@ -5,7 +5,18 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from mnist_edge.report.plots import BLUE, GREY, add_title, drawable, drawing, empty_figure, percent, shortened
+from mnist_edge.report.plots import (
+    BLUE,
+    GREY,
+    GRID,
+    PAGE_WIDTH,
+    add_title,
+    drawable,
+    drawing,
+    empty_figure,
+    percent,
+    shortened,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +73,7 @@ class Point(NamedTuple):
 
 
 @drawing
-def tradeoff(points: Sequence[Point], heading: str = "") -> "Figure":
+def tradeoff(points: Sequence[Point], heading: str = "", *, in_page: bool = False) -> "Figure":
     """The files of one model: latency of one image against accuracy, with the file's size as the area of its dot.
 
     The recommended file is blue and named in bold, the others are grey. All figures are written beside the dots.
@@ -70,14 +81,15 @@ def tradeoff(points: Sequence[Point], heading: str = "") -> "Figure":
     Args:
         points: the files; at least one.
         heading: the line below the title, such as the model and the machine.
+        in_page: whether to draw it for a page.
 
     >>> from mnist_edge.report.tradeoff import Point, tradeoff
     >>> figure = tradeoff([Point("model.onnx", 120, 0.9965, 288_934), Point("model.h", 900, 0.9964, 250_112)])
     >>> figure.axes[0].get_xlabel()
     'latency of one image, median (µs)'
     """
-    figure = empty_figure(7.5, 5)
-    axes = figure.add_axes((0.13, 0.13, 0.84, 0.72))
+    figure = empty_figure(PAGE_WIDTH, 4.4) if in_page else empty_figure(7.5, 5)
+    axes = figure.add_axes((0.23, 0.13, 0.73, 0.84) if in_page else (0.13, 0.13, 0.84, 0.72))
     _set_scales(axes, points)
     largest = max(point.bytes for point in points)
     areas = [max(SMALLEST_DOT, LARGEST_DOT * point.bytes / largest) for point in points]
@@ -90,7 +102,8 @@ def tradeoff(points: Sequence[Point], heading: str = "") -> "Figure":
         axes.scatter(
             point.microseconds, point.accuracy, area, color=colour, edgecolor="w", linewidth=1, clip_on=False, zorder=3
         )
-    add_title(figure, "Latency against accuracy", heading)
+    if not in_page:
+        add_title(figure, "Latency against accuracy", heading)
     _label(axes, points, areas)
     return figure
 
@@ -115,7 +128,7 @@ def _set_scales(axes: "Axes", points: Sequence[Point]) -> None:
     has_spread = any(point.p95 is not None for point in points)
     axes.set_xlabel(f"latency of one image, median{', with a line to the 95th percentile' * has_spread} (µs)")
     axes.set_ylabel("accuracy")
-    axes.grid(color="0.9")
+    axes.grid(color=GRID)
     axes.set_axisbelow(True)
     axes.text(
         0.985, 0.025, "the dot's area is the file's size", transform=axes.transAxes, ha="right", size=8, color=GREY
