@@ -193,7 +193,7 @@ def test_export_wants_the_data_of_the_training(bundle_copy, mnist, tmp_path):
 def test_version_and_help():
     assert succeeds(cli_in_process("--version")).strip() == f"mnist-edge {version('mnist-edge')}"
     shown = succeeds(cli_in_process("--help"))
-    for command in ("train", "export", "verify", "evaluate", "predict", "info", "selftest", "doctor"):
+    for command in ("train", "export", "verify", "evaluate", "report", "predict", "info", "selftest", "doctor"):
         assert f"  {command} " in shown
         assert "--help" in succeeds(cli_in_process(command, "--help"))
     assert cli_in_process().returncode == 2

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnist_edge.bundle import reading
+from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.records import ImportRecord
 from mnist_edge.cli import completion
 from mnist_edge.cli.display import note_if_shadowed
 from mnist_edge.cli.output import counted, detail, note
 from mnist_edge.cli.progress import StepProgress
-from mnist_edge.errors import DataNotFoundError
+from mnist_edge.errors import DataFormatError, DataNotFoundError, UsageError
 
 if TYPE_CHECKING:
+    from mnist_edge.bundle.records import Data as TrainingData
+    from mnist_edge.bundle.records import DataOrigin
     from mnist_edge.data.datasets import Dataset
 
 Data = Annotated[
@@ -77,6 +79,36 @@ def data_of(folder: Path, wanted: str | None) -> "Dataset":
     dataset = _load_again(record.data.source) if wanted is None else load_data(wanted)
     is_renamed = isinstance(record, ImportRecord) and len(record.labels) == len(dataset.labels)
     return dataclasses.replace(dataset, labels=record.labels) if is_renamed else dataset
+
+
+def test_data_of(file: Path, wanted: str | None) -> "Dataset":
+    """Load the data to evaluate a model file on: `wanted` if the user named it, else what the model was trained on.
+
+    Raises:
+        UsageError: the user must name it.
+        DataError: it cannot be loaded, or is not what the model was trained on.
+    """
+    from mnist_edge.data import datasets, download
+    from mnist_edge.runtime.model import open_model
+
+    if wanted is not None:
+        return load_data(wanted)
+    recorded: TrainingData | DataOrigin
+    if (file.parent / layout.TRAINING).is_file():
+        dataset, recorded = data_of(file.parent, None), reading.read_training(file.parent).data
+    elif file.suffix == ".onnx":
+        recorded = open_model(file).provenance.data
+        name = recorded.name
+        if name not in download.NAMES:
+            raise UsageError(f"{file}: was trained on {name}, which is not a known data set: give its path with --data")
+        dataset = load_data(None) if name == datasets.DEFAULT else load_recorded(name)
+    else:
+        return load_data(None)
+    if dataset.digests != recorded.sha256:
+        raise DataFormatError(
+            f"{dataset.source}: not the data that {file} was trained on: give the data to evaluate on with --data"
+        )
+    return dataset
 
 
 def _load_again(source: str) -> "Dataset":

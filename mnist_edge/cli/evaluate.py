@@ -9,7 +9,7 @@ from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.decoding import plain
 from mnist_edge.bundle.records import TrainingRecord
 from mnist_edge.cli import completion, folders
-from mnist_edge.cli.data import Data, check_data, data_of, data_option, load_data, load_recorded
+from mnist_edge.cli.data import Data, check_data, data_option, test_data_of
 from mnist_edge.cli.display import (
     as_argument,
     detail_model,
@@ -22,12 +22,10 @@ from mnist_edge.cli.failures import NOTHING_CHANGED, if_interrupted
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Form, Json
 from mnist_edge.cli.output import WIDTH, counted, note, say, suggest
 from mnist_edge.cli.progress import StepProgress
-from mnist_edge.errors import DataFormatError, UsageError
+from mnist_edge.errors import UsageError
 from mnist_edge.extras import require
 
 if TYPE_CHECKING:
-    from mnist_edge.bundle.records import Data as TrainingData
-    from mnist_edge.bundle.records import DataOrigin
     from mnist_edge.data.datasets import Dataset
     from mnist_edge.evaluation.evaluation import Evaluation
     from mnist_edge.export.forms import Answers
@@ -86,7 +84,7 @@ def evaluate(
     record = found if isinstance(found, TrainingRecord) else None
     note(f"evaluating {file}")
     detail_model(target, form, file.name)
-    dataset = _test_data_of(file, data)
+    dataset = test_data_of(file, data)
     with StepProgress() as progress, progress.doing(f"running {file.name}"):
         answers = forms.answers(file, dataset.labels, dataset.test)
     result = answers.evaluate(dataset.test.labels)
@@ -149,30 +147,6 @@ def _print_confusion(result: "Evaluation") -> None:
         ("true class", "predicted class", "images"),
         [(truth, answer, str(-count)) for count, truth, answer in confused[:CONFUSIONS]],
     )
-
-
-def _test_data_of(file: Path, wanted: str | None) -> "Dataset":
-    from mnist_edge.data import datasets, download
-    from mnist_edge.runtime.model import open_model
-
-    if wanted is not None:
-        return load_data(wanted)
-    recorded: TrainingData | DataOrigin
-    if (file.parent / layout.TRAINING).is_file():
-        dataset, recorded = data_of(file.parent, None), reading.read_training(file.parent).data
-    elif file.suffix == ".onnx":
-        recorded = open_model(file).provenance.data
-        name = recorded.name
-        if name not in download.NAMES:
-            raise UsageError(f"{file}: was trained on {name}, which is not a known data set: give its path with --data")
-        dataset = load_data(None) if name == datasets.DEFAULT else load_recorded(name)
-    else:
-        return load_data(None)
-    if dataset.digests != recorded.sha256:
-        raise DataFormatError(
-            f"{dataset.source}: not the data that {file} was trained on: give the data to evaluate on with --data"
-        )
-    return dataset
 
 
 def _require_no_others(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """The command `info`."""
 
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from msgspec import UNSET
@@ -18,16 +18,12 @@ from mnist_edge.cli.display import (
 )
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Json
 from mnist_edge.cli.output import counted, say, say_wrapped, suggest
-from mnist_edge.contract import BATCH_AXIS, HEIGHT, INPUT_NAME, OUTPUT_NAME, TO_TENSOR, WIDTH, Contract, Preprocessing
+from mnist_edge.contract import BATCH_AXIS, HEIGHT, INPUT_NAME, OUTPUT_NAME, WIDTH, Contract
+from mnist_edge.report import words
 
 if TYPE_CHECKING:
     from mnist_edge.bundle.records import Provenance
     from mnist_edge.runtime.describe import DescribedFile
-
-PREPROCESSING: Final = {
-    Preprocessing.MNIST: "images are cropped to the ink, scaled to fit 20×20 and centred by mass",
-    Preprocessing.WHOLE: "images are scaled whole, without cropping",
-}
 
 
 def info(
@@ -57,8 +53,8 @@ def info(
         ("input", f"{INPUT_NAME}: uint8 [{BATCH_AXIS}, 1, {HEIGHT}, {WIDTH}]"),
         ("output", f"{OUTPUT_NAME}: float32 [{BATCH_AXIS}, {len(contract.labels)}]"),
         ("labels", ", ".join(contract.labels)),
-        ("normalization", f"{_normalization(contract)}, inside the graph"),
-        ("preprocessing", PREPROCESSING[contract.preprocessing]),
+        ("normalization", f"{words.normalization(contract)}, inside the graph"),
+        ("preprocessing", words.PREPROCESSING[contract.preprocessing]),
         ("architecture", f"{provenance.architecture}, {provenance.parameters:,} parameters"),
         _origin(provenance),
         *([] if provenance.recipe is UNSET else [("recipe", in_brief(provenance.recipe))]),
@@ -81,14 +77,6 @@ def info(
         print_table(("file", "max |Δlogit|", "flips", "accuracy", "temperature", "ECE"), measured)
     print_recommendation(facts)
     suggest("selftest", as_argument(target))
-
-
-def _normalization(contract: Contract) -> str:
-    """The formula that the graph computes."""
-    pixel = "(255 - pixel)" if contract.inverted else "pixel"
-    mean, std = contract.normalization.mean, contract.normalization.std
-    scaled = f"{pixel} / 255" if contract.normalization == TO_TENSOR else f"({pixel} / 255 - {mean:g}) / {std:g}"
-    return f"{scaled}{', transposed' if contract.transposed else ''}"
 
 
 def _origin(provenance: "Provenance") -> tuple[str, str]:

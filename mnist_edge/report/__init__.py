@@ -1,1 +1,1 @@
-"""Pictures of how well a model does: plots (matplotlib, imported lazily) and sheets of its mistakes (Pillow)."""
+"""How well a model does, to look at: plots, sheets of its mistakes (Pillow), and the page that `report` writes."""

@@ -1,0 +1,284 @@
+"""The parts of a report about records: what the model is, parity, formats, provenance, how to run it."""
+
+import itertools
+import shlex
+from collections.abc import Iterator
+from typing import Final
+
+from msgspec import UNSET, structs
+
+from mnist_edge.bundle.layout import RUNNABLE, WEIGHTS, Format
+from mnist_edge.bundle.recipe import Architecture, Recipe
+from mnist_edge.bundle.records import ImportRecord, Parity, Provenance, TrainingRecord
+from mnist_edge.contract import BATCH_AXIS, HEIGHT, INPUT_NAME, OUTPUT_NAME, WIDTH
+from mnist_edge.report import vector, words
+from mnist_edge.report.facts import Facts
+from mnist_edge.report.markup import Markup, command_lines, joined, name_of, table, tag
+from mnist_edge.report.markup import facts as facts_table
+from mnist_edge.report.results import percent
+from mnist_edge.report.tradeoff import Point, tradeoff
+
+MOST_CHARACTERS: Final = 1000
+"""Labels of more characters in all are not all listed."""
+
+NOT_EXPORTED: Final = "The bundle is not exported yet, so there is nothing to tell."
+
+
+def size(count: int) -> str:
+    """A number of bytes in words.
+
+    >>> size(79108)
+    '79.1 KB'
+    """
+    return f"{count / 1000:,.1f} KB"
+
+
+def model(facts: Facts) -> Markup:
+    """What the model takes and returns."""
+    contract, source, labels = facts.contract, facts.source, facts.labels
+    layers = next((each.layers for each in Architecture if each == source.architecture), None)
+    return facts_table(
+        "Architecture, input and output",
+        [
+            ("architecture", source.architecture + (f": {layers}" if layers else "")),
+            ("parameters", f"{source.parameters:,}"),
+            ("input", f"{INPUT_NAME}: uint8 [{BATCH_AXIS}, 1, {HEIGHT}, {WIDTH}], 0 = background, 255 = full ink"),
+            ("output", f"{OUTPUT_NAME}: float32 [{BATCH_AXIS}, {len(labels)}]"),
+            (f"{len(labels)} classes", _listed(labels)),
+            ("normalization", f"{words.normalization(contract)}, inside the graph"),
+            ("preprocessing", words.PREPROCESSING[contract.preprocessing]),
+            ("file that answers here", facts.file),
+            ("evaluated on", f"{len(facts.truth):,} test images of {facts.data}"),
+        ],
+    )
+
+
+def _listed(labels: tuple[str, ...]) -> Markup:
+    """The labels, as many as `MOST_CHARACTERS` allow."""
+    lengths = itertools.accumulate(len(label) + 2 for label in labels)
+    shown = sum(length <= MOST_CHARACTERS for length in lengths)
+    parts = [part for label in labels[:shown] for part in (name_of(label), ", ")]
+    if shown == len(labels):
+        return joined(*parts[:-1])
+    return joined(*parts, f"and {len(labels) - shown} more, in the ", tag("a", "table of each class", href="#classes"))
+
+
+def parity(facts: Facts) -> Markup:
+    """How each file compares with the PyTorch model."""
+    if not facts.parities:
+        return tag("p", NOT_EXPORTED)
+    rows = [
+        (
+            name,
+            f"{each.max_abs_diff:.1e}",
+            f"{each.max_abs_diff_on_noise:.1e}",
+            f"{each.flips:,}",
+            percent(each.agreement),
+            percent(each.accuracy),
+            f"{100 * each.accuracy_drop:.2f}".replace("-", "−"),
+            f"{each.images:,}",
+        )
+        for name, each in facts.parities.items()
+    ]
+    difference = joined("max ", tag("span", "|Δlogit|", class_="whole"))
+    of_outputs = ("file", difference, "the same on noise")
+    of_answers = ("flips", "agreement", "accuracy", "accuracy drop (points)", "test images")
+    first = next(iter(facts.parities.values()))
+    explained = (
+        "The export compares every file with the PyTorch model and writes none that is beyond its format's tolerance. "
+        f"Δlogit is the difference of an output; the outputs' standard deviation is {first.logit_std:.2f}. Flips are "
+        "images that get another label. Each figure is the worst over all the ways in which the file was run."
+    )
+    return joined(tag("p", explained), table("Measured by the export", (*of_outputs, *of_answers), rows), _ways(facts))
+
+
+def _ways(facts: Facts) -> Markup:
+    rows = [(name, _batches(each), ", ".join(each.variants)) for name, each in facts.parities.items()]
+    return tag(
+        "details",
+        tag("summary", "How the files were run"),
+        table("Images and variants", ("file", "images", "variants"), rows, texts=3),
+    )
+
+
+def _batches(found: Parity) -> str:
+    by_images: dict[int, list[str]] = {}
+    for batch, images in found.batch_sizes.items():
+        by_images.setdefault(images, []).append(batch)
+    return "; ".join(f"{images:,} in batches of {', '.join(sizes)}" for images, sizes in by_images.items())
+
+
+def formats(facts: Facts) -> Markup:
+    """What each file costs and gives."""
+    if facts.manifest is None:
+        return tag("p", NOT_EXPORTED)
+    explained = (
+        f"The PyTorch model reaches {percent(facts.manifest.pytorch.accuracy)}. The latency is the median for one "
+        "image on one thread, measured by the export on its machine; other machines take other times."
+    )
+    header = ("file", "format", "runs on", "size", "latency", "accuracy")
+    rows = [
+        (
+            name,
+            str(file.format),
+            Format(file.format).engine if file.format is not UNSET else "-",
+            size(file.bytes),
+            f"{facts.measured[name].microseconds:.0f} µs" if name in facts.measured else "not measured",
+            percent(facts.parities[name].accuracy),
+        )
+        for name, file in facts.files.items()
+    ]
+    return joined(tag("p", explained), _chart(facts), table("The files", header, rows, texts=3), _recommended(facts))
+
+
+def _chart(facts: Facts) -> Markup:
+    found = facts.manifest.recommended if facts.manifest else UNSET
+    points = [
+        Point(
+            name,
+            latency.microseconds,
+            facts.parities[name].accuracy,
+            facts.files[name].bytes,
+            recommended=found is not UNSET and found.file == name,
+        )
+        for name, latency in facts.measured.items()
+        if name in facts.parities
+    ]
+    if not points:
+        return joined()
+    described = (
+        "A dot for each ONNX file: its latency across, its accuracy upwards, its size as the area. The table below "
+        "holds the numbers."
+    )
+    drawn = vector.inline(tradeoff(points, in_page=True), "formats-plot", "Latency against accuracy", described)
+    return tag("figure", drawn, tag("figcaption", "Latency of one image on one thread; size as the dot's area"))
+
+
+def _recommended(facts: Facts) -> Markup:
+    found = facts.manifest.recommended if facts.manifest else UNSET
+    if found is UNSET:
+        return tag("p", "No file is recommended: there is no float32 ONNX file to compare with.")
+    reasons = [tag("li", tag("code", name), f": {why}") for name, why in found.reasons_against.items()]
+    lead = tag("p", "Recommended, and used unless another is named: ", tag("code", found.file), ".")
+    return joined(lead, tag("p", "Why not the others:"), tag("ul", *reasons)) if reasons else lead
+
+
+def provenance(facts: Facts) -> Markup:
+    """Where the model comes from, and the digests that prove it."""
+    digests = [(part, _digest(value)) for part, value in facts.source.data.sha256.items()]
+    parts = [
+        facts_table("Origin", _origin(facts)),
+        *([facts_table("Recipe", _recipe(recipe))] if (recipe := _recipe_of(facts)) is not None else []),
+        facts_table(f"SHA-256 of the data, {facts.source.data.name}", digests),
+    ]
+    if facts.manifest is not None:
+        rows = [
+            (name, size(file.bytes), facts.states.get(name, "-"), _digest(file.sha256))
+            for name, file in facts.manifest.files.items()
+        ]
+        caption = "Files that the manifest lists, and whether they are the ones that were exported"
+        parts.append(table(caption, ("file", "size", "state", "SHA-256"), rows, texts=4))
+    return joined(*parts)
+
+
+def _origin(facts: Facts) -> Iterator[tuple[str, str]]:
+    source, record = facts.source, facts.record
+    if (weights := getattr(source, "weights", UNSET)) is not UNSET:
+        yield "imported from", joined(f"{weights.name}, SHA-256 ", _digest(weights.sha256))
+    elif isinstance(record, ImportRecord) or (isinstance(source, Provenance) and source.recipe is UNSET):
+        yield "imported from", "a module in memory"
+    else:
+        yield "trained on", source.data.name
+    if isinstance(record, TrainingRecord):
+        yield "images", f"{record.data.train:,} for training, {record.data.test:,} for tests"
+        yield "epochs", f"{len(record.epochs)} of {record.recipe.epochs}"
+        yield "seed", str(record.seed)
+        machine = record.machine
+        yield "machine", f"{machine.platform}, {machine.device}, {machine.dtype}, threads: {machine.threads}"
+    elif isinstance(source, Provenance) and source.recipe is not UNSET:
+        yield "epochs", f"{source.epochs} of {source.recipe.epochs}"
+        yield "seed", str(source.seed)
+    if isinstance(source, Provenance):
+        if source.source_sha256 is not UNSET:
+            yield "SHA-256 of the class's file", _digest(source.source_sha256)
+        yield "made with", _versions(source.trained_by)
+        yield "exported with", _versions(source.exported_by)
+    else:
+        yield "made with", _versions(source.versions)
+    yield "SHA-256 of the model", _digest(source.model_sha256)
+
+
+def _recipe_of(facts: Facts) -> Recipe | None:
+    found = getattr(facts.source, "recipe", UNSET)
+    return None if found is UNSET else found
+
+
+def _recipe(recipe: Recipe) -> list[tuple[str, str]]:
+    settings = structs.asdict(recipe)
+    del settings["normalization"]  # part of the contract
+    return [(name.replace("_", " "), _setting(value)) for name, value in settings.items()]
+
+
+def _setting(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _digest(value: str) -> Markup:
+    return tag("span", value, class_="digest")
+
+
+def _versions(packages: dict[str, str]) -> str:
+    return ", ".join(f"{package} {version}" for package, version in packages.items())
+
+
+def run(facts: Facts) -> Markup:
+    """Lines that run the model when they are pasted."""
+    argument = facts.argument
+    if facts.file not in {form.file_name for form in RUNNABLE}:
+        lines = [_command("export", argument, "--formats", "onnx")]
+        lead = tag("p", "No file of the bundle runs on onnxruntime. Export one, ", _where(facts), ":")
+        return joined(lead, command_lines("Commands", *lines))
+    chosen = () if facts.format is None else ("--format", facts.format)
+    has_pytorch = facts.manifest is not None and WEIGHTS in facts.manifest.files
+    commands = [
+        _command("predict", "--sample", "--model", argument, *chosen),
+        _command("info", argument),
+        _command("selftest", argument, *chosen),
+        *([_command("verify", argument)] if has_pytorch else []),
+    ]
+    python = [
+        "import numpy as np",
+        "from mnist_edge import Classifier",
+        "",
+        f"classifier = Classifier({', '.join([repr(argument), *([f'format={facts.format!r}'] if chosen else [])])})",
+        "images = np.zeros((1, 28, 28), dtype=np.uint8)  # your pixels: 0 = background, 255 = full ink",
+        "print(classifier.labels[classifier.logits(images).argmax()])",
+    ]
+    parts = [
+        tag("p", "On the command line, ", _where(facts), ". predict takes your own pictures in place of --sample:"),
+        command_lines("Commands", *commands),
+        tag("p", "In Python:"),
+        command_lines("Python with mnist-edge", *python),
+    ]
+    if not facts.is_pretrained:
+        bare = [
+            "import numpy as np",
+            "import onnxruntime",
+            "",
+            f"session = onnxruntime.InferenceSession({f'{argument}/{facts.file}'!r})",
+            f"images = np.zeros((1, 1, {HEIGHT}, {WIDTH}), dtype=np.uint8)",
+            f'(logits,) = session.run(["{OUTPUT_NAME}"], {{"{INPUT_NAME}": images}})',
+            "print(logits)",
+        ]
+        parts += [tag("p", "With onnxruntime alone:"), command_lines("Python with onnxruntime", *bare)]
+    return joined(*parts)
+
+
+def _where(facts: Facts) -> Markup:
+    if facts.is_pretrained:
+        return joined("in any folder")
+    return joined("in the folder that holds the bundle's folder ", tag("code", facts.name))
+
+
+def _command(*arguments: str) -> str:
+    return shlex.join(["mnist-edge", *arguments])
