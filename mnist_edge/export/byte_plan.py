@@ -19,10 +19,10 @@ NORMALIZING: Final = {"GroupNormalization", "InstanceNormalization", "LayerNorma
 
 _WEIGHTED: Final = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
-_MOVING: Final = {"Flatten", "Squeeze", "Transpose", "Unsqueeze"}
+_MOVING: Final = {"Flatten", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 """Operators that run on bytes as they are. A Pad does too, if it pads the pixels with a pixel's value."""
 
-_SAME_RANGE: Final = {"AveragePool", "GlobalAveragePool", "MaxPool", "Reshape"}
+_SAME_RANGE: Final = {"AveragePool", "GlobalAveragePool"}
 """Operators that onnxruntime fuses with the DequantizeLinear and QuantizeLinear around them."""
 
 _JOINING: Final = {"Add", "Concat"}

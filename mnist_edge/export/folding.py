@@ -52,28 +52,9 @@ def fold(model: ModelProto) -> ModelProto:
     ir.passes.Sequential(
         passes.RemoveUnusedNodesPass(),
         passes.DeduplicateInitializersPass(),
-        passes.ClearMetadataAndDocStringPass(),
+        passes.NameFixPass(),
     )(found)
-    _rename(graph)
     return ir.to_proto(found)
-
-
-def _rename(graph: ir.Graph) -> None:
-    """Number all values in the order of the graph, but for the module's own parameters.
-
-    The exporter's numbers go on from one export of a process to the next.
-    """
-    kept = {name for name in graph.initializers if name.startswith("model.")}
-    constants = [value for node in graph for value in node.inputs if value is not None and value.is_initializer()]
-    ordered = [*dict.fromkeys(value for value in constants if value.name not in kept)]
-    computed = [value for node in graph for value in node.outputs if not value.is_graph_output()]
-    ir.convenience.rename_values(ordered, [f"c{number}" for number in range(len(ordered))])
-    ir.convenience.rename_values(computed, [f"v{number}" for number in range(len(computed))])
-    in_order = {str(value.name): value for value in dict.fromkeys(constants)}
-    graph.initializers.clear()
-    graph.initializers.update(in_order)
-    for number, node in enumerate(graph):
-        node.name = f"n{number}"
 
 
 def _retype(model: ir.Model, old: ir.DataType, new: ir.DataType) -> None:

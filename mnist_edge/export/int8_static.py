@@ -33,13 +33,13 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from mnist_edge.bundle.layout import Format
-from mnist_edge.errors import ParityError, UnsupportedFormatError
-from mnist_edge.export import int8_static_ort, metadata, parity
+from mnist_edge.errors import ModelFormatError, ParityError, UnsupportedFormatError
+from mnist_edge.export import blocks, int8_static_ort, metadata, parity
 from mnist_edge.export.byte_plan import Plan, plan, rounded_padding
 from mnist_edge.export.examples import Examples
 from mnist_edge.export.onnx import variants
 from mnist_edge.export.onnx_graph import initializers, require_any_batch
-from mnist_edge.export.qdq import ACTIVATION_LIMIT, Graph, Stored, by_channel
+from mnist_edge.export.qdq import ACTIVATION_LIMIT, BIAS, BIAS_SCALE, SCALE, WEIGHT, Graph, Stored, by_channel, name_of
 from mnist_edge.export.watching import inputs_of, ranges_of
 
 TOLERANCE: Final = parity.INT8
@@ -110,7 +110,7 @@ def quantize(model: ModelProto, images: NDArray[np.uint8], extremes: NDArray[np.
                 number = planned.layers.index(node)
                 weight, *bias = (constants[name] for name in node.input[1:] if name)
                 floats[result] = graph.layer(
-                    node, before[0], weight, next(iter(bias), None), number, WEIGHT_LIMIT, float_inputs[number]
+                    node, before[0], weight, next(iter(bias), None), WEIGHT_LIMIT, float_inputs[number]
                 )
             case _:
                 values = [graph.read(stored[name]) if name in stored else floats[name] for name in varying]
@@ -120,7 +120,7 @@ def quantize(model: ModelProto, images: NDArray[np.uint8], extremes: NDArray[np.
         known = floats | {name: each.name for name, each in stored.items()}
         graph.keep(name for value, name in known.items() if last_use.get(value, -1) > position)
     output = model.graph.output[0].name
-    return graph.finish(floats[output] if output in floats else graph.read(stored[output]))
+    return blocks.widen(graph.finish(floats[output] if output in floats else graph.read(stored[output])))
 
 
 def _few(model: ModelProto, planned: Plan, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -141,28 +141,32 @@ def check_weights(data: bytes, name: str, examples: Examples) -> None:
 
     Biases must be equal, or rounded to the step of the sums. Raises ParityError.
     """
-    stored = initializers(onnx.load_from_string(data))
+    model = onnx.load_from_string(data)
     planned = plan(examples.graph())
     if planned is None:
-        wrong = int8_static_ort.wrong_weight(stored, examples.weights)
+        wrong = int8_static_ort.wrong_weight(initializers(model), examples.weights)
     else:
-        wrong = _wrong_weight(stored, examples.weights, planned)
+        wrong = _wrong_weight(model, examples.weights, planned)
     if wrong is not None:
         raise ParityError(f"{name}: its weight {wrong} is not the trained one, quantized")
 
 
-def _wrong_weight(stored: dict[str, NDArray[Any]], weights: Mapping[str, NDArray[Any]], planned: Plan) -> str | None:
+def _wrong_weight(model: ModelProto, weights: Mapping[str, NDArray[Any]], planned: Plan) -> str | None:
     """The name of a constant that is not the trained one. Constants may be missing that bytes make superfluous."""
     places = {
-        name: (check, number)
-        for number, node in enumerate(planned.layers)
+        name: (check, name_of(node))
+        for node in planned.layers
         for name, check in zip(node.input[1:], (_is_weight, _is_bias), strict=False)
     }
+    try:
+        stored = initializers(blocks.narrow(model, blocks.extent_of(planned.layers[0], weights)))
+    except (ModelFormatError, ValueError):
+        return str(planned.layers[0].input[1])
     for key, exact in weights.items():
         try:
             if key in places:
-                check, number = places[key]
-                right = check(stored, number, exact)
+                check, layer = places[key]
+                right = check(stored, layer, exact)
             else:
                 right = key not in stored or np.array_equal(stored[key], _as_stored(exact, stored[key].dtype))
         except (KeyError, ValueError):
@@ -176,18 +180,18 @@ def _as_stored(exact: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     return exact.round() if dtype == np.uint8 else exact  # what a Pad pads with has become a byte
 
 
-def _is_weight(stored: dict[str, NDArray[Any]], layer: int, exact: NDArray[np.float32]) -> bool:
-    step = by_channel(stored[f"s{layer}"].astype(np.float64), exact.ndim)
+def _is_weight(stored: dict[str, NDArray[Any]], layer: str, exact: NDArray[np.float32]) -> bool:
+    step = by_channel(stored[layer + SCALE].astype(np.float64), exact.ndim)
     peak = by_channel(np.abs(exact).reshape(len(exact), -1).max(axis=1), exact.ndim)
-    return parity.is_quantized(stored[f"w{layer}"] * step, step, exact, peak, WEIGHT_LIMIT, within=1.0)
+    return parity.is_quantized(stored[layer + WEIGHT] * step, step, exact, peak, WEIGHT_LIMIT, within=1.0)
 
 
-def _is_bias(stored: dict[str, NDArray[Any]], layer: int, exact: NDArray[np.float32]) -> bool:
-    value = stored[f"b{layer}"]
+def _is_bias(stored: dict[str, NDArray[Any]], layer: str, exact: NDArray[np.float32]) -> bool:
+    value = stored[layer + BIAS]
     if value.dtype == np.float32:
         return np.array_equal(value, exact)
     # The step of the sums: weight scale times activation scale.
-    step = stored[f"t{layer}"].astype(np.float64)
-    activations = [scale for name, scale in stored.items() if name[0] == "a" and name[1:].isdigit()]
-    of_sums = any(np.allclose(step, stored[f"s{layer}"] * scale, rtol=1e-6, atol=0) for scale in activations)
+    step = stored[layer + BIAS_SCALE].astype(np.float64)
+    activations = [scale for name, scale in stored.items() if name.endswith("/scale")]
+    of_sums = any(np.allclose(step, stored[layer + SCALE] * scale, rtol=1e-6, atol=0) for scale in activations)
     return of_sums and parity.is_rounded(value * step, step, exact)

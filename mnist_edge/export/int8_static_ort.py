@@ -66,8 +66,6 @@ def quantize(model: ModelProto, images: NDArray[np.uint8], extremes: NDArray[np.
     Raises:
         UnsupportedFormatError: onnxruntime's quantizer does not take it, or finds nothing to quantize.
     """
-    for number, node in enumerate(model.graph.node):
-        node.name = f"n{number}"
     chosen = {node.name: node.output[0] for node in _chosen(model)}
     if not chosen:
         raise UnsupportedFormatError(f"int8-static has no integer operator for anything in this model: {REMEDY}")

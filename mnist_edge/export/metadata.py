@@ -23,7 +23,7 @@ from mnist_edge.contract import (
     PROVENANCE_KEY,
     Calibration,
 )
-from mnist_edge.export import calibration
+from mnist_edge.export import calibration, naming
 from mnist_edge.export.examples import Examples
 from mnist_edge.export.parity import FLOAT32, GOLDEN_SLACK
 from mnist_edge.runtime.golden import Golden, pack
@@ -87,7 +87,8 @@ def complete(model: onnx.ModelProto, form: Format, examples: Examples) -> bytes:
 def stamp(
     model: onnx.ModelProto, form: Format, trained: Trained, golden: Golden, calibration: Calibration | None
 ) -> bytes:
-    """The file's bytes: the graph with contract, format, provenance, golden vectors and its own checksum."""
+    """The file's bytes: the graph with shapes, contract, format, provenance, golden vectors and its own checksum."""
+    naming.describe(model)
     del model.metadata_props[:]
     onnx.helper.set_model_props(
         model,

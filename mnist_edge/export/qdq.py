@@ -1,5 +1,6 @@
 """Build a quantized graph operator by operator, and run images through it as it grows."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +19,9 @@ from mnist_edge.runtime.session import Session
 ACTIVATION_LIMIT: Final = 255
 """Quantized pixels and activations lie within 0…255."""
 
+WEIGHT, SCALE, BIAS, BIAS_SCALE = "/weight", "/weight_scale", "/bias", "/bias_scale"
+"""What follows a layer's name in the names of its constants."""
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -26,10 +30,15 @@ class Stored:
     name: str
     scale: np.float32
     zero: int = 0
+    parameters: tuple[str, str] = ("image/scale", "zero/0")
+    """The names of the constants that hold scale and zero."""
 
 
 class Graph:
-    """A quantized graph. Values are named by number, to keep files small.
+    """A quantized graph.
+
+    Nodes and values are named after the nodes of the float32 graph, with ``/q`` for QuantizeLinear and ``/dq`` for
+    DequantizeLinear; a layer's constants are ``features.0/weight`` and so on.
 
     Args:
         model: the float32 graph, which provides input, output and opset.
@@ -57,10 +66,9 @@ class Graph:
             node.input[:] = [output if name == last else name for name in node.input]
         return self._as_model(self._nodes, self._model.graph.input, self._model.graph.output)
 
-    def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Append an operator and return the name of its output."""
-        name = f"v{len(self._nodes)}"
-        self._nodes.append(helper.make_node(kind, inputs, [name], **attributes))
+    def add(self, name: str, kind: str, *inputs: str, **attributes: Any) -> str:
+        """Append an operator, and return its name, which is also that of its output."""
+        self._nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
         return name
 
     def constant(self, name: str, value: Any, dtype: type[np.generic]) -> str:
@@ -75,41 +83,41 @@ class Graph:
                 self._constants[name] = constants[name]
         rest = iter(values)
         inputs = (name if name in constants or not name else next(rest) for name in node.input)
-        copied = self.add(node.op_type, *inputs)
+        copied = self.add(name_of(node), node.op_type, *inputs)
         self._nodes[-1].attribute.extend(essential(node))
         return copied
 
     def read(self, stored: Stored) -> str:
         """The name of a value in bytes after a DequantizeLinear."""
-        if stored.name not in self._read:
-            self._read[stored.name] = self.add("DequantizeLinear", stored.name, *self._parameters(stored))
-        return self._read[stored.name]
+        name = f"{stored.name.removesuffix('/q')}/dq"
+        if not any(node.name == name for node in self._nodes):
+            self._write(stored)
+            self.add(name, "DequantizeLinear", stored.name, *stored.parameters)
+        return name
 
     def store(self, value: str, scale: np.float32, zero: int) -> Stored:
         """Append a QuantizeLinear to bytes."""
-        stored = Stored(f"v{len(self._nodes)}", scale, zero)
-        self.add("QuantizeLinear", value, *self._parameters(stored))
+        stored = Stored(f"{value}/q", scale, zero, (f"{value}/scale", f"zero/{zero}"))
+        self._write(stored)
+        self.add(stored.name, "QuantizeLinear", value, *stored.parameters)
         self._carry_on(stored)
         return stored
 
     def move(self, node: NodeProto, stored: Stored, constants: dict[str, NDArray[Any]]) -> Stored:
         """Append a copy of a node that moves values, and runs on the bytes themselves."""
-        moved = Stored(self.copy(node, [stored.name], constants), stored.scale, stored.zero)
+        moved = dataclasses.replace(stored, name=self.copy(node, [stored.name], constants))
         self._carry_on(moved)
         return moved
+
+    def _write(self, stored: Stored) -> None:
+        scale, zero = stored.parameters
+        self.constant(scale, stored.scale, np.float32)
+        self.constant(zero, stored.zero, np.uint8)
 
     def keep(self, wanted: Iterable[str]) -> None:
         """Forget what the images made of all values in bytes that lead to none of those named."""
         _, names = self._from_bytes({*wanted})
         self._carried = {name: carried for name, carried in self._carried.items() if name in names}
-
-    def _parameters(self, stored: Stored) -> tuple[str, str]:
-        zero = f"zero{stored.zero or ''}"
-        for name, known in self._constants.items():
-            if name.startswith("a") and known == stored.scale and zero in self._constants:
-                return name, zero
-        self.constant(zero, stored.zero, np.uint8)
-        return self.constant(f"a{len(self._constants)}", stored.scale, np.float32), zero
 
     def _carry_on(self, stored: Stored) -> None:
         """Run the images on to a value in bytes. onnxruntime fuses this part as it will fuse the whole."""
@@ -157,7 +165,6 @@ class Graph:
         stored: Stored,
         weight: NDArray[np.float32],
         bias: NDArray[np.float32] | None,
-        number: int,
         limit: int,
         float_inputs: NDArray[np.float32],
     ) -> str:
@@ -166,28 +173,33 @@ class Graph:
         The weights are rounded to minimise the output error on the images, given the layer's quantized inputs and
         `float_inputs`, its inputs in the float32 graph.
         """
-        value = self.read(stored)
+        name, value = name_of(node), self.read(stored)
         peaks = np.abs(weight).reshape(len(weight), -1).max(axis=1)
         step = np.where(peaks > 0, peaks / limit, 1).astype(np.float32)
         in_steps = weight / by_channel(step.astype(np.float64), weight.ndim)
         carried = self._carried[stored.name]
         exact_inputs = carried.astype(np.float32) - np.float32(stored.zero) if stored.zero else carried
         rounded = rounding.up_or_down(node, in_steps, limit, exact_inputs, float_inputs / stored.scale)
-        names = [self.constant(f"w{number}", rounded, np.int8), self.constant(f"s{number}", step, np.float32)]
+        names = [self.constant(name + WEIGHT, rounded, np.int8), self.constant(name + SCALE, step, np.float32)]
         added = []
         if node.op_type == "Gemm":  # onnxruntime fuses it only with an explicit zero point
-            names.append(self.constant(f"z{number}", np.zeros(len(step)), np.int8))
+            names.append(self.constant(f"{name}/weight_zero", np.zeros(len(step)), np.int8))
         if node.op_type == "Gemm" and bias is not None:
             bias_step = step * stored.scale
-            rounded_bias = self.constant(f"b{number}", np.round(bias / bias_step.astype(np.float64)), np.int32)
-            bias_scale = self.constant(f"t{number}", bias_step, np.float32)
-            added = [self.add("DequantizeLinear", rounded_bias, bias_scale, axis=0)]
+            rounded_bias = self.constant(name + BIAS, np.round(bias / bias_step.astype(np.float64)), np.int32)
+            bias_scale = self.constant(name + BIAS_SCALE, bias_step, np.float32)
+            added = [self.add(f"{name}/bias_dq", "DequantizeLinear", rounded_bias, bias_scale, axis=0)]
         elif bias is not None:
-            added = [self.constant(f"b{number}", bias, np.float32)]
-        weights = self.add("DequantizeLinear", *names, axis=0)
-        product = self.add(node.op_type, value, weights, *added)
+            added = [self.constant(name + BIAS, bias, np.float32)]
+        weights = self.add(f"{name}/weight_dq", "DequantizeLinear", *names, axis=0)
+        product = self.add(name, node.op_type, value, weights, *added)
         self._nodes[-1].attribute.extend(essential(node))
         return product
+
+
+def name_of(node: NodeProto) -> str:
+    """What a node of the float32 graph and all that becomes of it is named after."""
+    return str(node.name or node.output[0])
 
 
 def essential(node: NodeProto) -> list[AttributeProto]:

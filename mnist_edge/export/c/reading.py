@@ -11,6 +11,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from mnist_edge.contract import HEIGHT, INPUT_NAME, OUTPUT_NAME, WHITE, WIDTH
 from mnist_edge.errors import UnsupportedFormatError
+from mnist_edge.export import blocks
 from mnist_edge.export.byte_plan import FUNCTIONS
 from mnist_edge.export.c.layers import REMEDY, Function, Layer
 from mnist_edge.export.onnx_graph import initializers
@@ -34,7 +35,7 @@ _USUAL: Final = {
 
 def layers(content: bytes) -> list[Layer]:
     """The layers of an int8-static file. Raises UnsupportedFormatError if it is no chain of those that C can have."""
-    model = onnx.load_from_string(content)
+    model = blocks.narrow(onnx.load_from_string(content))
     reader = _Reader(model)
     for node in model.graph.node:
         reader.read(node)
@@ -88,7 +89,7 @@ class _Reader:
             self._round(node)
         elif kind in ("Conv", "Gemm") and self.state == "numbers" and not self.functions:
             self._add_layer(node, attributes)
-        elif kind == "MaxPool" and self.layers and self.state == "numbers" and not self.functions:
+        elif kind == "MaxPool" and self.layers and self.state != "sums" and not self.functions:
             self._pool(node, attributes)
         elif kind in _FLATTENING and self.state != "sums" and not self.functions:
             self._flatten(node, attributes)
