@@ -138,7 +138,7 @@ def is_quantized(
     *,
     within: float = 0.5,
 ) -> bool:
-    """Whether stored weights are the trained ones, rounded to the finest steps their range allows.
+    """Whether stored weights are the trained ones, within their limit, rounded to the finest steps that allows.
 
     Args:
         value: the stored weights, dequantized.
@@ -151,7 +151,8 @@ def is_quantized(
     """
     # The factor allows for the rounding of steps to float32. Where all weights are zero the step does not matter.
     is_fine = (step <= 1.0001 * peak / limit) | (peak == 0)
-    return bool(is_fine.all()) and is_rounded(value, step, exact, within=within)
+    is_small = np.abs(value) <= 1.0001 * limit * step
+    return bool(is_fine.all()) and bool(is_small.all()) and is_rounded(value, step, exact, within=within)
 
 
 def is_rounded(

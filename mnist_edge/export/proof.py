@@ -14,7 +14,7 @@ from mnist_edge.bundle.layout import Engine, Format
 from mnist_edge.bundle.records import CalibrationFigures, Parity, Provenance
 from mnist_edge.data.datasets import Dataset
 from mnist_edge.errors import MnistEdgeError, ModelFormatError, ParityError
-from mnist_edge.export import calibration, examples, metadata, parity
+from mnist_edge.export import calibration, examples, metadata, onnx_graph, parity
 from mnist_edge.export.examples import Examples
 from mnist_edge.export.formats import EXPORTERS
 from mnist_edge.export.parity import Reference, Run
@@ -119,6 +119,7 @@ def prove(form: Format, content: bytes, name: str, context: ParityContext) -> Ou
             # Computed again by the file itself, to compare with what it stores.
             fitted = calibration.fit(_as_used(variants), context.examples.calibration)
             if form.engine is Engine.ONNXRUNTIME:
+                onnx_graph.require_opset(content, name)
                 model = load(content, name)
                 _check_metadata(model, form, context.trained, context.examples.golden)
                 calibration.check(model.contract.calibration, fitted, name)

@@ -1,6 +1,5 @@
 """Every gate closes: the tests break what it guards, and export or verify must report that and change nothing."""
 
-import copy
 import dataclasses
 import json
 import re
@@ -11,21 +10,16 @@ import pytest
 import torch
 from msgspec import structs
 from onnx import numpy_helper
-from torch import nn
 
-from mnist_edge.bundle import checksum
 from mnist_edge.bundle.layout import BY_DEFAULT, Format
 from mnist_edge.bundle.recipe import Architecture
 from mnist_edge.bundle.records import Parity
-from mnist_edge.contract import CHECKSUM_KEY, FORMAT_KEY, GOLDEN_KEY, PROVENANCE_KEY
+from mnist_edge.contract import FORMAT_KEY, GOLDEN_KEY, PROVENANCE_KEY
 from mnist_edge.errors import AlteredModelError, MnistEdgeError, ModelError, ModelFormatError, ParityError
 from mnist_edge.export import (
-    examples,
     graph,
     int8_dynamic,
     int8_static,
-    metadata,
-    onnx_graph,
     parity,
     pipeline,
     proof,
@@ -35,146 +29,22 @@ from mnist_edge.export import onnx as float32
 from mnist_edge.runtime.classifier import CHUNK
 from mnist_edge.training import checkpoint
 from mnist_edge.training.models import normalize
+from tests.export.faults import (
+    InExport,
+    edit_onnx,
+    flip_byte,
+    nan_weight,
+    one_weight,
+    perturb,
+    scale_one,
+    set_nan,
+    swap_labels,
+)
 from tests.helpers import cli_in_process, fails, given, keep_only, quick_recipe, run_cli, subset, train
 
 
 def snapshot(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-class InExport:
-    """Defects in the conversion itself."""
-
-    @staticmethod
-    def one_weight_changed(monkeypatch):
-        def wrong(model, normalization):
-            folded = graph.fold(model, normalization)
-            with torch.no_grad():
-                weights = folded.model.classifier.weight.view(-1)
-                weights[weights.abs().argmax()] *= 1.01
-            return folded
-
-        # The reference for the weight check stays correct: only the export is wrong.
-        build = onnx_graph.build
-
-        def build_wrong(trained):
-            with monkeypatch.context() as patch:
-                patch.setattr(onnx_graph, "fold", wrong)
-                return build(trained)
-
-        monkeypatch.setattr(onnx_graph, "build", build_wrong)
-
-    @staticmethod
-    def another_normalization(monkeypatch):
-        def wrong(model, normalization):
-            return graph.fold(model, structs.replace(normalization, std=4.0))
-
-        monkeypatch.setattr(onnx_graph, "fold", wrong)
-
-    @staticmethod
-    def outputs_swapped(monkeypatch):
-        def wrong(model, normalization):
-            folded = graph.fold(model, normalization)
-            with torch.no_grad():
-                for tensor in (folded.model.classifier.weight, folded.model.classifier.bias):
-                    tensor[[3, 5]] = tensor[[5, 3]]
-            return folded
-
-        monkeypatch.setattr(onnx_graph, "fold", wrong)
-
-    @staticmethod
-    def labels_swapped(monkeypatch):
-        real = metadata.stamp
-
-        def wrong(model, form, trained, *rest):
-            labels = list(trained.contract.labels)
-            labels[3], labels[5] = labels[5], labels[3]
-            contract = structs.replace(trained.contract, labels=tuple(labels))
-            return real(model, form, dataclasses.replace(trained, contract=contract), *rest)
-
-        monkeypatch.setattr(metadata, "stamp", wrong)
-
-    @staticmethod
-    def another_format_told(monkeypatch):
-        real = metadata.stamp
-        monkeypatch.setattr(metadata, "stamp", lambda model, form, *rest: real(model, Format.INT8_DYNAMIC, *rest))
-
-    @staticmethod
-    def dropout_in_training_mode(monkeypatch):
-        def wrong(model, normalization):
-            folded = graph.fold(model, normalization)
-            folded.model.classifier = nn.Sequential(nn.Dropout(0.5), folded.model.classifier)
-            return folded.train()
-
-        monkeypatch.setattr(onnx_graph, "fold", wrong)
-
-    @staticmethod
-    def _wrong_raw_pixels(monkeypatch, change):
-        def wrong(trained):
-            return graph.RawPixels(*change(copy.deepcopy(trained.model), trained.contract.normalization)).eval()
-
-        convert = torchscript.convert
-
-        def convert_wrong(given):
-            with monkeypatch.context() as patch:
-                patch.setattr(torchscript, "raw_pixels", wrong)
-                return convert(given)
-
-        monkeypatch.setattr(torchscript, "convert", convert_wrong)
-
-    @staticmethod
-    def another_normalization_of_torchscript(monkeypatch):
-        InExport._wrong_raw_pixels(monkeypatch, lambda model, n: (model, structs.replace(n, std=4.0)))
-
-    @staticmethod
-    def one_weight_changed_in_torchscript(monkeypatch):
-        def change(model, normalization):
-            with torch.no_grad():
-                model.classifier.weight.view(-1)[7] *= 1.01
-            return model, normalization
-
-        InExport._wrong_raw_pixels(monkeypatch, change)
-
-    @staticmethod
-    def dropout_in_int8(monkeypatch):
-        real = onnx_graph.build
-
-        def wrong(trained):
-            model = real(trained)
-            (last,) = [node for node in model.graph.node if node.op_type == "Gemm"]
-            ratio, training = (
-                numpy_helper.from_array(np.float32(0.5), "r"),
-                numpy_helper.from_array(np.array(True), "t"),
-            )
-            model.graph.initializer.extend([ratio, training])
-            dropout = onnx.helper.make_node("Dropout", [last.input[0], "r", "t"], ["dropped"])
-            last.input[0] = "dropped"
-            model.graph.node.insert(len(model.graph.node) - 1, dropout)
-            return model
-
-        monkeypatch.setattr(onnx_graph, "build", wrong)
-
-    @staticmethod
-    def wrong_golden_vectors(monkeypatch):
-        real = examples.golden_vectors
-
-        def wrong(trained, test):
-            golden = real(trained, test)
-            return structs.replace(golden, logits=np.roll(golden.logits, 1, axis=1))
-
-        monkeypatch.setattr(examples, "golden_vectors", wrong)
-
-    @staticmethod
-    def batch_axis_fixed(monkeypatch):
-        real = onnx_graph.build
-
-        def wrong(trained):
-            model = real(trained)
-            model.graph.input[0].type.tensor_type.shape.dim[0].Clear()
-            model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
-            return model
-
-        monkeypatch.setattr(onnx_graph, "build", wrong)
 
 
 @pytest.mark.parametrize(
@@ -195,6 +65,10 @@ class InExport:
         (InExport.another_normalization_of_torchscript, Format.TORCHSCRIPT, "max |Δlogit|"),
         (InExport.one_weight_changed_in_torchscript, Format.TORCHSCRIPT, "max |Δlogit|"),
         (InExport.dropout_in_int8, Format.INT8_DYNAMIC, "images answered differently"),
+        (InExport.input_transposed, Format.ONNX, "images answered differently"),
+        (InExport.older_opset, Format.ONNX, "is for opset 17, not 18"),
+        (InExport.older_opset, Format.INT8_STATIC, "is for opset 17, not 18"),
+        (InExport.eight_bit_weights, Format.INT8_STATIC, "is not the trained one, quantized"),
         (InExport.wrong_golden_vectors, Format.ONNX, "on this machine its logits are"),
         (InExport.batch_axis_fixed, Format.ONNX, "its contract says"),
     ],
@@ -432,49 +306,6 @@ def test_steps_as_coarse_as_you_like_are_no_excuse(bundle_dir, module, values, s
         module.check_weights(model.SerializeToString(), name, given(trained))
 
 
-def edit_onnx(folder, name, change, *, update_manifest):
-    """Change a file's graph or metadata and renew its checksum, as someone with our tools could."""
-    path = folder / name
-    model = onnx.load(path)
-    change(model)
-    for entry in model.metadata_props:
-        if entry.key == CHECKSUM_KEY:
-            entry.value = checksum.UNSET_CHECKSUM
-    content = checksum.with_checksum(model.SerializeToString(deterministic=True))
-    path.write_bytes(content)
-    if update_manifest:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        manifest["files"][name] |= {"sha256": checksum.sha256(content), "bytes": len(content)}
-        (folder / "manifest.json").write_text(json.dumps(manifest))
-
-
-def one_weight(model):
-    for tensor in model.graph.initializer:
-        if tensor.name.endswith("classifier.weight"):
-            values = numpy_helper.to_array(tensor).copy()
-            values.flat[3] *= 1.01
-            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-
-
-def nan_weight(model):
-    for tensor in model.graph.initializer:
-        if tensor.name.endswith("classifier.bias"):
-            values = numpy_helper.to_array(tensor).copy()
-            values[0] = np.nan
-            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-
-
-def swap_labels(model):
-    for entry in model.metadata_props:
-        entry.value = entry.value.replace('"3","4","5"', '"5","4","3"')
-
-
-def flip_byte(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 3] ^= 1
-    path.write_bytes(bytes(content))
-
-
 def swap_manifest_labels(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
     labels = manifest["contract"]["labels"]
@@ -606,6 +437,13 @@ PLANTED = {
         4,
         "model.onnx: its metadata say int8-static, not onnx",
     ),
+    "another opset, digests renewed": (
+        lambda f: edit_onnx(
+            f, "model.onnx", lambda model: setattr(model.opset_import[0], "version", 17), update_manifest=True
+        ),
+        4,
+        "model.onnx: is for opset 17, not 18",
+    ),
     "labels swapped, digests renewed": (
         lambda f: edit_onnx(f, "model.onnx", swap_labels, update_manifest=True),
         4,
@@ -696,20 +534,6 @@ def test_every_step_is_told_before_and_after(bundle_copy, small, monkeypatch, ch
     pipeline.verify(bundle_copy, small, progress=seen.append)
     assert {step.file for step in seen} == {"model.pth", *(form.file_name for form in BY_DEFAULT)}
     assert [step.seconds is None for step in seen] == [True, False] * (len(seen) // 2)
-
-
-def perturb(folder, change):
-    state_dict = torch.load(folder / "model.pth")
-    change(state_dict["classifier.weight"].view(-1))
-    torch.save(state_dict, folder / "model.pth")
-
-
-def set_nan(weights):
-    weights[0] = float("nan")
-
-
-def scale_one(weights):
-    weights[0] *= 1.01
 
 
 @pytest.mark.parametrize(
