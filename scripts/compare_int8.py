@@ -29,8 +29,6 @@ from mnist_edge.runtime.latency import latencies
 from mnist_edge.runtime.session import Session
 from mnist_edge.training import checkpoint
 
-logging.disable(logging.WARNING)  # onnxruntime's quantizer is verbose
-
 
 def variants(folder: Path, data: datasets.Dataset) -> Iterator[tuple[str, ModelProto]]:
     trained = checkpoint.load(folder)
@@ -62,7 +60,9 @@ def quantized_by_onnxruntime(model: ModelProto, kinds: list[str] | None = None) 
         return onnx.load(target)
 
 
-def quantized_statically_by_onnxruntime(model: ModelProto, images: np.ndarray) -> ModelProto:
+def quantized_statically_by_onnxruntime(
+    model: ModelProto, images: np.ndarray, *, reduce_range: bool = True
+) -> ModelProto:
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
@@ -77,7 +77,7 @@ def quantized_statically_by_onnxruntime(model: ModelProto, images: np.ndarray) -
         source, target = Path(scratch) / "float32.onnx", Path(scratch) / "int8.onnx"
         onnx.save(model, source)
         types = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
-        quantize_static(source, target, Reader(), per_channel=True, reduce_range=True, **types)
+        quantize_static(source, target, Reader(), per_channel=True, reduce_range=reduce_range, **types)
         return onnx.load(target)
 
 
@@ -109,6 +109,7 @@ def microseconds(content: bytes, images: np.ndarray) -> float:
 
 
 def main(folders: list[Path]) -> None:
+    logging.disable(logging.WARNING)  # onnxruntime's quantizer is verbose
     data = datasets.load()
     test = data.test
     images = test.images[:, None]

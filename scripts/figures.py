@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from statistics import mean
 
+import compare_exporters
 import measure_corruptions
 import measure_handwriting
 import measure_models
@@ -342,6 +343,10 @@ def devices(subjects: Subjects) -> list[str]:
     return markdown(["model", "Cortex", "flash, bytes", "arena", "stack", "instructions an image"], rows)
 
 
+def exporters(subjects: Subjects) -> list[str]:
+    return compare_exporters.figures(Path(ARTIFACTS, "cnn-nano"), subjects.data)
+
+
 FIGURES: dict[str, Callable[[Subjects], list[str]]] = {
     "models": models,
     "accuracy": accuracy,
@@ -361,6 +366,7 @@ FIGURES: dict[str, Callable[[Subjects], list[str]]] = {
     "paper": paper,
     "lines": lines,
     "devices": devices,
+    "exporters": exporters,
 }
 """By the name of its place in a document."""
 
