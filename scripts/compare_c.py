@@ -17,6 +17,7 @@ from mnist_edge.contract import INPUT_NAME, OUTPUT_NAME
 from mnist_edge.data import datasets
 from mnist_edge.export.c import compiling, source
 from mnist_edge.export.parity import Run
+from mnist_edge.runtime.compiling import FLAGS
 from mnist_edge.runtime.latency import latencies
 from mnist_edge.runtime.model import locate, pretrained
 from mnist_edge.runtime.session import Session
@@ -44,7 +45,7 @@ def main(models: list[str]) -> None:
         runs: dict[str, Run] = {"onnxruntime": functools.partial(run_session, session)}
         text = source.generate(content, "model")
         for level in OPTIMIZED:
-            runs[level] = compiling.compiled(text, "model", model, (*compiling.FLAGS, level)).run
+            runs[level] = compiling.compiled(text, "model", model, (*FLAGS, level)).run
         calls = {name: functools.partial(answer, run) for name, run in runs.items()}
         times = latencies(calls, rounds=ROUNDS, repeats=CALLS)
         medians = {name: float(np.median(each)) for name, each in times.items()}

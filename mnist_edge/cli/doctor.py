@@ -22,22 +22,6 @@ from mnist_edge.cli.output import counted
 from mnist_edge.errors import MnistEdgeError
 from mnist_edge.extras import PACKAGE
 
-CPU_FEATURES: Final = {
-    "avx2": "avx2",
-    "fma": "fma",
-    "avx512f": "avx512f",
-    "avx512_vnni": "avx512_vnni",
-    "avx_vnni": "avx_vnni",
-    "avx512_bf16": "avx512_bf16",
-    "amx_int8": "amx_int8",
-    "asimd": "asimd",
-    "asimddp": "asimddp (dot product)",
-    "i8mm": "i8mm",
-    "bf16": "bf16",
-    "sve": "sve",
-}
-"""Processor features that onnxruntime's kernels use: Linux's name for each, and how it is shown."""
-
 _TELEMETRY: Final = "ORT_DISABLE_TELEMETRY"
 
 
@@ -136,7 +120,7 @@ def _processor() -> Findings:
         yield Finding("processor", "features", "unknown on this system")
         return
     flags = machine.processor_flags()
-    known = ", ".join(shown for flag, shown in CPU_FEATURES.items() if flag in flags)
+    known = ", ".join(machine.features())
     if "flags" in fields and "avx2" not in flags:
         remedy = "int8 models are slow on this processor: measure before you choose one"
         yield Finding("processor", "features", f"{known or 'none'}: no AVX2", State.REMARK, remedy)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mnist_edge.bundle.layout import Format
 from mnist_edge.bundle.records import Latency, Parity, Recommendation
+from mnist_edge.bundle.thresholds import differences
 from mnist_edge.contract import INPUT_NAME, OUTPUT_NAME
 from mnist_edge.export.parity import in_batches
 from mnist_edge.runtime.latency import latencies
@@ -28,15 +29,6 @@ NEIGHBOURS: Final = 256
 
 SLOWER: Final = 1.5
 """Largest latency of an int8 file, as a multiple of float32's. Above 1, as the exporting machine is not the device."""
-
-MAX_DROP: Final = 0.0005
-"""Largest accuracy drop, as a fraction."""
-
-MIN_AGREEMENT: Final = 0.998
-"""Smallest share of test images on which the answer must be PyTorch's."""
-
-MAX_BATCH_DEPENDENCE: Final = 1e-4
-"""Largest change of an image's logits with the rest of its batch. Float32's rounding error stays below it."""
 
 NEVER_BY_ITSELF: Final = "how it computes depends on the processor: measure it on the device, then choose it by name"
 """Why `int8-dynamic` is not recommended even if its figures are good."""
@@ -94,16 +86,16 @@ def objections(measured: Measured, float32: Measured) -> str | None:
     """Why a quantized file is not recommended instead of the float32 file; None if nothing speaks against it."""
     drop = float32.accuracy - measured.accuracy
     time, float_time = measured.microseconds, float32.microseconds
-    found = {
-        f"slower than float32: {time:.0f} against {float_time:.0f} µs an image": (time > SLOWER * float_time),
-        f"accuracy drop of {100 * drop:.2f} points": drop > MAX_DROP + 1e-9,
-        f"answers {100 * (1 - measured.agreement):.2f} % of the images differently": measured.agreement < MIN_AGREEMENT,
-        f"an image's logits move by {measured.batch_dependence:.2g} with the rest of its batch": (
-            measured.batch_dependence > MAX_BATCH_DEPENDENCE
+    found = [
+        *(
+            [f"slower than float32: {time:.0f} against {float_time:.0f} µs an image"]
+            if time > SLOWER * float_time
+            else []
         ),
-        "not smaller than float32": measured.bytes >= float32.bytes,
-    }
-    return "; ".join(words for words, holds in found.items() if holds) or None
+        *differences(drop, measured.agreement, measured.batch_dependence),
+        *(["not smaller than float32"] if measured.bytes >= float32.bytes else []),
+    ]
+    return "; ".join(found) or None
 
 
 def recommend(measured: Mapping[Format, Measured]) -> Recommendation:

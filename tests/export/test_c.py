@@ -25,6 +25,7 @@ from mnist_edge.errors import ParityError, UnsupportedFormatError
 from mnist_edge.export import c, examples, int8_static
 from mnist_edge.export.c import compiling, memory, proving, source
 from mnist_edge.export.c.layers import Layer
+from mnist_edge.runtime.compiling import FLAGS
 from mnist_edge.runtime.model import PRETRAINED, load
 from mnist_edge.runtime.prediction import ood_score, softmax
 from mnist_edge.runtime.session import Session
@@ -58,7 +59,7 @@ def expected_logits(content, images):
 
 
 def compiled(content, *flags):
-    return compiling.compiled(source.generate(content, "digits"), "digits", C, (*compiling.FLAGS, *flags)).run
+    return compiling.compiled(source.generate(content, "digits"), "digits", C, (*FLAGS, *flags)).run
 
 
 # What every architecture and every chain of layers must give

@@ -14,12 +14,13 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from mnist_edge.bundle.layout import C_PREFIX, Format
+from mnist_edge.bundle.layout import Format
 from mnist_edge.errors import MnistEdgeError, ModelFormatError, ParityError
 from mnist_edge.export import parity
 from mnist_edge.export.c import compiling, proving, reading, source
 from mnist_edge.export.examples import Examples
 from mnist_edge.export.parity import Run
+from mnist_edge.runtime.compiling import FLAGS, prefix_in
 
 TOLERANCE: Final = parity.INT8
 
@@ -39,8 +40,8 @@ def variants(data: bytes, name: str) -> Mapping[str, Run]:
     """Both forms of the code, for speed and for little flash. Raises ModelFormatError if one does not compile."""
     text = data.decode()
     return {
-        words: compiling.compiled(text, _prefix_in(text), name, flags).run
-        for words, flags in {"compiled": compiling.FLAGS, "compiled for size": compiling.SMALL}.items()
+        words: compiling.compiled(text, prefix_in(text), name, flags).run
+        for words, flags in {"compiled": FLAGS, "compiled for size": compiling.SMALL}.items()
     }
 
 
@@ -52,20 +53,19 @@ def check_weights(data: bytes, name: str, examples: Examples) -> None:
         ModelFormatError: the code is another, or the file is no text.
     """
     text = data.decode("utf-8", errors="replace")
-    expected = source.generate(examples.origin, _prefix_in(text))
-    if text != expected:
-        raise _difference(text, expected, name)
+    require_ours(text, examples.origin, name)
     layers = reading.layers(examples.origin)[:-1]
-    for flags in (compiling.FLAGS, compiling.SMALL):
-        code = compiling.compiled(text, _prefix_in(text), name, flags)
+    for flags in (FLAGS, compiling.SMALL):
+        code = compiling.compiled(text, prefix_in(text), name, flags)
         for number, layer in enumerate(layers):
             proving.prove(layer, functools.partial(code.round, number))
 
 
-def _prefix_in(text: str) -> str:
-    """The prefix of a C file's names; empty if it has none."""
-    match = re.search(rf"^void ({C_PREFIX})_sums\(", text, flags=re.MULTILINE)
-    return match[1] if match else ""
+def require_ours(text: str, origin: bytes, name: str) -> None:
+    """Raise ParityError or ModelFormatError unless a C file is what this version makes of the int8-static file."""
+    expected = source.generate(origin, prefix_in(text))
+    if text != expected:
+        raise _difference(text, expected, name)
 
 
 def _difference(text: str, expected: str, name: str) -> MnistEdgeError:
