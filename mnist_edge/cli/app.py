@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from mnist_edge import __version__
-from mnist_edge.cli import answers, device, evaluate, export, imports, info, report, train
+from mnist_edge.cli import answers, bench, device, evaluate, export, imports, info, report, train
 from mnist_edge.cli.display import print_json
 from mnist_edge.cli.failures import NOTHING_CHANGED, Failed, explain, if_interrupted
 from mnist_edge.cli.hints import Command, Commands
@@ -28,6 +28,7 @@ COMMANDS: Final = (
     device.predict,
     device.read,
     info.info,
+    bench.bench,
     device.selftest,
     device.doctor,
 )

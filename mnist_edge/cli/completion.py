@@ -38,6 +38,11 @@ def form() -> list[str]:
     return list(RUNNABLE)
 
 
+def any_form() -> list[str]:
+    """For the ``--format`` of `bench`, which measures what onnxruntime does not run, too."""
+    return list(Format)
+
+
 def formats(incomplete: str) -> list[str]:
     """For ``--formats``: one more format after those that are named already."""
     named = incomplete.split(",")[:-1]

@@ -145,6 +145,11 @@ class StepProgress:
             note(f"fetching {url}")
         self._url = url
 
+    def at(self, words: str) -> None:
+        """Show on a terminal, within `doing`, how far it is."""
+        if self._live:
+            self._live.update(self._task, description=words)
+
     @contextlib.contextmanager
     def doing(self, words: str) -> Iterator[None]:
         """Report what is done meanwhile."""

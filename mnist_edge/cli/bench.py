@@ -1,0 +1,184 @@
+"""The command `bench`. It needs neither torch nor onnx, and matplotlib only for its plot."""
+
+import importlib.util
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from msgspec import structs
+
+from mnist_edge.bundle.decoding import plain
+from mnist_edge.bundle.layout import Format, format_named
+from mnist_edge.cli import completion, folders
+from mnist_edge.cli.bench_tables import print_bench
+from mnist_edge.cli.display import note_if_model_shadowed, print_json
+from mnist_edge.cli.failures import Failed, complain, if_interrupted
+from mnist_edge.cli.options import DEFAULT_BUNDLE, Json
+from mnist_edge.cli.output import counted, note
+from mnist_edge.cli.progress import StepProgress
+from mnist_edge.errors import ExecutionError, MnistEdgeError, ModelNotFoundError
+from mnist_edge.extras import require, to_install
+
+if TYPE_CHECKING:
+    from mnist_edge.runtime.bench.files import Files
+    from mnist_edge.runtime.bench.records import Bench, Candidate
+
+BY_TORCH: Final = "mnist_edge.export.by_torch"
+BY_C: Final = "mnist_edge.runtime.bench.by_c"
+
+UNTRUSTED: Final = "compiling it runs its author's code: if you trust it, name it with --format c"
+
+PLOT: Final = "tradeoff.png"
+
+
+def bench(
+    target: Annotated[
+        str,
+        typer.Argument(
+            autocompletion=completion.models, help="A bundle, an .onnx file or the name of a pretrained model."
+        ),
+    ] = DEFAULT_BUNDLE,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            autocompletion=completion.any_form,
+            help="Measure only the bundle's file of this format: onnx, int8-static, int8-dynamic, torchscript or c. "
+            "A C file is compiled and run: trust its author.  [default: all]",
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help=f"Save a plot of latency against accuracy as {PLOT} in DIR. Needs matplotlib."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure each file on this machine.
+
+    Prints latency, throughput, cold start, size and memory of each file beside its accuracy, and which one to name with
+    --format if the recommended file is not the best here. Every file is measured in processes of its own, in turns.
+    """
+    from mnist_edge.runtime.bench import files, running
+
+    note_if_model_shadowed(target)
+    wanted = None if form is None else format_named(form)
+    if plot is not None:
+        require("matplotlib", extra="plot")
+        folders.made(plot, "--plot")
+    found = files.find(target, wanted)
+    with tempfile.TemporaryDirectory() as scratch, StepProgress() as progress:
+        candidates, left_out = _all_candidates(found, wanted, Path(scratch))
+        if not candidates:
+            raise ModelNotFoundError(f"{found.place}: holds no file that can be measured: {_listed(left_out)}")
+        words = f"measuring {counted(len(candidates), 'file')} in {running.ROUNDS} rounds"
+        with progress.doing(words):
+            result = running.bench(
+                target,
+                found,
+                candidates,
+                left_out,
+                on_process=lambda file, done, total: progress.at(f"{words}: {file}, {100 * done // total} %"),
+            )
+    document = plain(result)
+    if plot is not None and (saved := _save_plot(result, plot)):
+        document["plots"] = [saved]
+    if result.failed:
+        if not json:
+            print_bench(result)
+        for file, reason in result.failed.items():
+            complain(f"{found.place / file}: was not measured: {reason}")
+        raise Failed(f"not measured: {_listed(result.failed)}", 1, document)
+    if json:
+        print_json(document)
+        return
+    print_bench(result)
+
+
+def _listed(reasons: dict[str, str]) -> str:
+    return "; ".join(f"{file}: {reason}" for file, reason in reasons.items())
+
+
+def _all_candidates(found: "Files", wanted: Format | None, scratch: Path) -> "tuple[list[Candidate], dict[str, str]]":
+    """The files to measure, and why others are left out; `scratch` is for a compiled C file.
+
+    Raises MnistEdgeError if the one file that was asked for is left out.
+    """
+    candidates, left_out = [*found.candidates], dict.fromkeys(found.missing, "not in the bundle")
+    for form, other in found.others.items():
+        try:
+            ready = _by_torch(other) if form is Format.TORCHSCRIPT else _compiled(found, other, scratch, asked=wanted)
+            candidates.append(ready)
+        except MnistEdgeError as error:
+            if wanted is form:
+                raise
+            left_out[other.file] = str(error)
+    order = [*Format]
+    return sorted(candidates, key=lambda each: order.index(each.format)), left_out
+
+
+def _by_torch(candidate: "Candidate") -> "Candidate":
+    if importlib.util.find_spec("torch") is None:
+        raise ExecutionError(f"torch is not installed: {to_install('train')}")
+    return structs.replace(candidate, opener=BY_TORCH)
+
+
+def _compiled(found: "Files", candidate: "Candidate", scratch: Path, *, asked: Format | None) -> "Candidate":
+    """Compile the C file, if it is certainly ours or was asked for by name."""
+    from mnist_edge.bundle import reading
+    from mnist_edge.runtime import compiling
+
+    command = compiling.compiler()
+    if command is None:
+        raise ExecutionError("there is no C compiler: install gcc or clang")
+    manifest = reading.read_manifest(found.place)
+    text = reading.read_verified(found.place, candidate.file, manifest).decode(errors="replace")
+    if asked is None:
+        _require_ours(found.place, text, candidate.file)
+    path = compiling.build(command, text, compiling.prefix_in(text), candidate.file, scratch)
+    return structs.replace(candidate, opener=BY_C, model=str(path))
+
+
+def _require_ours(place: Path, text: str, name: str) -> None:
+    """Raise ExecutionError unless a C file is what this version writes, which only the export's packages can tell."""
+    from mnist_edge.bundle import reading
+
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("onnx") is None:
+        raise ExecutionError(UNTRUSTED)
+    from mnist_edge.export import c
+
+    try:
+        c.require_ours(
+            text, reading.read_verified(place, Format.INT8_STATIC.file_name, reading.read_manifest(place)), name
+        )
+    except MnistEdgeError:
+        raise ExecutionError(UNTRUSTED) from None
+
+
+def _save_plot(result: "Bench", folder: Path) -> str | None:
+    """Save the plot, say so, and return its path; None if no file's accuracy is known."""
+    from mnist_edge.report import plots
+    from mnist_edge.report.tradeoff import Point, tradeoff
+
+    points = [
+        Point(
+            file,
+            each.p50_us.median,
+            each.accuracy,
+            each.bytes,
+            recommended=file == result.recommended,
+            p95=each.p95_us.median,
+        )
+        for file, each in result.files.items()
+        if each.accuracy is not None
+    ]
+    if not points:
+        note("no plot: the accuracy is known of a bundle's files only")
+        return None
+    path = folder / PLOT
+    with if_interrupted(lambda: f"{path} may be incomplete"):
+        plots.save(tradeoff(points, f"{Path(result.model).name} on {result.environment.processor}"), path)
+    note(f"saved {path}")
+    return str(path)
