@@ -6,7 +6,6 @@ from mnist_edge.bundle.layout import Format
 from tests.helpers import script
 
 compare = script("compare_exporters")
-faults = compare.sys.modules["exporter_faults"]
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def test_each_fault_is_told_by_whoever_notices_it(case):
 
 
 def test_int8_that_depends_on_its_batch_is_refused_by_the_export(case, tmp_path):
-    code, message = compare.ours(faults.FAULTS["batch-dependent int8"], case, tmp_path / "other")
+    code, message = compare.ours(compare.FAULTS["batch-dependent int8"], case, tmp_path / "other")
     assert code == 1, message
     assert message == "model.int8-dynamic.onnx: its weight model.features.0.weight is not the trained one, quantized"
 
@@ -56,4 +55,4 @@ def test_the_table_counts_what_passes_and_leaves_out_who_refuses_everything():
 
 
 def test_the_fourteen_faults_are_all_there():
-    assert len(faults.FAULTS) == 14
+    assert len(compare.FAULTS) == 14
