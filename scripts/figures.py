@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from statistics import mean
 
+import check_interop
+import compare_engines
 import compare_exporters
 import measure_corruptions
 import measure_handwriting
@@ -21,6 +23,7 @@ import measure_pictures
 import numpy as np
 import run_on_qemu
 from model_card import card
+from peers import engine_tables, options
 from tables import markdown, paragraph
 
 from mnist_edge import Classifier
@@ -344,7 +347,23 @@ def devices(subjects: Subjects) -> list[str]:
 
 
 def exporters(subjects: Subjects) -> list[str]:
+    """Who refuses which fault of an export."""
     return compare_exporters.figures(Path(ARTIFACTS, "cnn-nano"), subjects.data)
+
+
+def interop(_: Subjects) -> list[str]:
+    """Which engines agree on our files."""
+    return check_interop.lines(options.kept(check_interop.RESULT, "check_interop.py"))
+
+
+def engines(_: Subjects) -> list[str]:
+    """How quick they are."""
+    return engine_tables.lines(options.kept(compare_engines.RESULT, "compare_engines.py"))
+
+
+def peers(_: Subjects) -> list[str]:
+    """What each engine runs."""
+    return engine_tables.settings()
 
 
 FIGURES: dict[str, Callable[[Subjects], list[str]]] = {
@@ -367,6 +386,9 @@ FIGURES: dict[str, Callable[[Subjects], list[str]]] = {
     "lines": lines,
     "devices": devices,
     "exporters": exporters,
+    "interop": interop,
+    "engines": engines,
+    "peers": peers,
 }
 """By the name of its place in a document."""
 
