@@ -14,6 +14,7 @@ folder in which `npm install onnxruntime-node onnxruntime-web` was run. What is 
 import argparse
 import math
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -41,6 +42,9 @@ INCLUDES = [Path("/usr/include/onnxruntime"), Path("/usr/local/include/onnxrunti
 
 HEADER = "onnxruntime_cxx_api.h"
 
+SECONDS = 120
+"""A program that takes longer hangs."""
+
 EXACT: Mapping[Format, float] = dict.fromkeys(RUNNABLE, 0.0)
 """By format, the largest difference of a logit where the same library computes it."""
 
@@ -63,6 +67,7 @@ class Program:
             [*self.command, model, *self.after],
             input=images.tobytes(),
             capture_output=True,
+            timeout=SECONDS,
             env={**os.environ, "ORT_DISABLE_TELEMETRY": "1", **(self.environment or {})},
             check=False,
         )
@@ -81,8 +86,8 @@ def compiled(include: Path, folder: Path) -> Program:
     program = folder / "classify"
     flags: list[str | Path] = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-isystem", include]
     source = EXAMPLES / "classify.cpp"
-    compiler = os.environ.get("CXX", "c++")
-    subprocess.run([compiler, *flags, source, shared, f"-Wl,-rpath,{folder}", "-o", program], check=True)
+    compiler = shlex.split(os.environ.get("CXX", "c++"))
+    subprocess.run([*compiler, *flags, source, shared, f"-Wl,-rpath,{folder}", "-o", program], check=True)
     return Program([program])
 
 

@@ -30,6 +30,8 @@ OUTPUTS: Final = 16
 BLOCKS: Final = f"{INPUT_NAME}/blocks"
 CHANNELS: Final = f"{INPUT_NAME}/channels"
 
+CONTRADICTION: Final = "its first convolution contradicts itself: export it again"
+
 Constants = dict[str, NDArray[Any]]
 
 
@@ -109,7 +111,9 @@ def narrow(model: ModelProto, extent: tuple[int, int] | None = None) -> ModelPro
         return model
     read, conv, store = start
     result = store.output[0].removesuffix("/blocks")
-    shape, wide = constants.get(f"{result}/shape", np.zeros(4)), constants[conv.name + WEIGHT]
+    shape, wide = (constants.get(name, np.zeros(0)) for name in (f"{result}/shape", conv.name + WEIGHT))
+    if shape.shape != (4,) or wide.ndim != 4:
+        raise ModelFormatError(CONTRADICTION)
     columns, outputs = int(shape[2]), len(wide) // BLOCK
     top, before, bottom, _ = _pads(conv)
     # What the first output of a block could see.
@@ -125,7 +129,7 @@ def narrow(model: ModelProto, extent: tuple[int, int] | None = None) -> ModelPro
     kept = {name: value for name, value in constants.items() if name not in (f"{BLOCKS}/shape", f"{result}/shape")}
     narrowed = _with(model, plain, kept)
     if _essence(widen(narrowed)) != _essence(model):
-        raise ModelFormatError("the weights of its first convolution contradict each other")
+        raise ModelFormatError(CONTRADICTION)
     return narrowed
 
 

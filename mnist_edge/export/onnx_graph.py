@@ -50,8 +50,8 @@ def build(trained: Trained) -> ModelProto:
         return model
     with refusals_of("torch.onnx.export", REMEDY):
         model = folding.fold(_exported(raw_pixels(trained), optimize=False))
-    _tidy(model)
     _require_plain(model)
+    _tidy(model)
     require_any_batch(model)
     return model
 

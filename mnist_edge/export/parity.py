@@ -142,7 +142,7 @@ def is_quantized(
     *,
     within: float = 0.5,
 ) -> bool:
-    """Whether stored weights are the trained ones, within their limit, rounded to the finest steps that allows.
+    """Whether stored weights are the trained ones, rounded to the finest steps that keep them within their limit.
 
     Args:
         value: the stored weights, dequantized.

@@ -111,6 +111,8 @@ def prove(form: Format, content: bytes, name: str, context: ParityContext) -> Ou
             parity.require_within(found, exporter.TOLERANCE, name)
             if form.engine is not Engine.C_COMPILER:
                 exporter.check_weights(content, name, given)
+            if form.engine is Engine.ONNXRUNTIME:
+                onnx_graph.require_opset(content, name)
             if form.origin is not None:
                 same = _as_used(EXPORTERS[form.origin].variants(given.origin, form.origin.file_name))
                 for run in variants.values():
@@ -119,7 +121,6 @@ def prove(form: Format, content: bytes, name: str, context: ParityContext) -> Ou
             # Computed again by the file itself, to compare with what it stores.
             fitted = calibration.fit(_as_used(variants), context.examples.calibration)
             if form.engine is Engine.ONNXRUNTIME:
-                onnx_graph.require_opset(content, name)
                 model = load(content, name)
                 _check_metadata(model, form, context.trained, context.examples.golden)
                 calibration.check(model.contract.calibration, fitted, name)

@@ -49,7 +49,7 @@ class Graph:
         self._model = model
         self._nodes: list[NodeProto] = []
         self._constants: dict[str, NDArray[Any]] = {}
-        self._read: dict[str, str] = {}
+        self._read: set[str] = set()
         self._carried = {INPUT_NAME: images}
         """The values in bytes, by name, computed for all images: uint8 [n, …]."""
 
@@ -90,7 +90,8 @@ class Graph:
     def read(self, stored: Stored) -> str:
         """The name of a value in bytes after a DequantizeLinear."""
         name = f"{stored.name.removesuffix('/q')}/dq"
-        if not any(node.name == name for node in self._nodes):
+        if name not in self._read:
+            self._read.add(name)
             self._write(stored)
             self.add(name, "DequantizeLinear", stored.name, *stored.parameters)
         return name

@@ -140,5 +140,30 @@ def test_no_number_can_be_changed_unseen(bundle_dir, name, place):
     edited = changed(model, name, place)
     with pytest.raises(ParityError, match="is not the trained one, quantized"):
         int8_static.check_weights(edited.SerializeToString(), "file", given(trained))
-    with pytest.raises(ModelFormatError, match="contradict each other"):
+    with pytest.raises(ModelFormatError, match="contradicts itself"):
         reading.layers(edited.SerializeToString())
+
+
+def renamed(model):
+    (conv,) = (node for node in model.graph.node if node.name == "features.0")
+    conv.name = "another"
+
+
+def without_shape(model):
+    (shape,) = (tensor for tensor in model.graph.initializer if tensor.name == "features.0/q/shape")
+    model.graph.initializer.remove(shape)
+
+
+def flattened(model):
+    tensor = constants_of(model)["features.0/weight"]
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).ravel(), tensor.name))
+
+
+@pytest.mark.parametrize("change", [renamed, without_shape, flattened])
+def test_what_is_no_such_graph_is_refused_in_one_line(bundle_dir, change):
+    model = onnx.load(bundle_dir / Format.INT8_STATIC.file_name)
+    change(model)
+    with pytest.raises(ParityError, match="is not the trained one, quantized"):
+        int8_static.check_weights(model.SerializeToString(), "file", given(checkpoint.load(bundle_dir)))
+    with pytest.raises(ModelFormatError, match="contradicts itself"):
+        reading.layers(model.SerializeToString())

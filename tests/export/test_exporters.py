@@ -1,11 +1,14 @@
 """The comparison with other exporters tells who refuses a fault, and nobody refuses an export without one."""
 
+import dataclasses
+
 import pytest
 
 from mnist_edge.bundle.layout import Format
 from tests.helpers import script
 
 compare = script("compare_exporters")
+faults = script("exporter_faults")
 
 
 @pytest.fixture
@@ -18,6 +21,12 @@ def test_what_is_right_passes_everywhere(case):
     assert len(row.refusals) >= 3
     assert set(row.refusals.values()) == {None}
     assert (row.code, row.message, row.harm) == (0, "", "no answer changes")
+
+
+@pytest.mark.parametrize("met_by", faults.MEETING)
+def test_no_step_refuses_what_is_right(case, tmp_path, met_by):
+    code, message = compare.ours(dataclasses.replace(faults.NOTHING, met_by=met_by), case, tmp_path / "right")
+    assert (code, message) == (0, "")
 
 
 def test_each_fault_is_told_by_whoever_notices_it(case):
@@ -33,7 +42,7 @@ def test_each_fault_is_told_by_whoever_notices_it(case):
 def test_int8_that_depends_on_its_batch_is_refused_by_the_export(case, tmp_path):
     code, message = compare.ours(compare.FAULTS["batch-dependent int8"], case, tmp_path / "other")
     assert code == 1, message
-    assert message == "model.int8-dynamic.onnx: its weight model.features.0.weight is not the trained one, quantized"
+    assert message == "model.int8-dynamic.onnx: its weight features.0.weight is not the trained one, quantized"
 
 
 def row(form, told, code):

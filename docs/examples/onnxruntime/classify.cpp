@@ -2,16 +2,24 @@
 #include <onnxruntime_cxx_api.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <regex>
+#include <stdexcept>
+#include <string>
+#include <vector>
 
-int main(int, char **arguments) try {
+int main(int count, char **arguments) try {
+    if (count != 2)
+        throw std::runtime_error("give the path of an .onnx file");
     Ort::Env env; // set ORT_DISABLE_TELEMETRY=1 before, or onnxruntime reports its use from version 1.29 on
     Ort::SessionOptions options;
     options.SetIntraOpNumThreads(1); // fastest for one image
     Ort::Session session(env, arguments[1], options);
     Ort::AllocatorWithDefaultOptions allocator;
     auto contract = session.GetModelMetadata().LookupCustomMetadataMapAllocated("mnist_edge.contract", allocator);
+    if (!contract)
+        throw std::runtime_error("the file is not mnist-edge's");
     const std::string json(contract.get()); // its first string is "labels", and the labels are the next ones
     const std::regex quoted(R"re("((?:[^"\\]|\\.)*)")re");
     const std::vector<std::string> strings(std::sregex_token_iterator(json.begin(), json.end(), quoted, 1), {});
@@ -30,7 +38,7 @@ int main(int, char **arguments) try {
             printf(" %.9g", logits[each]);
         printf("\n");
     }
-} catch (const Ort::Exception &error) {
+} catch (const std::exception &error) {
     fprintf(stderr, "error: %s\n", error.what());
     return 1;
 }
