@@ -66,12 +66,13 @@ def ceilings(folder: Path) -> ctypes.CDLL:
 
 
 def work(folder: Path) -> tuple[int, int]:
-    """The multiply-adds of an image, and the number of weights, from the shapes in the float32 file."""
+    """The multiply-adds of an image with weights, and the number of these, from the shapes in the float32 file."""
     model = onnx.shape_inference.infer_shapes(onnx.load(folder / Format.ONNX.file_name))
     values = (*model.graph.value_info, *model.graph.output)
     shapes = {value.name: [side.dim_value for side in value.type.tensor_type.shape.dim] for value in values}
     weights = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
-    layers = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
+    kinds = ("Conv", "Gemm", "MatMul")
+    layers = [node for node in model.graph.node if node.op_type in kinds and node.input[1] in weights]
     counts = [weights[node.input[1]] for node in layers]
     products = sum(count * math.prod(shapes[node.output[0]][2:]) for node, count in zip(layers, counts, strict=True))
     return products, sum(counts)
