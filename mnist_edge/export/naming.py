@@ -57,16 +57,17 @@ def name_layers(model: ModelProto) -> None:
 
 
 def describe(model: ModelProto) -> None:
-    """Add what a viewer shows beside the names: the shapes of computed values, and who made the file."""
+    """Add what a viewer shows beside the names: the shapes of computed values, and who made the file.
+
+    The number of images stays open, without a name: tract refuses to fix one that the file has named.
+    """
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-    batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
-    known = (
-        value
-        for value in inferred.graph.value_info
-        if all(dim.dim_param in ("", batch) for dim in value.type.tensor_type.shape.dim)
-    )
+    for value in inferred.graph.value_info:
+        for side in value.type.tensor_type.shape.dim:
+            if side.dim_param:
+                side.Clear()
     del model.graph.value_info[:]
-    model.graph.value_info.extend(known)
+    model.graph.value_info.extend(inferred.graph.value_info)
     model.producer_name, model.producer_version = "mnist-edge", __version__
 
 
