@@ -30,7 +30,7 @@ ALLOWED = {
     "training": (WORKSHOP, {"numpy", "torch", "safetensors"}),
     "report": (FOUNDATION | {"evaluation", "report"}, {"numpy", "PIL", "matplotlib"}),
     "export": (
-        WORKSHOP | DEVICE | {"export"},
+        WORKSHOP | DEVICE | {"export", "report"},
         {"numpy", "torch", "onnx", "onnx_ir", "onnxscript", "onnxruntime"},
     ),
     "cli": (

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from mnist_edge.cli.display import print_table
 from mnist_edge.cli.output import counted, say, say_wrapped
+from mnist_edge.report import words
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -46,7 +47,7 @@ def _print_latency(files: "Collection[Figures]", default: str) -> None:
                 _microseconds(each.p50_us),
                 _quartiles(each.p50_us),
                 f"{each.ratio.median:.2f}",
-                f"{each.bytes / 1000:,.1f} KB",
+                words.size(each.bytes),
                 "-" if each.accuracy is None else f"{100 * each.accuracy:.2f} %",
                 "-" if each.max_abs_diff is None else f"{each.max_abs_diff:.1e}",
             )

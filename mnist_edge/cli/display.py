@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mnist_edge.cli.output import WIDTH, counted, detail, is_verbose, note, say, say_wrapped
+from mnist_edge.report import words
 
 if TYPE_CHECKING:
     from mnist_edge.bundle.recipe import Recipe
@@ -142,7 +143,7 @@ def print_outcomes(outcomes: Iterable["Outcome"]) -> None:
         [
             (
                 outcome.format.file_name,
-                f"{outcome.bytes / 1000:,.1f} KB",
+                words.size(outcome.bytes),
                 f"{outcome.parity.max_abs_diff:.1e}" if outcome.parity else "-",
                 f"{outcome.parity.flips}" if outcome.parity else "-",
                 f"{100 * outcome.parity.accuracy:.2f} %" if outcome.parity else "-",

@@ -24,6 +24,7 @@ from mnist_edge.cli.output import WIDTH, counted, note, say, suggest
 from mnist_edge.cli.progress import StepProgress
 from mnist_edge.errors import UsageError
 from mnist_edge.extras import require
+from mnist_edge.report import words
 
 if TYPE_CHECKING:
     from mnist_edge.data.datasets import Dataset
@@ -111,7 +112,7 @@ def _print_evaluation(result: "Evaluation") -> None:
     print_table(
         ("target accuracy", "images answered", "--min-probability"),
         [
-            (f"{100 * row.accuracy:.1f} %", f"{100 * row.share:.2f} %", f"{row.min_probability:.4f}")
+            (f"{100 * row.accuracy:.1f} %", f"{100 * row.share:.2f} %", words.limit(row.min_probability))
             for row in result.coverage
         ],
     )

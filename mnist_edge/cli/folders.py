@@ -1,11 +1,21 @@
 """Folders that commands write to."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from mnist_edge.errors import UsageError
 
 Stamps = list[tuple[int, int] | None]
+
+
+def check(folder: Path, option: str) -> None:
+    """Raise UsageError, naming the command-line option, if a folder could not be made, and make nothing."""
+    there = next((each for each in (folder, *folder.parents) if each.exists()), Path())
+    if not there.is_dir():
+        raise UsageError(f"{there}: is not a folder: give {option} a new or existing folder")
+    if not os.access(there, os.W_OK):
+        raise UsageError(f"{there}: cannot be written to: choose another {option}")
 
 
 def made(folder: Path, option: str) -> Path:

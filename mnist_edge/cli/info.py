@@ -18,7 +18,7 @@ from mnist_edge.cli.display import (
 )
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Json
 from mnist_edge.cli.output import counted, say, say_wrapped, suggest
-from mnist_edge.contract import BATCH_AXIS, HEIGHT, INPUT_NAME, OUTPUT_NAME, WIDTH, Contract
+from mnist_edge.contract import Contract
 from mnist_edge.report import words
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def info(
         return
     contract, provenance = facts.contract, facts.provenance
     for name, value in (
-        ("input", f"{INPUT_NAME}: uint8 [{BATCH_AXIS}, 1, {HEIGHT}, {WIDTH}]"),
-        ("output", f"{OUTPUT_NAME}: float32 [{BATCH_AXIS}, {len(contract.labels)}]"),
+        ("input", words.INPUT),
+        ("output", words.output(contract)),
         ("labels", ", ".join(contract.labels)),
         ("normalization", f"{words.normalization(contract)}, inside the graph"),
         ("preprocessing", words.PREPROCESSING[contract.preprocessing]),
@@ -59,18 +59,15 @@ def info(
         _origin(provenance),
         *([] if provenance.recipe is UNSET else [("recipe", in_brief(provenance.recipe))]),
         ("model SHA-256", provenance.model_sha256),
-        ("imported by" if provenance.recipe is UNSET else "trained by", _versions(provenance.trained_by)),
+        ("imported by" if provenance.recipe is UNSET else "trained by", words.versions(provenance.trained_by)),
         ("answers", facts.answers or "no file by default"),
-        ("exported by", _versions(provenance.exported_by)),
+        ("exported by", words.versions(provenance.exported_by)),
     ):
         say_wrapped(f"{name:14} ", value)
     say()
     print_table(
         ("file", "size", "state", "SHA-256"),
-        [
-            (name, f"{file.bytes / 1000:,.1f} KB", file.state, f"{file.sha256[:16]}…")
-            for name, file in facts.files.items()
-        ],
+        [(name, words.size(file.bytes), file.state, f"{file.sha256[:16]}…") for name, file in facts.files.items()],
     )
     if measured := [row for name, file in facts.files.items() if (row := _measured(name, file, contract))]:
         say()
@@ -85,13 +82,9 @@ def _origin(provenance: "Provenance") -> tuple[str, str]:
         return "imported from", f"{provenance.weights.name}, SHA-256 {provenance.weights.sha256}"
     recipe = provenance.recipe
     if recipe is UNSET:
-        return "imported from", "a module in memory"
+        return "imported from", words.IN_MEMORY
     epochs = f"{provenance.epochs} of {counted(recipe.epochs, 'epoch')}"
     return "trained on", f"{provenance.data.name}, seed {provenance.seed}, {epochs}"
-
-
-def _versions(packages: dict[str, str]) -> str:
-    return ", ".join(f"{package} {version}" for package, version in packages.items())
 
 
 def _measured(name: str, file: "DescribedFile", contract: Contract) -> tuple[str, ...] | None:

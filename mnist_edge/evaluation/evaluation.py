@@ -24,7 +24,7 @@ class Coverage(Struct, frozen=True):
     """The share of all images that is answered, 0…1."""
 
     min_probability: float
-    """The model abstains below this probability."""
+    """The model abstains below this probability, which has no more decimals than it needs."""
 
 
 class Evaluation(Metrics, frozen=True, kw_only=True):
@@ -72,7 +72,10 @@ def evaluate(
         per_class=dict(zip(labels, metrics.per_class(confusion), strict=True)),
         temperature=temperature,
         calibration_error=metrics.calibration_error(probabilities, truth),
-        coverage=tuple(
-            Coverage(accuracy, *metrics.coverage_at(accuracy, probabilities, truth)) for accuracy in ACCURACIES
-        ),
+        coverage=tuple(_coverage(accuracy, probabilities, truth) for accuracy in ACCURACIES),
     )
+
+
+def _coverage(accuracy: float, probabilities: NDArray[np.float64], truth: NDArray[np.uint8]) -> Coverage:
+    share, lowest = metrics.coverage_at(accuracy, probabilities, truth)
+    return Coverage(accuracy, share, metrics.threshold(lowest, probabilities) if share else lowest)

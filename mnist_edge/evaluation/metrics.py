@@ -1,6 +1,7 @@
 """Metrics of logits against labels, in numpy, so that every form of a model is measured alike."""
 
 from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Decimal
 from typing import Final
 
 import numpy as np
@@ -100,6 +101,26 @@ def coverage_at(accuracy: float, probabilities: NDArray[np.float64], labels: NDA
     if len(reached) == 0:
         return 0.0, 1.0
     return float(curve.share[reached[-1]]), float(curve.min_probability[reached[-1]])
+
+
+def threshold(lowest: float, probabilities: NDArray[np.float64]) -> float:
+    """The limit with the fewest decimals that parts the answers from the images of less confidence.
+
+    Args:
+        lowest: the lowest probability among the answers, as `coverage_at` returns it.
+        probabilities: [n, classes].
+
+    Returns:
+        At most `lowest`, and above the confidence of every image that is not answered.
+
+    >>> threshold(0.99996, np.array([[0.99996, 0.00004], [0.99991, 0.00009], [0.6, 0.4]]))
+    0.99995
+    """
+    confidence = probabilities.max(axis=1)
+    withheld = float(confidence.max(where=confidence < lowest, initial=-1.0))
+    exact = Decimal(lowest)
+    rounded = (float(exact.quantize(Decimal(1).scaleb(-digits), ROUND_FLOOR)) for digits in range(18))
+    return next((each for each in rounded if each > withheld), lowest)
 
 
 @dataclass(frozen=True)

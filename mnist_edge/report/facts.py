@@ -67,7 +67,7 @@ class Facts:
     """None before the export."""
 
     record: ModelRecord | None
-    """None if the bundle holds none, as the pretrained ones do."""
+    """None if the bundle holds none, as the pretrained ones do, or one that is not the manifest's."""
 
     states: Mapping[str, str]
     """For each file that the manifest lists, whether it is the one that was exported."""

@@ -95,7 +95,7 @@ def row_header(content: str) -> Markup:
     return tag("th", content, scope="row", class_="long" if is_long else None)
 
 
-def facts(words: str, rows: Iterable[tuple[str, str]]) -> Markup:
+def pairs(words: str, rows: Iterable[tuple[str, str]]) -> Markup:
     """A table of two columns: names and values."""
     body = (tag("tr", tag("th", name, scope="row"), tag("td", value)) for name, value in rows)
     return tag("table", caption(words), tag("tbody", *body), class_="facts")

@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Final
 
 from mnist_edge.extras import require
-from mnist_edge.report import records, results
+from mnist_edge.report import records, results, words
 from mnist_edge.report.facts import Facts
 from mnist_edge.report.markup import Markup, joined, section, tag
 
@@ -77,17 +77,18 @@ def _summary(facts: Facts) -> Markup:
     file = facts.files.get(facts.file)
     latency = facts.measured.get(facts.file)
     tiles = [
-        ("accuracy", results.percent(result.accuracy), f"{result.correct:,} of {result.total:,} test images"),
+        ("accuracy", words.percent(result.accuracy), f"{result.correct:,} of {result.total:,} test images"),
         ("mistakes", f"{result.total - result.correct:,}", f"of {result.total:,} test images"),
-        ("calibration error", results.percent(result.calibration_error), "of the probabilities"),
+        ("calibration error", words.percent(result.calibration_error), "of the probabilities"),
     ]
     if file is not None:
-        tiles.append(("size", records.size(file.bytes), facts.file))
+        tiles.append(("size", words.size(file.bytes), facts.file))
     if latency is not None:
         tiles.append(("latency", f"{latency.microseconds:.0f} µs", "an image, on the exporting machine"))
     lead = (
         f"{facts.source.architecture}, a classifier of 28×28 images with {facts.source.parameters:,} parameters and "
-        f"{len(facts.labels)} classes. All answers below are those of {facts.file} on the test set of {facts.data}."
+        f"{len(facts.labels)} classes. Confusion, mistakes, reliability, coverage and distortions are those of "
+        f"{facts.file} on the test set of {facts.data}; the other sections name the data of their figures."
     )
     shown = (tag("div", tag("dt", name), tag("dd", value, tag("small", note))) for name, value, note in tiles)
     return joined(tag("p", lead), tag("dl", *shown, class_="tiles"))

@@ -19,6 +19,7 @@ from mnist_edge.bundle.records import Epoch
 from mnist_edge.evaluation.evaluation import Coverage
 from mnist_edge.evaluation.metrics import CoverageCurve, Reliability
 from mnist_edge.extras import require
+from mnist_edge.report import words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -207,7 +208,9 @@ def coverage(
     for target, mark in zip(targets, "osD^v", strict=False):
         if target.share == 0:
             continue
-        withholding = f"{100 * (1 - target.share):.2f} % withheld by --min-probability {target.min_probability:.4f}"
+        withholding = (
+            f"{100 * (1 - target.share):.2f} % withheld by --min-probability {words.limit(target.min_probability)}"
+        )
         label = percent(target.accuracy) if in_page else f"{percent(target.accuracy)}: {withholding}"
         at = int(np.argmin(np.abs(curve.share - target.share)))
         axes.plot(withheld[at], curve.accuracy[at], mark, color=ORANGE, label=label, clip_on=False, zorder=3)

@@ -10,44 +10,40 @@ from msgspec import UNSET, structs
 from mnist_edge.bundle.layout import RUNNABLE, WEIGHTS, Format
 from mnist_edge.bundle.recipe import Architecture, Recipe
 from mnist_edge.bundle.records import ImportRecord, Parity, Provenance, TrainingRecord
-from mnist_edge.contract import BATCH_AXIS, HEIGHT, INPUT_NAME, OUTPUT_NAME, WIDTH
+from mnist_edge.contract import HEIGHT, INPUT_NAME, OUTPUT_NAME, WIDTH
 from mnist_edge.report import vector, words
 from mnist_edge.report.facts import Facts
-from mnist_edge.report.markup import Markup, command_lines, joined, name_of, table, tag
-from mnist_edge.report.markup import facts as facts_table
-from mnist_edge.report.results import percent
+from mnist_edge.report.markup import Markup, command_lines, joined, name_of, pairs, table, tag
 from mnist_edge.report.tradeoff import Point, tradeoff
+from mnist_edge.report.words import percent
 
 MOST_CHARACTERS: Final = 1000
 """Labels of more characters in all are not all listed."""
 
+READABLE: Final = {"lr": "learning rate", "ema_decay": "EMA decay"}
+"""Names of settings that are not plain words; the others only have underscores."""
+
 NOT_EXPORTED: Final = "The bundle is not exported yet, so there is nothing to tell."
 
 
-def size(count: int) -> str:
-    """A number of bytes in words.
-
-    >>> size(79108)
-    '79.1 KB'
-    """
-    return f"{count / 1000:,.1f} KB"
+NEEDS_TRAIN: Final = joined("The extra ", tag("code", "mnist-edge[train]"), " is needed for ")
 
 
 def model(facts: Facts) -> Markup:
     """What the model takes and returns."""
     contract, source, labels = facts.contract, facts.source, facts.labels
     layers = next((each.layers for each in Architecture if each == source.architecture), None)
-    return facts_table(
+    return pairs(
         "Architecture, input and output",
         [
             ("architecture", source.architecture + (f": {layers}" if layers else "")),
             ("parameters", f"{source.parameters:,}"),
-            ("input", f"{INPUT_NAME}: uint8 [{BATCH_AXIS}, 1, {HEIGHT}, {WIDTH}], 0 = background, 255 = full ink"),
-            ("output", f"{OUTPUT_NAME}: float32 [{BATCH_AXIS}, {len(labels)}]"),
+            ("input", f"{words.INPUT}, 0 = background, 255 = full ink"),
+            ("output", words.output(contract)),
             (f"{len(labels)} classes", _listed(labels)),
             ("normalization", f"{words.normalization(contract)}, inside the graph"),
             ("preprocessing", words.PREPROCESSING[contract.preprocessing]),
-            ("file that answers here", facts.file),
+            ("file evaluated", facts.file),
             ("evaluated on", f"{len(facts.truth):,} test images of {facts.data}"),
         ],
     )
@@ -75,19 +71,20 @@ def parity(facts: Facts) -> Markup:
             f"{each.flips:,}",
             percent(each.agreement),
             percent(each.accuracy),
-            f"{100 * each.accuracy_drop:.2f}".replace("-", "−"),
+            words.points(each.accuracy_drop),
             f"{each.images:,}",
         )
         for name, each in facts.parities.items()
     ]
     difference = joined("max ", tag("span", "|Δlogit|", class_="whole"))
-    of_outputs = ("file", difference, "the same on noise")
+    of_outputs = ("file", difference, joined(difference, " on noise images"))
     of_answers = ("flips", "agreement", "accuracy", "accuracy drop (points)", "test images")
     first = next(iter(facts.parities.values()))
     explained = (
-        "The export compares every file with the PyTorch model and writes none that is beyond its format's tolerance. "
-        f"Δlogit is the difference of an output; the outputs' standard deviation is {first.logit_std:.2f}. Flips are "
-        "images that get another label. Each figure is the worst over all the ways in which the file was run."
+        f"The export compares every file with the PyTorch model, on the test set of {facts.source.data.name} and on "
+        "images of noise, and writes none that is beyond its format's tolerance. Δlogit is the difference of an "
+        f"output. Measure it against the outputs' own spread: their standard deviation is {first.logit_std:.2f}. Flips "
+        "are images that get another label. Each figure is the worst over all the ways in which the file was run."
     )
     return joined(tag("p", explained), table("Measured by the export", (*of_outputs, *of_answers), rows), _ways(facts))
 
@@ -113,8 +110,9 @@ def formats(facts: Facts) -> Markup:
     if facts.manifest is None:
         return tag("p", NOT_EXPORTED)
     explained = (
-        f"The PyTorch model reaches {percent(facts.manifest.pytorch.accuracy)}. The latency is the median for one "
-        "image on one thread, measured by the export on its machine; other machines take other times."
+        f"Accuracies are those that the export measured on the test set of {facts.source.data.name}, where the PyTorch "
+        f"model reaches {percent(facts.manifest.pytorch.accuracy)}. The latency is the median for one image on one "
+        "thread, measured by the export on its machine; other machines take other times."
     )
     header = ("file", "format", "runs on", "size", "latency", "accuracy")
     rows = [
@@ -122,7 +120,7 @@ def formats(facts: Facts) -> Markup:
             name,
             str(file.format),
             Format(file.format).engine if file.format is not UNSET else "-",
-            size(file.bytes),
+            words.size(file.bytes),
             f"{facts.measured[name].microseconds:.0f} µs" if name in facts.measured else "not measured",
             percent(facts.parities[name].accuracy),
         )
@@ -167,13 +165,13 @@ def provenance(facts: Facts) -> Markup:
     """Where the model comes from, and the digests that prove it."""
     digests = [(part, _digest(value)) for part, value in facts.source.data.sha256.items()]
     parts = [
-        facts_table("Origin", _origin(facts)),
-        *([facts_table("Recipe", _recipe(recipe))] if (recipe := _recipe_of(facts)) is not None else []),
-        facts_table(f"SHA-256 of the data, {facts.source.data.name}", digests),
+        pairs("Origin", _origin(facts)),
+        *([pairs("Recipe", _recipe(recipe))] if (recipe := _recipe_of(facts)) is not None else []),
+        pairs(f"SHA-256 of the data, {facts.source.data.name}", digests),
     ]
     if facts.manifest is not None:
         rows = [
-            (name, size(file.bytes), facts.states.get(name, "-"), _digest(file.sha256))
+            (name, words.size(file.bytes), facts.states.get(name, "-"), _digest(file.sha256))
             for name, file in facts.manifest.files.items()
         ]
         caption = "Files that the manifest lists, and whether they are the ones that were exported"
@@ -186,7 +184,7 @@ def _origin(facts: Facts) -> Iterator[tuple[str, str]]:
     if (weights := getattr(source, "weights", UNSET)) is not UNSET:
         yield "imported from", joined(f"{weights.name}, SHA-256 ", _digest(weights.sha256))
     elif isinstance(record, ImportRecord) or (isinstance(source, Provenance) and source.recipe is UNSET):
-        yield "imported from", "a module in memory"
+        yield "imported from", words.IN_MEMORY
     else:
         yield "trained on", source.data.name
     if isinstance(record, TrainingRecord):
@@ -201,10 +199,10 @@ def _origin(facts: Facts) -> Iterator[tuple[str, str]]:
     if isinstance(source, Provenance):
         if source.source_sha256 is not UNSET:
             yield "SHA-256 of the class's file", _digest(source.source_sha256)
-        yield "made with", _versions(source.trained_by)
-        yield "exported with", _versions(source.exported_by)
+        yield "made with", words.versions(source.trained_by)
+        yield "exported with", words.versions(source.exported_by)
     else:
-        yield "made with", _versions(source.versions)
+        yield "made with", words.versions(source.versions)
     yield "SHA-256 of the model", _digest(source.model_sha256)
 
 
@@ -216,19 +214,19 @@ def _recipe_of(facts: Facts) -> Recipe | None:
 def _recipe(recipe: Recipe) -> list[tuple[str, str]]:
     settings = structs.asdict(recipe)
     del settings["normalization"]  # part of the contract
-    return [(name.replace("_", " "), _setting(value)) for name, value in settings.items()]
+    return [(READABLE.get(name, name.replace("_", " ")), _setting(name, value)) for name, value in settings.items()]
 
 
-def _setting(value: object) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+def _setting(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name == "calibration_split":
+        return f"one in {value} training images for calibration" if value else "none"
+    return str(value)
 
 
 def _digest(value: str) -> Markup:
     return tag("span", value, class_="digest")
-
-
-def _versions(packages: dict[str, str]) -> str:
-    return ", ".join(f"{package} {version}" for package, version in packages.items())
 
 
 def run(facts: Facts) -> Markup:
@@ -236,7 +234,9 @@ def run(facts: Facts) -> Markup:
     argument = facts.argument
     if facts.file not in {form.file_name for form in RUNNABLE}:
         lines = [_command("export", argument, "--formats", "onnx")]
-        lead = tag("p", "No file of the bundle runs on onnxruntime. Export one, ", _where(facts), ":")
+        lead = tag(
+            "p", "No file of the bundle runs on onnxruntime. Export one, ", _where(facts), ". ", NEEDS_TRAIN, "export."
+        )
         return joined(lead, command_lines("Commands", *lines))
     chosen = () if facts.format is None else ("--format", facts.format)
     has_pytorch = facts.manifest is not None and WEIGHTS in facts.manifest.files
@@ -255,13 +255,17 @@ def run(facts: Facts) -> Markup:
         "print(classifier.labels[classifier.logits(images).argmax()])",
     ]
     parts = [
-        tag("p", "On the command line, ", _where(facts), ". predict takes your own pictures in place of --sample:"),
+        tag("p", "On the command line, ", _where(facts), ". predict takes your own pictures in place of --sample."),
+        *([tag("p", NEEDS_TRAIN, "verify.")] if has_pytorch else []),
         command_lines("Commands", *commands),
         tag("p", "In Python:"),
         command_lines("Python with mnist-edge", *python),
     ]
     if not facts.is_pretrained:
         bare = [
+            "import os",
+            "",
+            'os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import',
             "import numpy as np",
             "import onnxruntime",
             "",

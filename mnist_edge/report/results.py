@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_edge.bundle.layout import TRAINING
 from mnist_edge.bundle.records import TrainingRecord
 from mnist_edge.evaluation import metrics
 from mnist_edge.evaluation.mistakes import Mistake, mistakes
@@ -13,6 +14,7 @@ from mnist_edge.report import plots, vector
 from mnist_edge.report.facts import Distorted, Facts
 from mnist_edge.report.markup import Markup, caption, joined, name_of, picture, scroller, table, tag
 from mnist_edge.report.plots import LONGEST_LABEL, shortened
+from mnist_edge.report.words import limit, percent, points
 
 MOST_CLASSES: Final = 64
 """With more classes the most frequent confusions are listed in place of the matrix, which would be most of the page."""
@@ -34,21 +36,11 @@ SHADES: Final = (0.01, 0.05)
 """From these shares of a true class on, a cell of the confusion matrix has a stronger colour."""
 
 
-def percent(share: float, digits: int = 2) -> str:
-    """A share in words.
-
-    >>> percent(0.99640)
-    '99.64 %'
-    """
-    return f"{100 * share:.{digits}f} %"
-
-
 def learning(facts: Facts) -> Markup:
     """The loss and accuracy of each epoch, if the bundle tells."""
     record = facts.record
     if not isinstance(record, TrainingRecord):
-        why = "the weights were imported" if record is not None else "the bundle holds no record of its training"
-        return tag("p", f"There are none: {why}.")
+        return tag("p", f"There are none: {_no_curves(facts)}.")
     last = record.epochs[-1].test
     figure = vector.inline(
         plots.learning_curves(record.epochs, in_page=True),
@@ -73,11 +65,21 @@ def learning(facts: Facts) -> Markup:
         tag(
             "p",
             "The PyTorch model after each epoch. The training loss is what was optimised, with smoothed labels and "
-            f"distorted images if there were any; the test loss is that of all {last.total:,} test images.",
+            f"distorted images if there were any; the test loss is that of all {last.total:,} test images of "
+            f"{record.data.name}.",
         ),
         tag("figure", figure, tag("figcaption", "Loss in nats; lower is better. Accuracy in percent.")),
         _numbers(table("Each epoch of the training", header, rows)),
     )
+
+
+def _no_curves(facts: Facts) -> str:
+    if facts.record is not None:
+        return "the weights were imported"
+    state = facts.states.get(TRAINING, "")
+    if state == "altered":
+        return f"{TRAINING} was altered since the export"
+    return "the bundle holds no record of its training"
 
 
 def confusion(facts: Facts) -> Markup:
@@ -214,7 +216,8 @@ def reliability(facts: Facts) -> Markup:
     words = (
         "The confidence of an answer is its probability. In a well calibrated model, 90 of 100 answers with a "
         "confidence of 90 % are right. The expected calibration error, the mean gap between the two, is "
-        f"{percent(result.calibration_error)} at temperature {result.temperature:g}."
+        f"{percent(result.calibration_error)} at temperature {result.temperature:g}, by which the outputs are divided "
+        "before the softmax."
     )
     return joined(
         tag("p", words),
@@ -236,7 +239,7 @@ def coverage(facts: Facts) -> Markup:
     rows = [
         (
             f"{100 * each.accuracy:g} %",
-            *((percent(each.share), f"{each.min_probability:.4f}") if each.share else ("not reached", "-")),
+            *((percent(each.share), limit(each.min_probability)) if each.share else ("not reached", "-")),
         )
         for each in targets
     ]
@@ -257,14 +260,14 @@ def distortions(facts: Facts) -> Markup:
     mean = sum(each.correct / each.total for each in facts.distorted) / len(facts.distorted)
     words = (
         f"The same file on {clean.total:,} test images, distorted in {len(facts.distorted)} fixed ways: "
-        f"{percent(mean)} in the mean. Changes are in percentage points."
+        f"{percent(mean)} on average. Changes are in percentage points."
     )
     return joined(tag("p", words), table("Accuracy on distorted images", header, rows, texts=2))
 
 
 def _distorted(each: Distorted, clean: Distorted) -> tuple[str, ...]:
     accuracy = each.correct / each.total
-    change = "" if each is clean else f"{100 * (accuracy - clean.correct / clean.total):+.2f}".replace("-", "−")
+    change = "" if each is clean else points(accuracy - clean.correct / clean.total, signed=True)
     name = joined(each.name, " ", tag("small", each.does))
     return name, picture(each.example, f"A test image: {each.name}", 2), percent(accuracy), change
 

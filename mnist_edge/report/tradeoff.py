@@ -17,6 +17,7 @@ from mnist_edge.report.plots import (
     percent,
     shortened,
 )
+from mnist_edge.report.words import size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -161,8 +162,8 @@ def _label(axes: "Axes", points: Sequence[Point], areas: Sequence[float]) -> Non
         obstacles += [(x - radius, y - radius, x + radius, y + radius), (x, y - 6, end + 3, y + 6)]
     choices = []
     for label, dot in zip(labels, dots, strict=True):
-        size = label.get_window_extent()
-        places = _places(dot, _CLEARANCE * size.width, _CLEARANCE * size.height, per_point)
+        extent = label.get_window_extent()
+        places = _places(dot, _CLEARANCE * extent.width, _CLEARANCE * extent.height, per_point)
         choices.append([(place, _cost(place, obstacles) + 10 * _beyond(place.box, frame)) for place in places])
     to_axes, to_data = axes.transAxes.inverted(), axes.transData.inverted()
     for label, place in zip(labels, _arranged(choices), strict=True):
@@ -177,7 +178,7 @@ def _label(axes: "Axes", points: Sequence[Point], areas: Sequence[float]) -> Non
 def _text(axes: "Axes", point: Point) -> "Text":
     """A file's figures, whose place is still to be found."""
     name = shortened("".join(drawable(character) or "?" for character in point.name), LONGEST_NAME)
-    words = [name, f"{point.bytes / 1000:,.1f} KB, {point.microseconds:,.0f} µs, {100 * point.accuracy:.2f} %"]
+    words = [name, f"{size(point.bytes)}, {point.microseconds:,.0f} µs, {100 * point.accuracy:.2f} %"]
     return axes.text(
         0,
         0,

@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree as ET
 
+from mnist_edge.errors import UsageError
 from mnist_edge.report.markup import Markup, tag, text
 from mnist_edge.report.plots import COLOURS
 
@@ -23,7 +24,7 @@ _LINK: Final = "{http://www.w3.org/1999/xlink}href"
 _LONG_NUMBER: Final = re.compile(r"-?\d+\.\d{3,}(?:e-?\d+)?")
 _FONT: Final = re.compile(r"(?:(bold|\d{3}) )?([\d.]+)px")
 
-_KEPT: Final = frozenset(
+KEPT: Final = frozenset(
     [
         *("stroke-width", "stroke-linecap", "stroke-linejoin", "stroke-dasharray", "stroke-opacity", "fill-opacity"),
         *("opacity", "font-size", "font-weight", "text-anchor"),
@@ -31,7 +32,8 @@ _KEPT: Final = frozenset(
 )
 """What is an attribute of the same name."""
 
-_DROPPED: Final = frozenset(("font-family", "stroke-dashoffset", "stroke-miterlimit", "font-style", "font-stretch"))
+DROPPED: Final = frozenset(("font-family", "stroke-dashoffset", "stroke-miterlimit", "font-style", "font-stretch"))
+"""What the page decides or does without. So it does without any other property of a later matplotlib."""
 
 
 def inline(figure: "Figure", name: str, title: str, description: str) -> Markup:
@@ -44,7 +46,7 @@ def inline(figure: "Figure", name: str, title: str, description: str) -> Markup:
         description: what it shows, for those who cannot see it.
 
     Raises:
-        ValueError: the figure has another colour.
+        UsageError: the figure has another colour.
     """
     root = ET.fromstring(_svg_of(figure))  # noqa: S314  # matplotlib's own
     for parent in root.iter():
@@ -96,13 +98,10 @@ def _attributes(style: dict[str, str]) -> dict[str, str]:
         if key in ("fill", "stroke") and value != "none":
             classes.append(f"{key}-{_colour(value)}")
         elif key == "font":
-            font = _FONT.search(value)
-            assert font is not None, value
-            attributes |= {"font-size": f"{font[2]}px", **({"font-weight": font[1]} if font[1] else {})}
-        elif key in _KEPT or value == "none":
+            if font := _FONT.search(value):
+                attributes |= {"font-size": f"{font[2]}px", **({"font-weight": font[1]} if font[1] else {})}
+        elif key in KEPT or value == "none":
             attributes[key] = value
-        elif key not in _DROPPED:
-            raise ValueError(f"no place in a page for {key}: {value}")
     return attributes | ({"class": " ".join(classes)} if classes else {})
 
 
@@ -110,7 +109,7 @@ def _colour(value: str) -> str:
     for name, colour in COLOURS.items():
         if value.lower() == colour.lower():
             return name
-    raise ValueError(f"{value} is not a colour of the page: choose from {', '.join(COLOURS)}")
+    raise UsageError(f"{value} is not a colour of the page: choose from {', '.join(COLOURS)}")
 
 
 def _markup(element: ET.Element) -> str:

@@ -129,7 +129,7 @@ def test_the_coverage_curve_is_the_accuracy_of_the_most_confident():
     missed = evaluation.Coverage(accuracy=0.995, share=0.0, min_probability=1.0)
     axes = plots.coverage(curve, [reached, missed]).axes[0]
     (text,) = (text.get_text() for text in axes.get_legend().get_texts())
-    assert text == "60 %: 25.00 % withheld by --min-probability 0.8000"
+    assert text == "60 %: 25.00 % withheld by --min-probability 0.8"
 
 
 def test_learning_curves_show_every_epoch(bundle_dir):

@@ -5,6 +5,7 @@ import hashlib
 import html
 import io
 import json
+import math
 import re
 import shlex
 from pathlib import Path
@@ -18,8 +19,11 @@ from mnist_edge.bundle import reading
 from mnist_edge.bundle.layout import Format
 from mnist_edge.bundle.records import Data, Imported, ImportRecord, Metrics
 from mnist_edge.contract import TO_TENSOR, Preprocessing
+from mnist_edge.data import datasets
 from mnist_edge.data.distortions import DISTORTIONS
+from mnist_edge.errors import UsageError
 from mnist_edge.evaluation import evaluation, metrics
+from mnist_edge.export.reporting import facts_of
 from mnist_edge.report import page as pages
 from mnist_edge.report import plots, vector
 from mnist_edge.report.facts import Distorted, Facts
@@ -241,10 +245,87 @@ def test_the_lines_run_when_they_are_pasted(root, bundle_dir):
             result = cli_in_process(name, *arguments, cwd=bundle_dir.parent)
             assert result.returncode == 0, (line, result.stderr.decode())
     assert ran == ["predict", "info", "selftest", "verify"]
+    assert bare.index("ORT_DISABLE_TELEMETRY") < bare.index("import onnxruntime")
     for code in (ours, bare):
         result = run_python(f"import os\nos.chdir({str(bundle_dir.parent)!r})\n{code}")
         assert result.returncode == 0, result.stderr
         assert result.stdout
+
+
+def test_figures_of_other_data_name_theirs(bundle_dir):
+    """With --data OTHER the records still tell of the data of the training."""
+    manifest, record = reading.read_manifest(bundle_dir), reading.read_training(bundle_dir)
+    content = page(made("0123456789", manifest=manifest, record=record, data="other data", file="model.onnx"))
+    root, _ = parsed(content)
+    shown = {each.attributes["aria-labelledby"]: each.text for each in root.all("section")}
+    for section in ("learning", "parity", "formats"):
+        assert (
+            f"the test set of {record.data.name}" in shown[section] or f"images of {record.data.name}" in shown[section]
+        )
+        assert "other data" not in shown[section]
+    lead = next(root.all("header")).text
+    assert "All answers" not in lead
+    assert "are those of model.onnx on the test set of other data" in lead
+
+
+def test_a_drop_that_is_rounded_to_zero_has_no_sign():
+    manifest = made().manifest
+    file = manifest.files["model.onnx"]
+    drops = {"model.onnx": -0.00002, "model.int8-static.onnx": -0.0123}
+    files = {
+        name: structs.replace(file, parity=structs.replace(file.parity, accuracy_drop=drop))
+        for name, drop in drops.items()
+    }
+    root, _ = parsed(page(made(manifest=structs.replace(manifest, files=manifest.files | files))))
+    assert {row[0]: row[6] for row in table_in(root, "parity").cells} == {
+        "model.onnx": "0.00",
+        "model.int8-static.onnx": "−1.23",
+    }
+
+
+def test_an_altered_training_record_is_not_used(bundle_copy, few, tmp_path):
+    path = bundle_copy / "training.json"
+    path.write_text(path.read_text().replace('"seed": 1', '"seed": 2'))
+    result = cli_in_process("report", bundle_copy, "--data", few, "--out", tmp_path / "x.html")
+    assert result.returncode == 0, result.stderr.decode()
+    root, _ = parsed((tmp_path / "x.html").read_text())
+    (section,) = (each for each in root.all("section") if each.attributes["aria-labelledby"] == "learning")
+    assert section.text.endswith("There are none: training.json was altered since the export.")
+    assert dict(table_in(root, "provenance").cells)["seed"] == "1"
+
+
+@pytest.mark.parametrize("kept", [0.9, 0.999, 1.0])
+def test_the_printed_limit_answers_as_many_images(kept):
+    """Probabilities very near 1 part only in digits that are far behind the point."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 2000).astype(np.uint8)
+    logits = rng.normal(size=(2000, 3)).astype(np.float32)
+    logits[np.arange(2000), truth] += 3
+    probabilities = softmax(logits, 0.15)
+    facts = made(
+        "abc",
+        n=2000,
+        truth=truth,
+        probabilities=probabilities,
+        evaluation=evaluation.evaluate(logits, probabilities, truth, ("a", "b", "c"), 0.15),
+    )
+    rows = [row for row in table_in(parsed(page(facts))[0], "coverage").cells if row[1] != "not reached"]
+    assert rows
+    for _, share, limit in rows:
+        answered = (probabilities.max(axis=1) >= float(limit)).mean()
+        assert f"{100 * answered:.2f} %" == share
+    lowest = np.quantile(probabilities.max(axis=1), 1 - kept, method="closest_observation")
+    rounded = metrics.threshold(float(lowest), probabilities)
+    answers = probabilities.max(axis=1)
+    assert rounded <= lowest
+    assert (answers >= rounded).sum() == (answers >= lowest).sum()
+    shorter = math.floor(rounded * 10 ** (decimals := len(limit_of(rounded)) - 1)) / 10**decimals
+    assert decimals < 1 or (answers >= shorter).sum() > (answers >= lowest).sum()
+
+
+def limit_of(number):
+    """The digits behind the point."""
+    return np.format_float_positional(number, trim="-").partition(".")[2]
 
 
 # It stands alone, and anybody can read it
@@ -387,8 +468,37 @@ def test_a_drawing_keeps_its_text_and_takes_the_pages_colours(bundle_dir):
 def test_a_colour_that_the_page_has_not_is_refused():
     figure = plots.empty_figure(1, 1)
     figure.add_axes((0, 0, 1, 1)).plot([0, 1], color="#123456")
-    with pytest.raises(ValueError, match="#123456 is not a colour of the page"):
+    with pytest.raises(UsageError, match="#123456 is not a colour of the page"):
         vector.inline(figure, "x", "x", "x")
+
+
+def drawn_in_a_page(bundle_dir):
+    """Every figure of a page."""
+    facts = made("0123456789", n=10_000)
+    yield plots.learning_curves(reading.read_training(bundle_dir).epochs, in_page=True)
+    yield plots.reliability(metrics.reliability(facts.probabilities, facts.truth), in_page=True)
+    yield plots.coverage(
+        metrics.coverage_curve(facts.probabilities, facts.truth), facts.evaluation.coverage, in_page=True
+    )
+    yield tradeoff([Point("model.onnx", 120, 0.99651, 288_934), Point("model.h", 900, 0.9964, 250_112)], in_page=True)
+
+
+def test_every_property_of_this_matplotlib_has_a_place(bundle_dir):
+    for figure in drawn_in_a_page(bundle_dir):
+        styles = re.findall(' style="([^"]*)"', vector._svg_of(figure))
+        found = {tuple(map(str.strip, part.split(":", 1))) for each in styles for part in each.split(";") if part}
+        assert {"fill", "stroke"} <= {key for key, _ in found}
+        kept = {key for key, value in found if value != "none"} - {"fill", "stroke", "font"}
+        assert kept <= vector.KEPT | vector.DROPPED
+        assert all(vector._FONT.search(value) for key, value in found if key == "font")
+
+
+def test_a_property_of_a_later_matplotlib_is_left_out(bundle_dir, monkeypatch):
+    epochs = reading.read_training(bundle_dir).epochs
+    before = vector.inline(plots.learning_curves(epochs, in_page=True), "one", "a", "b")
+    svg_of = vector._svg_of
+    monkeypatch.setattr(vector, "_svg_of", lambda figure: svg_of(figure).replace('style="', 'style="new-key: 1; '))
+    assert vector.inline(plots.learning_curves(epochs, in_page=True), "one", "a", "b") == before
 
 
 def test_nothing_is_cut_off_in_a_page(bundle_dir):
@@ -418,7 +528,7 @@ def test_nothing_is_cut_off_in_a_page(bundle_dir):
 
 
 def test_the_bytes_are_the_same_wherever_it_runs(few, tmp_path):
-    """And without PyTorch, which `report` of a pretrained model never imports."""
+    """Also in Python. And without PyTorch, which `report` of a pretrained model never imports."""
     command = ["report", "cnn-nano", "--data", str(few), "--quiet"]
     first = cli_in_process(*command, cwd=tmp_path)
     assert first.returncode == 0, first.stderr.decode()
@@ -435,6 +545,7 @@ def test_the_bytes_are_the_same_wherever_it_runs(few, tmp_path):
     assert second.returncode == 0, second.stderr
     content = (tmp_path / "cnn-nano-report.html").read_bytes()
     assert (tmp_path / "deep" / "er" / "page.html").read_bytes() == content
+    assert page(facts_of("cnn-nano", datasets.load(few))).encode() == content
     assert problems(content.decode()) == []
     assert "mnist-edge predict --sample --model cnn-nano" in content.decode()
     again = cli_in_process(*command, cwd=tmp_path)  # in place of the first
@@ -450,6 +561,7 @@ def test_the_bytes_are_the_same_wherever_it_runs(few, tmp_path):
         (["cnn", "--format", "c"], 2, "c is not run by onnxruntime"),
         (["cnn", "--format", "int8-dynamic"], 4, "was exported without model.int8-dynamic.onnx"),
         (["cnn", "--data", "nowhere"], 3, "no such file or folder"),
+        (["cnn", "--out", "new/deep/x.html", "--data", "nowhere"], 3, "no such file or folder"),
         (["cnn", "--out", "."], 2, ".: is a folder: give --out a file, such as report.html"),
         (["cnn", "--out", "notes.txt"], 2, "notes.txt: is there already and is no report: give --out a new file"),
         (["cnn", "--out", "/dev/null"], 2, "/dev/null: is there already and is no report"),
@@ -461,7 +573,7 @@ def test_the_bytes_are_the_same_wherever_it_runs(few, tmp_path):
 def test_mistakes_are_one_line(tmp_path, arguments, code, words):
     (tmp_path / "notes.txt").write_text("mine")
     fails(cli_in_process("report", *arguments, cwd=tmp_path), code, words)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert [path.name for path in tmp_path.rglob("*")] == ["notes.txt"]
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
