@@ -7,7 +7,7 @@ from collections import Counter
 from html.parser import HTMLParser
 from itertools import pairwise
 
-VOID = {"br", "img", "meta"}
+VOID = {"br", "img", "meta", "wbr"}
 HEADINGS = ("h1", "h2", "h3", "h4")
 ADDRESSES = ("src", "href", "action", "data", "poster", "srcset", "xlink:href")
 ALONE = ("script", "link", "iframe", "object", "embed", "base", "form")
@@ -129,11 +129,14 @@ def _named(root):
         for name in (*labels, *re.findall("^#(.*)", link), *re.findall(r"url\(#(.*)\)", clip)):
             if name not in ids:
                 yield f"<{element.tag}> refers to {name}, which is not there"
-    regions = [each.attributes for each in root.all() if each.attributes.get("role") == "region"]
-    if not all(each.get("aria-label") and each.get("tabindex") == "0" for each in regions):
+    names = [(each.attributes.get("aria-label") or each.attributes.get("aria-labelledby")) for each in _scrolling(root)]
+    if not all(names) or any(each.attributes.get("tabindex") != "0" for each in _scrolling(root)):
         yield "a region that the keyboard cannot reach or that has no name"
-    labels = Counter(each.get("aria-label") for each in regions)
-    yield from (f"{count} regions are named {name}" for name, count in labels.items() if count > 1)
+    yield from (f"{count} regions are named {name}" for name, count in Counter(names).items() if count > 1)
+
+
+def _scrolling(root):
+    return [each for each in root.all() if each.attributes.get("role") in ("region", "group")]
 
 
 def _ordered(root):

@@ -4,13 +4,13 @@ import base64
 import html
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-VOID: Final = frozenset(("br", "img", "meta"))
+VOID: Final = frozenset(("br", "img", "meta", "wbr"))
 """Elements without an end tag."""
 
 LONGEST_LINE: Final = 26
@@ -57,26 +57,54 @@ def name_of(label: str) -> Markup:
     return tag("bdi", label)
 
 
-def scroller(label: str, *content: str) -> Markup:
-    """What may be wider than the page: a region of its own that scrolls, also with the keyboard."""
-    return tag("div", *content, class_="scroll", role="region", aria_label=label, tabindex="0")
+def file_name(name: str) -> Markup:
+    """The name of a file, which may break after its first point."""
+    first, point, rest = name.partition(".")
+    return joined(first, point, tag("wbr"), rest)
 
 
-def caption(words: str) -> Markup:
+def scroller(name: str, content: Markup) -> Markup:
+    """A table that may be wider than the page: it scrolls, also with the keyboard, and is named by its caption.
+
+    Args:
+        name: the caption's id.
+        content: the table.
+    """
+    return tag("div", content, class_="scroll", role="group", aria_labelledby=name, tabindex="0")
+
+
+def caption(words: str, name: str | None = None) -> Markup:
     """What a table shows; it wraps at the edge of the screen, however wide the table."""
-    return tag("caption", tag("span", words))
+    return tag("caption", tag("span", words), id=name)
 
 
-def table(words: str, header: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 1) -> Markup:
+def id_of(words: str) -> str:
+    """A caption's id.
+
+    >>> id_of("The most frequent of 1,200 confusions")
+    'table-the-most-frequent-of-1-200-confusions'
+    """
+    return "-".join(["table", *re.findall("[a-z0-9]+", words.lower())])
+
+
+def table(
+    words: str,
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    texts: Collection[int] = (),
+    tall: int | None = None,
+) -> Markup:
     """A table that scrolls if it is too wide. The first cell of each row is its header.
 
     Args:
         words: what the table shows.
         header: the name of each column.
         rows: text or markup; as many cells as the header has.
-        texts: so many columns, the first ones, hold text; the others hold numbers.
+        texts: the columns that hold text, beside the first; the others hold numbers.
+        tall: of these, one whose cells may have several lines.
     """
-    kinds = [None if column < texts else "number" for column in range(len(header))]
+    kinds = ["text" if each == tall else None if each in {0, *texts} else "number" for each in range(len(header))]
     head = tag("tr", *(tag("th", cell, scope="col", class_=kind) for cell, kind in zip(header, kinds, strict=True)))
     body = [
         tag(
@@ -86,12 +114,14 @@ def table(words: str, header: Sequence[str], rows: Iterable[Sequence[str]], *, t
         )
         for first, *others in rows
     ]
-    return scroller(words, tag("table", caption(words), tag("thead", head), tag("tbody", *body)))
+    name = id_of(words)
+    return scroller(name, tag("table", caption(words, name), tag("thead", head), tag("tbody", *body)))
 
 
 def row_header(content: str) -> Markup:
     """The first cell of a row. Only a long one has several lines, so that names stay whole."""
-    is_long = len(re.sub("<[^>]*>", "", content)) > LONGEST_LINE
+    shown = html.unescape(re.sub("<[^>]*>", "", content)) if isinstance(content, Markup) else content
+    is_long = len(shown) > LONGEST_LINE
     return tag("th", content, scope="row", class_="long" if is_long else None)
 
 

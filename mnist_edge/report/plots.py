@@ -22,6 +22,7 @@ from mnist_edge.extras import require
 from mnist_edge.report import words
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 DPI: Final = 120
@@ -124,7 +125,7 @@ def confusion(counts: NDArray[np.int64], labels: Sequence[str], heading: str = "
     tall = min(side, 6)
     bar = figure.add_axes(((margin + side + 0.2) / width, (margin + side - tall) / height, 0.16 / width, tall / height))
     ticks = (0.001, 0.01, 0.05, 0.2, 0.5, 1)
-    figure.colorbar(image, cax=bar, ticks=ticks).set_ticklabels([percent(share) for share in ticks])
+    figure.colorbar(image, cax=bar, ticks=ticks).set_ticklabels([short_percent(share) for share in ticks])
     bar.set_title("share of\ntrue class", size=8, loc="left")
     bar.tick_params(labelsize=8)
     add_title(figure, "Confusion matrix", heading, left=margin / width)
@@ -140,15 +141,16 @@ def reliability(found: Reliability, heading: str = "", *, in_page: bool = False)
         heading: the line below the title.
         in_page: whether to draw it for a page.
     """
-    figure = empty_figure(PAGE_WIDTH, 5.6) if in_page else empty_figure(7.5, 7)
-    edge = {"left": 0.22, "right": 0.93, "top": 0.98} if in_page else {"left": 0.12, "right": 0.96, "top": 0.89}
-    upper, lower = figure.subplots(2, sharex=True, gridspec_kw={"height_ratios": (2.4, 1), "hspace": 0.08, **edge})
+    figure = empty_figure(PAGE_WIDTH, 6.2) if in_page else empty_figure(7.5, 7)
+    edge = {"left": 0.22, "right": 0.93, "top": 0.89} if in_page else {"left": 0.12, "right": 0.96, "top": 0.89}
+    heights = (2, 1) if in_page else (2.4, 1)
+    upper, lower = figure.subplots(2, sharex=True, gridspec_kw={"height_ratios": heights, "hspace": 0.08, **edge})
     bins = len(found.images)
     edges, filled = np.linspace(0, 1, bins + 1), found.images > 0
     middle = (edges[:-1] + edges[1:]) / 2
     upper.plot([0, 1], [0, 1], "--", color=GREY, label="perfectly calibrated")
     low, high = _interval(found.accuracy[filled], found.images[filled])
-    upper.vlines(found.confidence[filled], low, high, color=BLUE, linewidth=1.2, alpha=0.6, label="95 % interval")
+    upper.vlines(found.confidence[filled], low, high, color=BLUE, linewidth=1.2, label="95 % interval")
     upper.plot(
         found.confidence[filled],
         found.accuracy[filled],
@@ -160,26 +162,28 @@ def reliability(found: Reliability, heading: str = "", *, in_page: bool = False)
         zorder=3,
     )
     upper.set_ylabel("accuracy")
-    upper.yaxis.set_major_formatter(percent)
+    in_percent(upper.yaxis)
     upper.set_ylim(-0.03, 1.03)
     upper.grid(color=GRID)
     if in_page:
-        upper.legend(loc="upper left", frameon=False)
+        figure.legend(loc="upper center", ncols=2, frameon=False)
     else:
         figure.legend(loc="upper right", bbox_to_anchor=(0.97, 1), ncols=3, frameon=False, fontsize=9)
 
     lower.bar(middle, found.images, width=0.9 / bins, color=BLUE)
-    upright = {"rotation": 90, "size": 8} if in_page else {"size": 7}
+    upright = {"rotation": 90, "size": 10} if in_page else {"size": 7}
     for x, count in zip(middle[filled], found.images[filled], strict=True):
-        lower.annotate(f"{count:,}", (x, count), (0, 2), textcoords="offset points", ha="center", **upright)
+        lower.annotate(
+            f"{count:,}", (x, count), (0, 3), textcoords="offset points", ha="center", va="bottom", **upright
+        )
     lower.set_yscale("log")
     lower.minorticks_off()
     lower.yaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
-    lower.set_ylim(0.7, (300 if in_page else 6) * max(1, found.images.max()))
+    lower.set_ylim(0.7, (3000 if in_page else 6) * max(1, found.images.max()))
     if in_page:  # the room above is for the numbers on the bars
         lower.set_yticks([tick for tick in lower.get_yticks() if 1 <= tick <= max(1, found.images.max())])
     lower.set_xlim(0, 1)
-    lower.xaxis.set_major_formatter(percent)
+    in_percent(lower.xaxis)
     lower.set_xlabel("confidence: the largest probability")
     lower.set_ylabel("images (n)")
     lower.set_axisbelow(True)
@@ -211,7 +215,7 @@ def coverage(
         withholding = (
             f"{100 * (1 - target.share):.2f} % withheld by --min-probability {words.limit(target.min_probability)}"
         )
-        label = percent(target.accuracy) if in_page else f"{percent(target.accuracy)}: {withholding}"
+        label = short_percent(target.accuracy) if in_page else f"{short_percent(target.accuracy)}: {withholding}"
         at = int(np.argmin(np.abs(curve.share - target.share)))
         axes.plot(withheld[at], curve.accuracy[at], mark, color=ORANGE, label=label, clip_on=False, zorder=3)
     axes.set_xlim(0, _interesting(curve))
@@ -220,8 +224,8 @@ def coverage(
     span = max(high - low, 0.001)
     axes.set_ylim(low - (0.05 if high > low else 1) * span, high + 0.05 * span)
     axes.set_yticks([tick for tick in axes.get_yticks() if axes.get_ylim()[0] <= tick <= 1 + 1e-9])
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(percent)
+    in_percent(axes.xaxis)
+    in_percent(axes.yaxis)
     axes.set_xlabel("images withheld, the least confident first")
     axes.set_ylabel("accuracy of the others")
     axes.grid(color=GRID)
@@ -258,7 +262,7 @@ def learning_curves(epochs: Sequence[Epoch], heading: str = "", *, in_page: bool
     right.set_ylabel("test accuracy")
     if in_page:
         right.yaxis.set_major_locator(MaxNLocator(6))
-    right.yaxis.set_major_formatter(percent)
+    in_percent(right.yaxis)
     for axes in (left, right):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -288,9 +292,25 @@ def drawable(text: str) -> str | None:
     return text if all(font.get_char_index(ord(character)) for character in text) else None
 
 
-def percent(share: float, _: object = None) -> str:
-    """A share for an axis, without trailing zeros."""
+def short_percent(share: float) -> str:
+    """A share without trailing zeros.
+
+    >>> short_percent(0.995)
+    '99.5 %'
+    """
     return f"{100 * share:.4f}".rstrip("0").rstrip(".") + " %"
+
+
+def in_percent(axis: "Axis") -> None:
+    """Write the ticks of an axis as percentages, all with as many decimals as one of them needs."""
+
+    def written(share: float, _: object) -> str:
+        low, high = sorted(axis.get_view_interval())
+        ticks = [each for each in axis.get_majorticklocs() if low <= each <= high]
+        decimals = max((len(short_percent(each)[:-2].partition(".")[2]) for each in ticks), default=0)
+        return f"{100 * share:.{decimals}f} %"
+
+    axis.set_major_formatter(written)
 
 
 def empty_figure(width: float, height: float) -> "Figure":

@@ -13,7 +13,7 @@ from mnist_edge.bundle.records import ImportRecord, Parity, Provenance, Training
 from mnist_edge.contract import HEIGHT, INPUT_NAME, OUTPUT_NAME, WIDTH
 from mnist_edge.report import vector, words
 from mnist_edge.report.facts import Facts
-from mnist_edge.report.markup import Markup, command_lines, joined, name_of, pairs, table, tag
+from mnist_edge.report.markup import Markup, command_lines, file_name, joined, name_of, pairs, table, tag
 from mnist_edge.report.tradeoff import Point, tradeoff
 from mnist_edge.report.words import percent
 
@@ -65,7 +65,7 @@ def parity(facts: Facts) -> Markup:
         return tag("p", NOT_EXPORTED)
     rows = [
         (
-            name,
+            file_name(name),
             f"{each.max_abs_diff:.1e}",
             f"{each.max_abs_diff_on_noise:.1e}",
             f"{each.flips:,}",
@@ -90,11 +90,11 @@ def parity(facts: Facts) -> Markup:
 
 
 def _ways(facts: Facts) -> Markup:
-    rows = [(name, _batches(each), ", ".join(each.variants)) for name, each in facts.parities.items()]
+    rows = [(file_name(name), _batches(each), ", ".join(each.variants)) for name, each in facts.parities.items()]
     return tag(
         "details",
         tag("summary", "How the files were run"),
-        table("Images and variants", ("file", "images", "variants"), rows, texts=3),
+        table("Images and variants", ("file", "images", "variants"), rows, texts=(1, 2), tall=2),
     )
 
 
@@ -111,22 +111,24 @@ def formats(facts: Facts) -> Markup:
         return tag("p", NOT_EXPORTED)
     explained = (
         f"Accuracies are those that the export measured on the test set of {facts.source.data.name}, where the PyTorch "
-        f"model reaches {percent(facts.manifest.pytorch.accuracy)}. The latency is the median for one image on one "
-        "thread, measured by the export on its machine; other machines take other times."
+        f"model reaches {percent(facts.manifest.pytorch.accuracy)}. The latency, of ONNX files only, is the median "
+        "for one image on one thread, measured by the export on its machine; other machines take other times."
     )
-    header = ("file", "format", "runs on", "size", "latency", "accuracy")
+    header = ("file", "size", "latency", "accuracy", "format", "runs on")
     rows = [
         (
-            name,
+            file_name(name),
+            words.size(file.bytes),
+            f"{facts.measured[name].microseconds:.0f} µs" if name in facts.measured else "-",
+            percent(facts.parities[name].accuracy),
             str(file.format),
             Format(file.format).engine if file.format is not UNSET else "-",
-            words.size(file.bytes),
-            f"{facts.measured[name].microseconds:.0f} µs" if name in facts.measured else "not measured",
-            percent(facts.parities[name].accuracy),
         )
         for name, file in facts.files.items()
     ]
-    return joined(tag("p", explained), _chart(facts), table("The files", header, rows, texts=3), _recommended(facts))
+    return joined(
+        tag("p", explained), _chart(facts), table("The files", header, rows, texts=(4, 5)), _recommended(facts)
+    )
 
 
 def _chart(facts: Facts) -> Markup:
@@ -171,11 +173,11 @@ def provenance(facts: Facts) -> Markup:
     ]
     if facts.manifest is not None:
         rows = [
-            (name, words.size(file.bytes), facts.states.get(name, "-"), _digest(file.sha256))
+            (file_name(name), words.size(file.bytes), facts.states.get(name, "-"), _digest(file.sha256))
             for name, file in facts.manifest.files.items()
         ]
         caption = "Files that the manifest lists, and whether they are the ones that were exported"
-        parts.append(table(caption, ("file", "size", "state", "SHA-256"), rows, texts=4))
+        parts.append(table(caption, ("file", "size", "state", "SHA-256"), rows, texts=(1, 2, 3)))
     return joined(*parts)
 
 

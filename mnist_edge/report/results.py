@@ -1,5 +1,6 @@
 """The parts of a report about answers: confusion, mistakes, reliability, coverage, distortions, learning curves."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,12 +13,15 @@ from mnist_edge.evaluation import metrics
 from mnist_edge.evaluation.mistakes import Mistake, mistakes
 from mnist_edge.report import plots, vector
 from mnist_edge.report.facts import Distorted, Facts
-from mnist_edge.report.markup import Markup, caption, joined, name_of, picture, scroller, table, tag
+from mnist_edge.report.markup import Markup, caption, id_of, joined, name_of, picture, scroller, table, tag
 from mnist_edge.report.plots import LONGEST_LABEL, shortened
 from mnist_edge.report.words import limit, percent, points
 
 MOST_CLASSES: Final = 64
 """With more classes the most frequent confusions are listed in place of the matrix, which would be most of the page."""
+
+MOST_ROOMY: Final = 16
+"""With more classes the cells of the matrix are narrow."""
 
 MOST_CONFUSIONS: Final = 50
 
@@ -93,7 +97,7 @@ def confusion(facts: Facts) -> Markup:
     listed = table(
         f"The most frequent of {len(frequent):,} confusions" if len(frequent) > MOST_CONFUSIONS else "All confusions",
         ("true class", "answer", "images", "share of the class"),
-        texts=2,
+        texts=(1,),
         rows=[
             (
                 name_of(facts.labels[truth]),
@@ -118,7 +122,8 @@ def confusion(facts: Facts) -> Markup:
 
 def _matrix(counts: NDArray[np.int64], labels: Sequence[str]) -> Markup:
     is_long = max(map(len, labels)) > LONGEST_HEAD
-    heads = [_short(label, LONGEST_LABEL) for label in labels]
+    heads = _shorts(labels, LONGEST_LABEL)
+    names = _shorts(labels, LONGEST_NAME)
     if is_long:
         heads = [tag("div", name, class_="upright") for name in heads]
     top = tag("tr", tag("th", "true class", scope="col"), *(tag("th", head, scope="col") for head in heads))
@@ -126,19 +131,29 @@ def _matrix(counts: NDArray[np.int64], labels: Sequence[str]) -> Markup:
     rows = [
         tag(
             "tr",
-            tag("th", _short(label, LONGEST_NAME), scope="row", class_="long" if len(label) > LONGEST_WORD else None),
+            tag("th", names[row], scope="row", class_="long" if len(label) > LONGEST_WORD else None),
             *(_cell(int(count), count / total, is_hit=column == row) for column, count in enumerate(counts[row])),
         )
         for row, (label, total) in enumerate(zip(labels, totals, strict=True))
     ]
-    words = caption(f"Number of images, {counts.sum():,} in all; an empty cell is 0")
-    whole = tag("table", words, tag("thead", top), tag("tbody", *rows), class_="confusion")
-    return scroller("Images of each true class by answer", whole)
+    words = f"Images of each true class by answer, {counts.sum():,} in all; an empty cell is 0"
+    name = id_of(words)
+    kind = "confusion dense" if len(labels) > MOST_ROOMY else "confusion"
+    return scroller(name, tag("table", caption(words, name), tag("thead", top), tag("tbody", *rows), class_=kind))
 
 
-def _short(label: str, longest: int) -> Markup:
+def _shorts(labels: Sequence[str], longest: int) -> list[Markup]:
+    """Labels of at most so many characters. Those that would look alike have the number of their class."""
+    alike = Counter(shortened(label, longest) for label in labels)
+    return [
+        _short(label, longest, f" ({number})" if alike[shortened(label, longest)] > 1 else "")
+        for number, label in enumerate(labels)
+    ]
+
+
+def _short(label: str, longest: int, number: str = "") -> Markup:
     """A label of at most so many characters; the whole of it appears beneath the pointer."""
-    shown = shortened(label, longest)
+    shown = shortened(label, longest - len(number)) + number
     return tag("bdi", tag("abbr", shown, title=label) if shown != label else shown)
 
 
@@ -173,7 +188,7 @@ def worst(facts: Facts) -> Markup:
     which = f"the {len(shown)} with the most confident answers" if len(shown) < len(found) else "all of them"
     words = f"{len(found):,} of {len(facts.truth):,} test images get a wrong answer. Here are {which}."
     items = [tag("li", _mistake(mistake, facts)) for mistake in shown]
-    return joined(tag("p", words), tag("ul", *items, class_="mistakes"))
+    return joined(tag("p", words), tag("ul", *items, class_="mistakes", role="list"))
 
 
 def _mistake(mistake: Mistake, facts: Facts) -> Markup:
@@ -262,7 +277,7 @@ def distortions(facts: Facts) -> Markup:
         f"The same file on {clean.total:,} test images, distorted in {len(facts.distorted)} fixed ways: "
         f"{percent(mean)} on average. Changes are in percentage points."
     )
-    return joined(tag("p", words), table("Accuracy on distorted images", header, rows, texts=2))
+    return joined(tag("p", words), table("Accuracy on distorted images", header, rows, texts=(1,)))
 
 
 def _distorted(each: Distorted, clean: Distorted) -> tuple[str, ...]:

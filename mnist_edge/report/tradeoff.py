@@ -14,7 +14,7 @@ from mnist_edge.report.plots import (
     drawable,
     drawing,
     empty_figure,
-    percent,
+    in_percent,
     shortened,
 )
 from mnist_edge.report.words import size
@@ -103,9 +103,11 @@ def tradeoff(points: Sequence[Point], heading: str = "", *, in_page: bool = Fals
         axes.scatter(
             point.microseconds, point.accuracy, area, color=colour, edgecolor="w", linewidth=1, clip_on=False, zorder=3
         )
-    if not in_page:
+    if not in_page:  # the page has a caption
+        words = "the dot's area is the file's size"
+        axes.text(0.985, 0.025, words, transform=axes.transAxes, ha="right", size=8, color=GREY)
         add_title(figure, "Latency against accuracy", heading)
-    _label(axes, points, areas)
+    _label(axes, points, areas, font=10 if in_page else 9)
     return figure
 
 
@@ -125,15 +127,12 @@ def _set_scales(axes: "Axes", points: Sequence[Point]) -> None:
     span = max(MIN_SPAN, max(accuracies) - min(accuracies))
     axes.set_ylim(min(accuracies) - 0.7 * span, min(max(accuracies) + 0.6 * span, 1 + 0.1 * span))
     axes.set_yticks([tick for tick in axes.get_yticks() if axes.get_ylim()[0] <= tick <= 1 + 1e-9])
-    axes.yaxis.set_major_formatter(percent)
+    in_percent(axes.yaxis)
     has_spread = any(point.p95 is not None for point in points)
     axes.set_xlabel(f"latency of one image, median{', with a line to the 95th percentile' * has_spread} (µs)")
     axes.set_ylabel("accuracy")
     axes.grid(color=GRID)
     axes.set_axisbelow(True)
-    axes.text(
-        0.985, 0.025, "the dot's area is the file's size", transform=axes.transAxes, ha="right", size=8, color=GREY
-    )
 
 
 class _Place(NamedTuple):
@@ -147,12 +146,12 @@ class _Place(NamedTuple):
     alignment: Literal["left", "center", "right"]
 
 
-def _label(axes: "Axes", points: Sequence[Point], areas: Sequence[float]) -> None:
+def _label(axes: "Axes", points: Sequence[Point], areas: Sequence[float], font: int) -> None:
     """Write each file's figures beside its dot, where neither dots, spreads nor other labels are."""
     frame = axes.get_window_extent().extents
     per_point = axes.figure.dpi / 72
     obstacles: list[Box] = [text.get_window_extent().extents for text in axes.texts]
-    labels, dots = [_text(axes, point) for point in points], []
+    labels, dots = [_text(axes, point, font) for point in points], []
     for point, area in zip(points, areas, strict=True):
         (x, y), (end, _) = axes.transData.transform(
             [(point.microseconds, point.accuracy), (point.p95 or point.microseconds, point.accuracy)]
@@ -175,7 +174,7 @@ def _label(axes: "Axes", points: Sequence[Point], areas: Sequence[float]) -> Non
             axes.plot(*ends.T, color=GREY, linewidth=0.8, zorder=2)
 
 
-def _text(axes: "Axes", point: Point) -> "Text":
+def _text(axes: "Axes", point: Point, font: int) -> "Text":
     """A file's figures, whose place is still to be found."""
     name = shortened("".join(drawable(character) or "?" for character in point.name), LONGEST_NAME)
     words = [name, f"{size(point.bytes)}, {point.microseconds:,.0f} µs, {100 * point.accuracy:.2f} %"]
@@ -186,7 +185,7 @@ def _text(axes: "Axes", point: Point) -> "Text":
         transform=axes.transAxes,
         ha="center",
         va="center",
-        size=9,
+        size=font,
         weight="bold" if point.recommended else "normal",
         color=BLUE if point.recommended else "k",
         parse_math=False,

@@ -15,9 +15,9 @@ GOOD = f"""<!DOCTYPE html>
 <title>x</title><style>{STYLE}</style></head><body><a href="#main">skip</a><header><h1>x</h1></header>
 <nav><h2>y</h2></nav><main id="main"><h2 id="z">z</h2><h3>w</h3><section aria-labelledby="z"><img alt="a" src="data:,"/>
 <svg role="img"><title>t</title><desc>d</desc><text>1</text></svg></section>
-<div role="region" aria-label="r" tabindex="0"><table><caption>c</caption><tbody>
+<div role="group" aria-labelledby="c" tabindex="0"><table><caption id="c">c</caption><tbody>
 <tr><th scope="row">h</th><td>1</td></tr>
-</tbody></table></div></main><footer></footer></body></html>"""
+</tbody></table></div><pre role="region" aria-label="r" tabindex="0"></pre></main><footer></footer></body></html>"""
 
 
 def test_a_good_page_has_no_problems():
@@ -48,8 +48,15 @@ def test_a_good_page_has_no_problems():
         ("<text>1</text>", "", "a drawing without text"),
         ("<footer></footer>", "", "not one <footer>"),
         (' lang="en"', "", "no language"),
-        (' tabindex="0"', "", "a region that the keyboard cannot reach"),
-        ("<caption>c</caption>", "", "a table without a caption"),
+        ('"c" tabindex="0"', '"c"', "a region that the keyboard cannot reach"),
+        ('"r" tabindex="0"', '"r"', "a region that the keyboard cannot reach"),
+        (' aria-labelledby="c"', "", "a region that the keyboard cannot reach or that has no name"),
+        ('aria-labelledby="c"', 'aria-labelledby="gone"', "refers to gone"),
+        ("</main>", '<pre role="region" aria-label="r" tabindex="0"></pre></main>', "2 regions are named r"),
+        ('<caption id="c">c</caption>', "", "a table without a caption"),
+        ("<desc>", '<g clip-path="url(#gone)"/><desc>', "refers to gone"),
+        ("color: red", "background: url(x.png)", "the style sheet asks for something"),
+        ("color: red", "@import 'x.css'", "the style sheet asks for something"),
         (' scope="row"', "", "without a scope"),
         ("</tbody>", "<tr></tr></tbody>", "cells"),
         ('<a href="#main">skip</a>', "", "no skip link"),

@@ -191,10 +191,10 @@ def test_parity_formats_and_digests_are_the_manifests(root, bundle_dir):
         ]
         size = (bundle_dir / name).stat().st_size
         latency = manifest["measured"].get(name)
-        assert formats[name][0] == entry["format"]
-        assert formats[name][2] == f"{size / 1000:,.1f} KB"
-        assert formats[name][3] == (f"{latency['microseconds']:.0f} µs" if latency else "not measured")
-        assert formats[name][4] == f"{100 * measured['accuracy']:.2f} %"
+        assert formats[name][3] == entry["format"]
+        assert formats[name][0] == f"{size / 1000:,.1f} KB"
+        assert formats[name][1] == (f"{latency['microseconds']:.0f} µs" if latency else "-")
+        assert formats[name][2] == f"{100 * measured['accuracy']:.2f} %"
     assert {name: row[2] for name, row in files.items()} == {
         name: hashlib.sha256((bundle_dir / name).read_bytes()).hexdigest() for name in manifest["files"]
     }
@@ -346,6 +346,19 @@ def test_any_labels_are_shown_as_they_are(labels):
     assert classes == ", ".join(labels)
 
 
+def test_shortened_labels_that_look_alike_have_their_number():
+    long = "class with a very long name that only differs in the middle: "
+    content = page(made([f"{long}{each}{long}" for each in "ab"] + ["c"]))
+    root, _ = parsed(content)
+    names = [row[0] for row in table_in(root, "confusion").cells]
+    assert len(set(names)) == 3
+    assert names[0].endswith(" (0)")
+    assert names[1].endswith(" (1)")
+    assert names[2] == "c"
+    heads = [each.text for each in [*table_in(root, "confusion").all("th")][1:4]]
+    assert len(set(heads)) == 3
+
+
 def test_many_classes_do_not_make_a_large_page():
     labels = [f"{number} {'x' * 60}" for number in range(256)]
     content = page(made(labels, n=5000))
@@ -470,6 +483,39 @@ def test_a_colour_that_the_page_has_not_is_refused():
     figure.add_axes((0, 0, 1, 1)).plot([0, 1], color="#123456")
     with pytest.raises(UsageError, match="#123456 is not a colour of the page"):
         vector.inline(figure, "x", "x", "x")
+
+
+def test_all_ticks_of_an_axis_have_as_many_decimals(bundle_dir):
+    (first, *_) = reading.read_training(bundle_dir).epochs
+    near = [structs.replace(first.test, accuracy=accuracy) for accuracy in (0.9912, 0.9931)]
+    epochs = [structs.replace(first, number=number + 1, test=test) for number, test in enumerate(near)]
+    root, _ = parsed(vector.inline(plots.learning_curves(epochs, in_page=True), "one", "a", "b"))
+    ticks = [each.text for each in root.all("text") if "%" in each.text]
+    assert len(ticks) > 3
+    assert len({len(tick) for tick in ticks}) == 1, ticks
+
+
+def test_letters_in_a_page_can_be_read(bundle_dir):
+    for figure in drawn_in_a_page(bundle_dir):
+        root, _ = parsed(vector.inline(figure, "one", "a", "b"))
+        sizes = {float(each.attributes["font-size"].removesuffix("px")) for each in root.all("text")}
+        assert min(sizes) >= 10, sizes
+
+
+def test_the_legend_of_the_reliability_hides_nothing():
+    facts = made("0123456789", n=10_000)
+    figure = plots.reliability(metrics.reliability(facts.probabilities, facts.truth), in_page=True)
+    figure.draw_without_rendering()
+    legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes if axes.get_legend())]
+    assert len(legends) == 1
+    assert not any(legends[0].get_window_extent().overlaps(axes.get_window_extent()) for axes in figure.axes)
+    bars, counts = figure.axes[1].patches, figure.axes[1].texts
+    tops = [bar.get_window_extent().y1 for bar in bars if bar.get_height() > 0]
+    assert len(tops) == len(counts)
+    top = figure.axes[1].get_window_extent().y1
+    for text, bar in zip(counts, tops, strict=True):
+        assert bar + 1 < text.get_window_extent().y0
+        assert text.get_window_extent().y1 < top
 
 
 def drawn_in_a_page(bundle_dir):
