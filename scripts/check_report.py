@@ -4,12 +4,16 @@ python scripts/check_report.py [MODEL …] [--screenshots DIR]
 
 Makes the report of each model, or takes a page that is given, and opens it in Chromium. Fails if the browser logs
 anything, asks for anything beside the page, or would scroll sideways, and if axe-core finds a serious or critical
-violation. Needs ``chromium`` (on Debian a package of that name) and ``npm``; installs playwright and axe-core into a
-temporary folder, or into ``--tools``.
+violation. Each run proves that it can fail: it must find what is planted in a copy of the first page.
+
+Needs ``chromium`` (on Debian a package of that name) and ``npm``; installs playwright and axe-core into a temporary
+folder, or into ``--tools``.
 """
 
 import argparse
 import contextlib
+import io
+import itertools
 import shutil
 import subprocess
 import sys
@@ -26,7 +30,16 @@ WIDTHS: Final = (1280, 390)
 
 THEMES: Final = ("light", "dark")
 
+PLAYWRIGHT: Final = "playwright==1.65.2"
+AXE: Final = "axe-core@4.14.1"
+
 GRAVE: Final = ("serious", "critical")
+
+PLANTED: Final = f"""<img src="data:,"><p style="color: red">x</p><p class="whole">{"x" * 400}</p>"""
+"""No words for an image, what the content security policy forbids, and a line wider than the page."""
+
+NOTICED: Final = ("axe: critical", "console: ", "scrolls sideways")
+"""What is told of each."""
 
 OPEN_ALL: Final = "document.querySelectorAll('details').forEach(each => each.open = true)"
 WIDER: Final = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
@@ -41,18 +54,21 @@ def main() -> None:
         metavar="MODEL",
         help="a bundle, a pretrained model or a page",
     )
-    parser.add_argument("--screenshots", type=Path, metavar="DIR", help="save what the browser shows")
+    parser.add_argument("--screenshots", type=Path, metavar="DIR", help="save what the browser shows, a folder a model")
     parser.add_argument("--tools", type=Path, metavar="DIR", help="install the tools here, and find them here again")
     given = parser.parse_args()
     chromium = shutil.which("chromium")
     if chromium is None or shutil.which("npm") is None:
         sys.exit("error: chromium or npm is missing: install both, on Debian with  apt-get install chromium npm")
-    if given.screenshots:
-        given.screenshots.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         axe = install(given.tools or Path(scratch) / "tools")
-        pages = [report(model, Path(scratch)) for model in given.models]
-        found = [problem for page in pages for problem in problems(page, chromium, axe, given.screenshots)]
+        pages = [report(model, Path(scratch) / str(number)) for number, model in enumerate(given.models, 1)]
+        prove(pages[0], Path(scratch) / "planted", chromium, axe)
+        found = [
+            problem
+            for number, page in enumerate(pages, 1)
+            for problem in problems(page, chromium, axe, given.screenshots and given.screenshots / str(number))
+        ]
     for problem in found:
         print(problem)
     if found:
@@ -64,14 +80,14 @@ def install(folder: Path) -> str:
     axe = folder / "node_modules" / "axe-core" / "axe.min.js"
     if not axe.exists():
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--target", str(folder / "python"), "playwright"], check=True)
-        subprocess.run(["npm", "install", "--silent", "--prefix", str(folder), "axe-core"], check=True)  # noqa: S607
+        subprocess.run([*pip, "--target", str(folder / "python"), PLAYWRIGHT], check=True)
+        subprocess.run(["npm", "install", "--silent", "--prefix", str(folder), AXE], check=True)  # noqa: S607
     sys.path.insert(0, str(folder / "python"))
     return axe.read_text(encoding="utf-8")
 
 
 def report(model: str, folder: Path) -> Path:
-    """The report of a model; a page is taken as it is."""
+    """The report of a model, in a folder of its own; a page is taken as it is."""
     if model.endswith(".html"):
         return Path(model).resolve()
     page = folder / f"{Path(model).name}.html"
@@ -80,8 +96,23 @@ def report(model: str, folder: Path) -> Path:
     return page
 
 
+def prove(page: Path, folder: Path, chromium: str, axe: str) -> None:
+    """Exit unless what is planted in a copy of a page is found."""
+    folder.mkdir()
+    copy = folder / page.name
+    content = page.read_text(encoding="utf-8")
+    copy.write_text(content.replace("</h1>", f"</h1>{PLANTED}", 1), encoding="utf-8")
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = [*problems(copy, chromium, axe, None)]
+    for width, theme, words in itertools.product(WIDTHS, THEMES, NOTICED):
+        if not any(f"{width} px, {theme}: " in line and words in line for line in found):
+            sys.exit(f"error: {width} px, {theme}: does not notice what was planted: {words}")
+
+
 def problems(page: Path, chromium: str, axe: str, screenshots: Path | None) -> Iterator[str]:
     """What is wrong with a page, a line each; what was looked at is printed."""
+    if screenshots:
+        screenshots.mkdir(parents=True, exist_ok=True)
     if page.stat().st_size > LARGEST:
         yield f"{page.name}: {page.stat().st_size:,} bytes, more than {LARGEST:,}"
     for width in WIDTHS:

@@ -1,8 +1,9 @@
 """Fixed distortions of test images, which show how a model bears other pens, scanners and framing. Without torch.
 
 `DISTORTIONS` is a handful of those in MNIST-C (Mu and Gilmer 2019, arXiv:1906.02337), as strong as the kinds of the
-same names in ``docs/robustness.md``. Weights are whole numbers, so equal images give equal images on any processor.
-Directions alternate from image to image, and noise comes from a generator whose numbers never change.
+same names in ``docs/robustness.md``; ``noise`` is ``gaussian noise`` there. Equal images give equal images on any
+processor: weights of sums are whole numbers, and contrast and noise take a single multiplication, which IEEE 754 rounds
+everywhere alike. Directions alternate from image to image, and noise comes from a generator whose numbers never change.
 """
 
 import itertools

@@ -1,16 +1,14 @@
-"""The fixed distortions against PyTorch's arithmetic and against what they say they do."""
+"""The fixed distortions against the corruptions of the same names, in PyTorch, and against what they say they do."""
 
 import hashlib
-import math
+import itertools
 
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
 
 from mnist_edge.data.distortions import DISTORTIONS
-from mnist_edge.training.warping import warp
-from tests.distortions import gaussian
+from tests import corruptions
 
 
 @pytest.fixture(scope="module")
@@ -24,48 +22,46 @@ def ink(images):
     return torch.tensor(images).unsqueeze(1).float() / 255
 
 
-def alternating(images, size):
-    """1, -1, 1 …"""
-    return torch.tensor([1.0, -1.0]).repeat(len(images) // 2) * size
+def alternating(images):
+    """-1, 1, -1 …"""
+    return torch.tensor([-1.0, 1.0]).repeat(len(images) // 2)
 
 
-def by_pytorch(kind, ink):
-    match kind:
-        case "rotation":
-            return warp(ink, angle=alternating(ink, -math.radians(25)))
-        case "shrinking":
-            return warp(ink, scale=torch.full((len(ink), 2), 1 / 0.6))
-        case "thicker":
-            return functional.max_pool2d(ink, 3, stride=1, padding=1)
-        case "thinner":
-            return -functional.max_pool2d(-ink, (1, 2), stride=1, padding=(0, 1))[..., :28]
-        case "blur":
-            return gaussian(ink, 1.5)
-        case "contrast":
-            return ink * 0.3
-    raise AssertionError(kind)
+def corrupted(kind, ink):
+    """What docs/robustness.md calls so."""
+    return corruptions.CORRUPTIONS[kind].apply(ink, torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("kind", ["rotation", "shrinking", "thicker", "thinner", "blur", "contrast"])
-def test_it_is_what_pytorch_computes(images, ink, kind):
-    wanted = 255 * by_pytorch(kind, ink).squeeze(1).numpy()
+def test_it_is_what_pytorch_computes_for_the_kind_of_that_name(images, ink, kind, monkeypatch):
+    monkeypatch.setattr(corruptions, "sign", lambda images, _: alternating(images))
+    wanted = 255 * corrupted(kind, ink).squeeze(1).numpy()
     found = DISTORTIONS[kind].apply(images).astype(float)
     assert np.abs(found - wanted).max() <= (4 if kind in ("rotation", "shrinking", "blur") else 0.51)
 
 
-def test_translation_moves_to_each_corner(images):
+def test_translation_moves_to_each_corner(images, ink, monkeypatch):
     moved = DISTORTIONS["translation"].apply(images)
     for index, (down, right) in enumerate([(4, 4), (4, -4), (-4, 4), (-4, -4)]):
         whole = np.roll(images[index], (down, right), axis=(0, 1))
         inner = whole[max(down, 0) : 28 + min(down, 0), max(right, 0) : 28 + min(right, 0)]
         assert np.array_equal(moved[index][max(down, 0) : 28 + min(down, 0), max(right, 0) : 28 + min(right, 0)], inner)
         assert moved[index].sum() == inner.sum()
+    signs = itertools.cycle([torch.tensor([1.0, 1, -1, -1]), torch.tensor([1.0, -1, 1, -1])])
+    monkeypatch.setattr(corruptions, "sign", lambda images, _: next(signs))
+    same = {
+        tuple((255 * image).round().byte().flatten().tolist())
+        for one in (ink[index : index + 1].repeat(4, 1, 1, 1) for index in range(4))
+        for image in corrupted("translation", one)
+    }
+    assert {tuple(image.flatten().tolist()) for image in moved[:4]} <= same
 
 
 def test_noise_has_the_deviation_it_says():
     grey = np.full((300, 28, 28), 128, np.uint8)
     noise = DISTORTIONS["noise"].apply(grey).astype(float) - 128
-    assert noise.std() == pytest.approx(0.25 * 255, rel=0.03)  # clipped at two deviations
+    wanted = corrupted("gaussian noise", torch.full((300, 1, 28, 28), 128 / 255)).clamp(0, 1) * 255 - 128
+    assert noise.std() == pytest.approx(float(wanted.std()), rel=0.03)  # clipped at two deviations
     assert abs(noise.mean()) < 1
     assert abs((noise[0] * noise[1]).mean()) < 300  # differs from image to image
 
