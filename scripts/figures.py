@@ -36,6 +36,7 @@ from mnist_edge.errors import ExecutionError, ParityError
 from mnist_edge.evaluation import metrics
 from mnist_edge.evaluation.evaluation import ACCURACIES
 from mnist_edge.export.c import source
+from mnist_edge.report import words
 from mnist_edge.runtime.model import DEFAULT_PRETRAINED, PRETRAINED, file_that_answers, pretrained
 from mnist_edge.runtime.prediction import softmax
 from tests.distortions import NEVER_TRAINED
@@ -250,7 +251,7 @@ def coverage(subjects: Subjects) -> list[str]:
         probabilities = model.probabilities(model.logits(subjects.data.test.images))
         for row, wanted in zip(rows, ACCURACIES, strict=True):
             share, limit = metrics.coverage_at(wanted, probabilities, truth)
-            row += [f"{100 * share:.2f} %", f"{limit:.4f}"]
+            row += [f"{100 * share:.2f} %", words.limit(metrics.threshold(limit, probabilities))]
     return markdown(head, rows)
 
 
