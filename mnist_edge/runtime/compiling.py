@@ -84,7 +84,7 @@ def prefix_in(text: str) -> str:
 
 def build(
     command: Sequence[str],
-    text: str,
+    content: bytes,
     prefix: str,
     name: str,
     folder: Path,
@@ -96,7 +96,7 @@ def build(
 
     Args:
         command: the compiler, from `compiler`.
-        text: the C file.
+        content: the C file; a stranger's may be in any encoding.
         prefix: of the names in it, from `prefix_in`.
         name: the file's name, for messages.
         folder: an existing one, for the library.
@@ -109,7 +109,7 @@ def build(
     """
     library = folder / "model.so"
     try:
-        (folder / "model.h").write_text(text, encoding="ascii")
+        (folder / "model.h").write_bytes(content)
         code = caller.replace("PREFIX", prefix.upper()).replace("prefix", prefix)
         (folder / "caller.c").write_text(code, encoding="ascii")
         result = subprocess.run(  # noqa: S603  # the user's own compiler
@@ -121,15 +121,22 @@ def build(
             check=False,
         )
     except OSError as error:
-        raise not_runnable(name, command[0], error) from None
+        raise _not_runnable(name, command[0], error) from None
     if result.returncode:
         reason = next((line for line in result.stderr.splitlines() if "error" in line), "it says nothing")
         raise ModelFormatError(f"{name}: {command[0]} cannot compile it ({reason}): export it again")
     return library
 
 
-def not_runnable(name: str, compiler: str, error: OSError) -> ExecutionError:
-    """The error about a C file that cannot be compiled or loaded here."""
+def loaded(library: Path, name: str, compiler: str) -> Library:
+    """Load what `build` made. Raises ExecutionError, as `build` does, if it is for another machine or may not run."""
+    try:
+        return Library(library)
+    except OSError as error:
+        raise _not_runnable(name, compiler, error) from None
+
+
+def _not_runnable(name: str, compiler: str, error: OSError) -> ExecutionError:
     return ExecutionError(
         f"{name}: cannot be compiled and loaded ({error}): check {compiler}, and set TMPDIR to a folder from which "
         "programs may run"

@@ -13,6 +13,7 @@ from mnist_edge.cli import bench as command
 from mnist_edge.export.c import source
 from mnist_edge.runtime.bench import running
 from mnist_edge.runtime.model import PRETRAINED
+from tests.export.faults import edit_onnx
 from tests.helpers import cli_in_process, fails, keep_only
 
 NANO = Path(PRETRAINED, "cnn-nano")
@@ -34,10 +35,17 @@ def with_c(by_gcc, tmp_path):
 
 def add(folder, text):
     """Add a C file to a bundle, with the digest that its manifest asks for."""
-    (folder / "model.h").write_text(text)
     manifest = json.loads((folder / "manifest.json").read_text())
-    facts = {"format": "c", "bytes": len(text), "sha256": hashlib.sha256(text.encode()).hexdigest()}
-    manifest["files"]["model.h"] = manifest["files"]["model.int8-static.onnx"] | facts
+    manifest["files"]["model.h"] = manifest["files"]["model.int8-static.onnx"] | {"format": "c"}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    put(folder, "model.h", text.encode())
+
+
+def put(folder, name, content):
+    """Replace a file of a bundle and its digest in the manifest."""
+    (folder / name).write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][name] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -83,6 +91,36 @@ def test_without_the_packages_of_an_export_a_c_file_cannot_be_told_from_a_strang
     assert document(with_c)["left_out"] == {"model.h": command.UNTRUSTED}
 
 
+def rename_convolution(model):
+    next(node for node in model.graph.node if node.op_type == "Conv").name = "another"
+
+
+def test_an_int8_static_file_that_the_export_cannot_read_proves_nothing(with_c):
+    """Every checksum is right: whoever forges a file renews them."""
+    edit_onnx(with_c, "model.int8-static.onnx", rename_convolution, update_manifest=True)
+    assert document(with_c)["left_out"] == {"model.h": command.UNTRUSTED}
+
+
+def test_a_c_file_in_any_encoding(with_c):
+    text = (with_c / "model.h").read_text()
+    add(with_c, f"{text}\n/* é */\n")
+    assert [*document(with_c, "--format", "c")["files"]] == ["model.h"]
+    put(with_c, "model.h", f"{text}\n/* é */\n".encode("latin-1"))
+    assert [*document(with_c, "--format", "c")["files"]] == ["model.h"]
+
+
+def test_a_library_that_cannot_be_loaded_is_left_out(with_c, monkeypatch, tmp_path):
+    """As where programs may not run from TMPDIR, or where ``$CC`` compiles for another machine."""
+    other = tmp_path / "cc-for-another-machine"
+    other.write_text('#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\necho for another machine > "$2"\n')
+    other.chmod(0o755)
+    monkeypatch.setenv("CC", str(other))
+    found = document(with_c)
+    assert [*found["files"]] == ["model.onnx", "model.int8-static.onnx"]
+    assert "cannot be compiled and loaded" in found["left_out"]["model.h"]
+    fails(cli_in_process("bench", with_c, "--format", "c"), 1, "set TMPDIR to a folder from which programs may run")
+
+
 def test_without_a_compiler(with_c, monkeypatch, tmp_path):
     monkeypatch.setenv("CC", "")
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -114,8 +152,9 @@ def test_the_c_file_and_torchscript_answer_as_they_should(with_c, bundle_dir, ex
     from mnist_edge.runtime.bench import by_c
 
     images = expected["images"][:20, None]
-    text = (with_c / "model.h").read_text()
-    library = compiling.build(compiling.compiler(), text, compiling.prefix_in(text), "model.h", with_c.parent)
+    content = (with_c / "model.h").read_bytes()
+    prefix = compiling.prefix_in(content.decode())
+    library = compiling.build(compiling.compiler(), content, prefix, "model.h", with_c.parent)
     logits = by_c.opened(str(library), "c").logits(images)
     assert np.array_equal(logits, Classifier(NANO, format="int8-static").logits(images))
     traced = by_torch.opened(str(bundle_dir), "torchscript").logits(images)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mnist_edge.errors import ExecutionError
 from mnist_edge.export.c.layers import REMEDY
 from mnist_edge.export.parity import Run
-from mnist_edge.runtime.compiling import CALLER, FLAGS, Library, address, build, not_runnable
+from mnist_edge.runtime.compiling import CALLER, FLAGS, address, build, loaded
 from mnist_edge.runtime.compiling import compiler as found_compiler
 
 SMALL: Final = (*FLAGS, "-Os")
@@ -63,11 +63,8 @@ def compiled(text: str, prefix: str, name: str, flags: Sequence[str] = FLAGS) ->
 @functools.lru_cache(maxsize=2)  # the proof and the comparison take the same two forms of a file
 def _compiled(command: tuple[str, ...], text: str, prefix: str, name: str, flags: tuple[str, ...]) -> Compiled:
     with tempfile.TemporaryDirectory() as folder:
-        path = build(command, text, prefix, name, Path(folder), flags=flags, caller=_CALLER)
-        try:
-            library = Library(path)
-        except OSError as error:
-            raise not_runnable(name, command[0], error) from None
+        path = build(command, text.encode(), prefix, name, Path(folder), flags=flags, caller=_CALLER)
+        library = loaded(path, name, command[0])
 
     def rounded(layer: int, sums: NDArray[np.int64]) -> NDArray[np.uint8]:
         results = np.empty(sums.shape, np.uint8)
