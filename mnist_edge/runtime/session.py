@@ -23,6 +23,9 @@ import onnxruntime.capi.onnxruntime_pybind11_state as ort_errors
 
 from mnist_edge.errors import ExecutionError, ModelFormatError
 
+ONNXRUNTIME: Final[str] = ort.__version__
+"""The version that is imported, whatever the package is called that it was installed from."""
+
 _FATAL_ONLY: Final = 4
 
 _ERRORS: Final[tuple[type[Exception], ...]] = (

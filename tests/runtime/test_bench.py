@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
+import PIL
 import pytest
 from msgspec import UNSET, structs
 
@@ -382,6 +384,16 @@ def test_a_busy_machine_is_told():
     idle = structs.replace(environment.environment(), load_average=0.1, cpus=2)
     assert environment.busy(idle, [a_round()]) is None
     assert environment.busy(idle, []) is None
-    assert "took 30 % of the time" in environment.busy(idle, [a_round(busy=0.7)])
+    assert "had a CPU for only 70 % of the time" in environment.busy(idle, [a_round(busy=0.7)])
     loaded = structs.replace(idle, load_average=1.5)
     assert environment.busy(loaded, [a_round()]).endswith("load average 1.5 on 2 CPUs")
+
+
+def test_the_versions_of_packages_that_are_installed_under_other_names(monkeypatch):
+    def unknown(name):
+        raise PackageNotFoundError(name)
+
+    expected = {"mnist-edge": "unknown", "onnxruntime": version("onnxruntime"), "numpy": version("numpy")}
+    monkeypatch.setattr("importlib.metadata.version", unknown)
+    monkeypatch.setattr(environment, "version", unknown)
+    assert environment.environment().packages == expected | {"pillow": PIL.__version__}

@@ -2,16 +2,18 @@
 
 import platform
 from collections.abc import Iterable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final
+
+import numpy as np
+import PIL
 
 from mnist_edge.extras import PACKAGE
 from mnist_edge.runtime import machine
 from mnist_edge.runtime.bench.records import Environment, Round
 from mnist_edge.runtime.limits import usable_cpus
+from mnist_edge.runtime.session import ONNXRUNTIME
 from mnist_edge.runtime.threads import default_threads
-
-PACKAGES: Final = (PACKAGE, "onnxruntime", "numpy", "pillow")
 
 BUSY_LOAD: Final = 0.5
 """A load average per usable CPU above which the machine had something else to do."""
@@ -31,8 +33,17 @@ def environment() -> Environment:
         load_average=machine.load_average(),
         platform=platform.platform(),
         python=platform.python_version(),
-        packages={name: version(name) for name in PACKAGES},
+        packages=_packages(),
     )
+
+
+def _packages() -> dict[str, str]:
+    """The versions of what is imported: onnxruntime is installed under several names, such as ``onnxruntime-gpu``."""
+    try:
+        own = version(PACKAGE)
+    except PackageNotFoundError:  # run from a checkout
+        own = "unknown"
+    return {PACKAGE: own, "onnxruntime": ONNXRUNTIME, "numpy": np.__version__, "pillow": PIL.__version__}
 
 
 def busy(found: Environment, rounds: Iterable[Round]) -> str | None:
@@ -40,7 +51,7 @@ def busy(found: Environment, rounds: Iterable[Round]) -> str | None:
     shares = sorted(each.busy for each in rounds)
     share = shares[len(shares) // 2] if shares else 1.0
     if share < IDLE:
-        return f"the machine was busy: other programs took {100 * (1 - min(share, 1)):.0f} % of the time"
+        return f"the process had a CPU for only {100 * share:.0f} % of the time (other programs, or a CPU quota)"
     load = found.load_average
     if load is not None and load > BUSY_LOAD * found.cpus:
         return f"the machine was busy before: load average {load:.1f} on {found.cpus} CPUs"
