@@ -370,9 +370,18 @@ def test_a_file_is_named_if_it_is_clearly_quicker_and_as_good(found, float32, ch
     assert advice.format is format_
     if format_:
         assert advice.words.startswith(f"name --format {format_} here: ")
-        assert "2.9 times as large" in advice.words
+        assert advice.words.endswith(" times the size")
     else:
         assert advice.words.startswith("model.int8-static.onnx is the right file here")
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"), [(0.5, "at half the size"), (1, "at the same size"), (3, "at 3 times the size")]
+)
+def test_the_size_in_words(found, ratio, words):
+    size = (NANO / "model.int8-static.onnx").stat().st_size
+    times = {"model.int8-static.onnx": (100, 100, 100), "model.onnx": (50, 50, 50)}
+    assert advised(found, times, bytes=ratio * size).words.endswith(f"as model.int8-static.onnx, {words}")
 
 
 def test_there_is_no_advice_without_a_choice(found):

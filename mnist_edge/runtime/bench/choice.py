@@ -11,7 +11,7 @@ WORTH_NAMING: Final = 0.1
 """A file that is quicker by less than this fraction is not advised: by so much two runs may differ."""
 
 
-def advise(candidates: Sequence[Candidate], files: Mapping[str, Figures], default: str) -> Advice | None:
+def advise(candidates: Sequence[Candidate], files: Mapping[str, Figures], default: str | None) -> Advice | None:
     """Compare the file that answers by default with the others whose answers are as good.
 
     A file is advised if it is quicker by more than `WORTH_NAMING` and by more than the ratio varies over the rounds.
@@ -20,13 +20,13 @@ def advise(candidates: Sequence[Candidate], files: Mapping[str, Figures], defaul
     Args:
         candidates: what the manifest says about the files.
         files: what was measured.
-        default: the name of the file that answers by default.
+        default: the name of the file that answers by default, and of the one that latencies were divided by.
 
     Returns:
         None if the default file, or any other file that onnxruntime runs, was not measured.
     """
     runnable = [each for each in candidates if each.format in RUNNABLE and each.file in files]
-    if default not in files or len(runnable) < 2:
+    if default is None or default not in files or len(runnable) < 2:
         return None
     others = [each for each in runnable if each.file != default and is_correct(each)]
     clearly = [each for each in others if _is_quicker(files[each.file])]
@@ -35,12 +35,16 @@ def advise(candidates: Sequence[Candidate], files: Mapping[str, Figures], defaul
     best = min(clearly, key=lambda each: files[each.file].ratio.median)
     found, usual = files[best.file], files[default]
     times = 1 / found.ratio.median
-    size = found.bytes / usual.bytes
-    sizes = f"{size:.1f} times as large" if size >= 1 else f"{1 / size:.1f} times smaller"
     return Advice(
         best.format,
-        f"name --format {best.format} here: {times:.1f} times as fast as {default}, and {sizes}",
+        f"name --format {best.format} here: {times:.1f} times as fast as {default}, at "
+        f"{_size(found.bytes / usual.bytes)}",
     )
+
+
+def _size(ratio: float) -> str:
+    times = f"{ratio:.2g}"
+    return {"1": "the same size", "0.5": "half the size"}.get(times, f"{times} times the size")
 
 
 def is_correct(candidate: Candidate) -> bool:
