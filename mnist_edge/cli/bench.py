@@ -13,7 +13,7 @@ from mnist_edge.bundle.layout import Format, format_named
 from mnist_edge.cli import completion, folders
 from mnist_edge.cli.bench_tables import print_bench
 from mnist_edge.cli.display import note_if_model_shadowed, print_json
-from mnist_edge.cli.failures import Failed, complain, if_interrupted
+from mnist_edge.cli.failures import FAILED, Failed, complain, if_interrupted
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Json
 from mnist_edge.cli.output import counted, note
 from mnist_edge.cli.progress import StepProgress
@@ -23,9 +23,6 @@ from mnist_edge.extras import require, to_install
 if TYPE_CHECKING:
     from mnist_edge.runtime.bench.files import Files
     from mnist_edge.runtime.bench.records import Bench, Candidate
-
-BY_TORCH: Final = "mnist_edge.export.by_torch"
-BY_C: Final = "mnist_edge.runtime.bench.by_c"
 
 UNTRUSTED: Final = "compiling it runs its author's code: if you trust it, name it with --format c"
 
@@ -73,7 +70,7 @@ def bench(
         candidates, left_out = _all_candidates(found, wanted, Path(scratch))
         if not candidates:
             raise ModelNotFoundError(f"{found.place}: holds no file that can be measured: {_listed(left_out)}")
-        words = f"measuring {counted(len(candidates), 'file')} in {running.ROUNDS} rounds"
+        words = f"measuring {counted(len(candidates), 'file')} in up to {running.ROUNDS} rounds"
         with progress.doing(words):
             result = running.bench(
                 target,
@@ -83,18 +80,22 @@ def bench(
                 on_process=lambda file, done, total: progress.at(f"{words}: {file}, {100 * done // total} %"),
             )
     document = plain(result)
-    if plot is not None and (saved := _save_plot(result, plot)):
-        document["plots"] = [saved]
+    if not json:
+        print_bench(result)
+    if plot is not None:
+        try:
+            saved = _save_plot(result, found.place.resolve().name, plot)
+        except OSError as error:
+            complain(error)
+            raise Failed(str(error), FAILED, document) from None
+        if saved:
+            document["plots"] = [saved]
     if result.failed:
-        if not json:
-            print_bench(result)
         for file, reason in result.failed.items():
             complain(f"{found.place / file}: was not measured: {reason}")
-        raise Failed(f"not measured: {_listed(result.failed)}", 1, document)
+        raise Failed(f"not measured: {_listed(result.failed)}", FAILED, document)
     if json:
         print_json(document)
-        return
-    print_bench(result)
 
 
 def _listed(reasons: dict[str, str]) -> str:
@@ -109,8 +110,11 @@ def _all_candidates(found: "Files", wanted: Format | None, scratch: Path) -> "tu
     candidates, left_out = [*found.candidates], dict.fromkeys(found.missing, "not in the bundle")
     for form, other in found.others.items():
         try:
-            ready = _by_torch(other) if form is Format.TORCHSCRIPT else _compiled(found, other, scratch, asked=wanted)
-            candidates.append(ready)
+            if form is Format.TORCHSCRIPT:
+                _require_torch()
+                candidates.append(other)
+            else:
+                candidates.append(_compiled(found, other, scratch, asked=wanted))
         except MnistEdgeError as error:
             if wanted is form:
                 raise
@@ -119,10 +123,9 @@ def _all_candidates(found: "Files", wanted: Format | None, scratch: Path) -> "tu
     return sorted(candidates, key=lambda each: order.index(each.format)), left_out
 
 
-def _by_torch(candidate: "Candidate") -> "Candidate":
+def _require_torch() -> None:
     if importlib.util.find_spec("torch") is None:
         raise ExecutionError(f"torch is not installed: {to_install('train')}")
-    return structs.replace(candidate, opener=BY_TORCH)
 
 
 def _compiled(found: "Files", candidate: "Candidate", scratch: Path, *, asked: Format | None) -> "Candidate":
@@ -140,7 +143,7 @@ def _compiled(found: "Files", candidate: "Candidate", scratch: Path, *, asked: F
         _require_ours(found.place, text, candidate.file)
     path = compiling.build(command, content, compiling.prefix_in(text), candidate.file, scratch)
     compiling.loaded(path, candidate.file, command[0])
-    return structs.replace(candidate, opener=BY_C, model=str(path))
+    return structs.replace(candidate, model=str(path))
 
 
 def _require_ours(place: Path, text: str, name: str) -> None:
@@ -159,7 +162,7 @@ def _require_ours(place: Path, text: str, name: str) -> None:
         raise ExecutionError(UNTRUSTED) from None
 
 
-def _save_plot(result: "Bench", folder: Path) -> str | None:
+def _save_plot(result: "Bench", name: str, folder: Path) -> str | None:
     """Save the plot, say so, and return its path; None if no file's accuracy is known."""
     from mnist_edge.report import plots
     from mnist_edge.report.tradeoff import Point, tradeoff
@@ -181,6 +184,6 @@ def _save_plot(result: "Bench", folder: Path) -> str | None:
         return None
     path = folder / PLOT
     with if_interrupted(lambda: f"{path} may be incomplete"):
-        plots.save(tradeoff(points, f"{Path(result.model).name} on {result.environment.processor}"), path)
+        plots.save(tradeoff(points, f"{name} on {result.environment.processor}"), path)
     note(f"saved {path}")
     return str(path)

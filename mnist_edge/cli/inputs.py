@@ -28,6 +28,7 @@ from mnist_edge.cli.output import note
 from mnist_edge.contract import HEIGHT, PIXELS, WHITE, WIDTH
 from mnist_edge.data import csv_files, gzipped, idx
 from mnist_edge.errors import DataFormatError, ImageFormatError, ImageTypeError, MnistEdgeError, UsageError
+from mnist_edge.images import SAMPLES
 from mnist_edge.runtime.classifier import CHUNK
 
 _SUFFIXES: Final = tuple(images.SUFFIXES)
@@ -69,9 +70,6 @@ class Unusable:
 
 Item = Picture | Stack | Unusable
 
-SAMPLES: Final = Path(__file__).parents[1] / "samples"
-"""The pictures that ship with the package; `scripts/draw_samples.py` in its repository draws them."""
-
 SAMPLE_DIGITS: Final = ("photo-5.jpg", "drawn-3.png")
 SAMPLE_LINES: Final = ("line-314159.png",)
 
@@ -88,7 +86,7 @@ def named(images: Sequence[str] | None, samples: Sequence[str], *, sample: bool)
         raise UsageError("--sample and IMAGES exclude each other: give one of them")
     if not sample and not images:
         raise UsageError("no images: name files or folders, or give --sample for pictures that come with mnist-edge")
-    return [str(SAMPLES / name) for name in samples] if sample else list(images or ())
+    return [str(Path(SAMPLES, name)) for name in samples] if sample else list(images or ())
 
 
 def expand(names: Iterable[str], tell: Tell = note) -> Iterator[Item]:

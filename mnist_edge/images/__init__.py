@@ -7,6 +7,7 @@ is decoded or resized, so arrays in MNIST's form can be classified without it.
 from mnist_edge.images.canonical import has_ink, preprocess, preprocess_counting
 from mnist_edge.images.files import (
     PAGED,
+    SAMPLES,
     SUFFIXES,
     Grey,
     Page,
@@ -21,6 +22,7 @@ from mnist_edge.images.files import (
 
 __all__ = [
     "PAGED",
+    "SAMPLES",
     "SUFFIXES",
     "Grey",
     "Page",

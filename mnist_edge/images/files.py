@@ -27,6 +27,9 @@ OTHERS: Final = frozenset(
 )
 """Suffixes of pictures in formats that are not decoded."""
 
+SAMPLES: Final = os.path.join(os.path.dirname(os.path.dirname(__file__)), "samples")  # noqa: PTH118, PTH120  # importing pathlib takes time
+"""The pictures that ship with the package; `scripts/draw_samples.py` in its repository draws them."""
+
 PAGED: Final = (".tif", ".tiff", ".gif")
 """Suffixes of files that may hold several pictures."""
 

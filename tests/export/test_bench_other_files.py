@@ -121,6 +121,22 @@ def test_a_library_that_cannot_be_loaded_is_left_out(with_c, monkeypatch, tmp_pa
     fails(cli_in_process("bench", with_c, "--format", "c"), 1, "set TMPDIR to a folder from which programs may run")
 
 
+def test_a_device_that_has_only_the_c_file(with_c):
+    for name in ("model.onnx", "model.int8-static.onnx"):
+        (with_c / name).unlink()
+    found = document(with_c, "--format", "c")
+    assert [*found["files"]] == ["model.h"]
+    assert (found["reference"], found["advice"], found["preparation_ms"]) == ("model.h", None, None)
+    fails(cli_in_process("bench", with_c), 4, "holds no file that can be measured", command.UNTRUSTED)
+
+
+def test_a_bundle_without_an_onnx_file(bundle_copy):
+    keep_only(bundle_copy, "model.torchscript")
+    found = document(bundle_copy)
+    assert [*found["files"]] == ["model.torchscript"]
+    assert (found["default"], found["reference"]) == (None, "model.torchscript")
+
+
 def test_without_a_compiler(with_c, monkeypatch, tmp_path):
     monkeypatch.setenv("CC", "")
     monkeypatch.setenv("PATH", str(tmp_path))

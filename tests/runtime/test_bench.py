@@ -1,9 +1,12 @@
 """`bench`: what it measures, in processes of their own, what it advises, and how it fails."""
 
+import contextlib
+import errno
 import functools
 import gc
 import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -18,7 +21,8 @@ import pytest
 from msgspec import UNSET, structs
 
 from mnist_edge.bundle import reading
-from mnist_edge.bundle.layout import Format
+from mnist_edge.bundle.layout import RUNNABLE, Format
+from mnist_edge.cli import bench_tables
 from mnist_edge.errors import ExecutionError
 from mnist_edge.runtime.bench import child, choice, environment, files, records, running
 from mnist_edge.runtime.latency import latencies
@@ -52,6 +56,19 @@ def nano(tmp_path):
     return Path(shutil.copytree(NANO, tmp_path / "nano"))
 
 
+@pytest.fixture
+def opener(monkeypatch, tmp_path):
+    """Open ONNX files by other code."""
+
+    def replace(code):
+        (tmp_path / "other_opener.py").write_text(code)
+        monkeypatch.syspath_prepend(tmp_path)
+        for form in RUNNABLE:
+            monkeypatch.setitem(running.OPENERS, form, "other_opener")
+
+    return replace
+
+
 # What is measured
 
 
@@ -79,7 +96,10 @@ def test_every_figure_of_a_pretrained_model(found, sample):
             assert 0 < each.busy <= 1.1
             assert 2**20 < each.interpreter_bytes < each.one_image_bytes <= each.batches_bytes
             assert [(one.batch, one.threads) for one in each.throughput] == [*running.batches(found.candidates[0])]
-            assert all(one.images_per_second > 0 for one in each.throughput)
+            rates = [one.images_per_second for one in each.throughput]
+            assert rates[0] > 0
+            assert all(rate is None or rate > 0 for rate in rates)  # None on a slow machine, in so short a time
+    assert measured.reference == found.default
     assert measured.files[found.default].ratio == records.Spread(1, 1, 1)
     timed = [each.preparation_ms is not UNSET for each in measured.files["model.onnx"].rounds]
     assert timed == [True, True]
@@ -107,9 +127,51 @@ print(sorted(watched & light), sorted(watched & {{*sys.modules}}), os.environ["O
 def test_a_process_imports_what_a_device_has_and_telemetry_stays_off(sample, more, loaded):
     job = records.Job(images=sample[0], batches=(), picture=None, seconds=0.001)
     code = CHILD.format(job=msgspec.json.encode(job), more=more)
-    result = run_python(code, files.BY_ONNXRUNTIME, NANO, "onnx", time.time(), ORT_DISABLE_TELEMETRY=None)
+    asked = (running.OPENERS[Format.ONNX], NANO, "onnx", time.perf_counter())
+    result = run_python(code, *asked, ORT_DISABLE_TELEMETRY=None)
     assert (result.returncode, result.stderr) == (0, f"[] {loaded} 1\n")
-    assert msgspec.json.decode(result.stdout, type=records.Round).p50_us > 0
+    figures = msgspec.json.decode(result.stdout, type=records.Round)
+    assert figures.p50_us > 0
+    assert 0 <= figures.start_ms < 120_000  # both clocks are one, whatever the time of day
+
+
+SLOW = """
+import time
+from mnist_edge.runtime.bench.child import Opened
+def opened(model, form):
+    return Opened(lambda images: time.sleep(0.005 * len(images)))
+"""
+
+
+def test_a_batch_that_would_take_too_long_is_left_out(found, sample, opener, capsys):
+    opener(SLOW)
+    job = records.Job(images=sample[0], batches=((1, 1), (16, 1)), picture=None, seconds=0.01)
+    slow = running.measured_once(found.candidates[0], job)
+    assert slow.throughput[0].images_per_second < 200
+    assert slow.throughput[1].images_per_second is None
+    quick = structs.replace(
+        slow, throughput=tuple(structs.replace(each, images_per_second=190.0) for each in slow.throughput)
+    )
+    figures = records.summarized(found.candidates[0], [quick, slow, quick], [quick, slow, quick])
+    assert [each.images_per_second for each in figures.throughput] == [190, None]
+    bench_tables._print_throughput([figures])
+    out = capsys.readouterr().out
+    assert out.splitlines()[1].split()[-2:] == ["190/s", "-"]
+    assert "\n-: not measured, as a single call takes too long\n" in out
+
+
+def test_a_slow_call_is_made_twice_and_a_slow_file_measured_in_few_rounds(found, sample, monkeypatch):
+    calls = []
+
+    def slow(number):
+        calls.append(number)
+        time.sleep(0.02)
+
+    assert len(child.timed(slow, 0.001)) == 1
+    assert len(calls) == 2
+    monkeypatch.setattr(running, "ENOUGH", 0)
+    measured = running.measure(found.candidates[:1], *sample, rounds=5, seconds=0.001)
+    assert len(measured.files["model.onnx"].rounds) == running.FEWEST_ROUNDS < 5
 
 
 def test_the_ratio_is_taken_round_by_round(found):
@@ -120,6 +182,7 @@ def test_the_ratio_is_taken_round_by_round(found):
     figures = records.summarized(candidate, twice, base)
     assert figures.ratio == records.Spread(2, 2, 2)
     assert (figures.p50_us.median, figures.p50_us.low, figures.p50_us.high) == (22, 20, 200)
+    assert records.Spread.of([4, 1, 3, 2]) == records.Spread(2.5, 1.75, 3.25)
 
 
 def test_the_photograph_is_prepared_and_read_right(sample):
@@ -140,8 +203,6 @@ def test_the_largest_batch_is_shared_by_the_threads_that_are_asked_for(found, mo
 
 
 def test_memory_where_the_system_does_not_tell_it(monkeypatch, found, capsys):
-    from mnist_edge.cli.bench_tables import _print_cold_start
-
     usual = child.peak_memory()
     monkeypatch.setattr("builtins.open", unreadable)
     assert child.peak_memory() == pytest.approx(usual, rel=0.5)
@@ -149,7 +210,7 @@ def test_memory_where_the_system_does_not_tell_it(monkeypatch, found, capsys):
     assert child.peak_memory() is None
     monkeypatch.undo()
     unknown = [a_round(interpreter_bytes=None, one_image_bytes=None, batches_bytes=None)]
-    _print_cold_start([records.summarized(found.candidates[0], unknown, unknown)])
+    bench_tables._print_cold_start([records.summarized(found.candidates[0], unknown, unknown)])
     out = capsys.readouterr().out
     assert out.endswith("memory: this system does not tell it\n\n")
     assert out.splitlines()[1].split()[-2:] == ["-", "-"]
@@ -175,13 +236,60 @@ def test_the_garbage_collector_is_off_while_calls_are_timed():
 # The command
 
 
-def test_the_command_fits_a_terminal_and_changes_nothing(quick, nano, tmp_path):
+@pytest.mark.parametrize("times", [1, 15, 400])
+def test_the_tables_fit_a_terminal(found, capsys, times):
+    """On machines of any speed: 400 times slower than a laptop is a microcontroller."""
+    batches = [(16, 1), (256, 1), (4096, 4)]
+    figures = {}
+    for each, fast, p95, size in zip(found.candidates, (64.61, 99.97), (67.7, 123.4), (9_999_900, 79_100), strict=True):
+        rounds = [
+            a_round(
+                p50_us=fast * times * more,
+                p95_us=p95 * times,
+                p99_us=p95 * 2 * times,
+                processor_us=fast * times,
+                **dict.fromkeys(("start_ms", "import_ms", "session_ms"), 142.6 * times**0.5),
+                first_answer_ms=0.412 * times,
+                interpreter_bytes=2**20,
+                one_image_bytes=2**26 * 10,
+                batches_bytes=2**27 * 10,
+                throughput=tuple(
+                    records.Throughput(batch=n, threads=m, images_per_second=3e4 / times) for n, m in batches
+                ),
+            )
+            for more in (0.9, 1, 1.1)
+        ]
+        figures[each.file] = records.summarized(structs.replace(each, bytes=size), rounds, rounds)
+    default = "model.int8-static.onnx"
+    bench_tables.print_bench(
+        records.Bench(
+            model="cnn",
+            environment=environment.environment(),
+            busy=None,
+            default=default,
+            recommended=default,
+            reference=default,
+            files=figures,
+            preparation_ms=records.Spread(26.64 * times, 26.2 * times, 27.1 * times),
+            left_out={},
+            failed={},
+            advice=choice.advise(found.candidates, figures, default),
+        )
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    latency = {1: "64.6 µs  (61.4…67.8)", 15: "969 µs  (921…1,018)", 400: "25.8 ms  (24.6…27.1)"}[times]
+    assert lines[3].split() == ["onnx", *latency.split(), "1.00", "9,999.9", "KB", *lines[3].split()[-3:]]
+    latency = {1: "100 µs  (95.0…105)", 15: "1.50 ms  (1.42…1.57)", 400: "40.0 ms  (38.0…42.0)"}[times]
+    assert lines[4].split()[:6] == ["int8-static", "*", *latency.split(), "1.00"]
+
+
+def test_the_command_prints_every_file_and_changes_nothing(quick, nano, tmp_path):
     pytest.importorskip("matplotlib")
     before = state(nano)
     result = cli_in_process("bench", nano, "--plot", tmp_path / "plots")
     assert result.returncode == 0, result.stderr
     text = result.stdout.decode()
-    assert max(map(len, text.splitlines()[1:])) <= 80
     rows = [line.split() for line in text.splitlines()]
     manifest = reading.read_manifest(nano)
     for form, mark in ((Format.ONNX, []), (Format.INT8_STATIC, ["*"])):
@@ -218,6 +326,7 @@ def test_the_document_holds_every_round(quick, nano):
     assert document["environment"]["packages"].keys() >= {"mnist-edge", "onnxruntime", "numpy"}
     assert document["environment"]["cpus"] >= 1
     assert (document["default"], document["recommended"]) == ("model.int8-static.onnx",) * 2
+    assert document["reference"] == "model.onnx"
 
 
 def test_a_single_file_has_no_accuracy(quick, nano, tmp_path):
@@ -262,26 +371,44 @@ def test_a_file_that_a_device_lacks_is_left_out(quick, nano):
     assert "onnx  " in text
     assert " * " not in text
     assert "advice" not in text
+    assert "\nratio: latency divided by that of model.onnx\n" in text
+
+
+def test_a_full_disk_does_not_lose_the_figures(quick, nano, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    from mnist_edge.report import plots, tradeoff
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    titles, drawn = [], tradeoff.tradeoff
+    monkeypatch.setattr(tradeoff, "tradeoff", lambda points, title: titles.append(title) or drawn(points, title))
+    monkeypatch.setattr(plots, "save", full)
+    command = ("bench", ".", "--format", "onnx", "--plot", tmp_path / "plots")
+    result = cli_in_process(*command, cwd=nano)
+    fails(result, 1, os.strerror(errno.ENOSPC))
+    assert "\nonnx  " in result.stdout.decode()
+    assert titles[0].startswith("nano on ")
+    document = json.loads(cli_in_process(*command, "--json", cwd=nano).stdout)
+    assert (document["exit_code"], [*document["files"]]) == (1, ["model.onnx"])
 
 
 DYING = """
 import os, signal
 def opened(model, form):
     if form == "onnx":
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.{name})
     from mnist_edge.runtime.bench import by_onnxruntime
     return by_onnxruntime.opened(model, form)
 """
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_a_process_that_dies_does_not_stop_the_others(quick, monkeypatch, tmp_path, nano):
-    (tmp_path / "dying.py").write_text(DYING)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(files, "BY_ONNXRUNTIME", "dying")
+def test_a_process_that_dies_does_not_stop_the_others(quick, opener, nano):
+    opener(DYING.format(name="SIGKILL"))
     result = cli_in_process("bench", nano)
     fails(result, 1, f"{nano / 'model.onnx'}: was not measured", "SIGKILL, most likely for lack of memory")
-    assert "\nint8-static *  " in result.stdout.decode()
+    assert "\nint8-static *" in result.stdout.decode()
     document = json.loads(cli_in_process("bench", nano, "--json").stdout)
     assert document["exit_code"] == 1
     assert document["error"].startswith("not measured: model.onnx: its process was ended by SIGKILL")
@@ -289,37 +416,52 @@ def test_a_process_that_dies_does_not_stop_the_others(quick, monkeypatch, tmp_pa
     assert [*document["failed"]] == ["model.onnx"]
 
 
-def test_a_process_that_fails_tells_its_last_line(found, sample, monkeypatch, tmp_path):
-    (tmp_path / "failing.py").write_text("def opened(model, form):\n    raise ValueError('of this and that')\n")
-    monkeypatch.syspath_prepend(tmp_path)
+@pytest.mark.skipif(not hasattr(signal, "SIGRTMIN"), reason="needs real-time signals")
+def test_a_signal_without_a_name(found, sample, opener):
+    opener(DYING.format(name="SIGRTMIN + 1"))
     job = records.Job(images=sample[0], batches=(), picture=None, seconds=0.001)
-    failing = structs.replace(found.candidates[0], opener="failing")
+    with pytest.raises(ExecutionError, match=rf"its process was ended by signal {signal.SIGRTMIN + 1}$"):
+        running.measured_once(found.candidates[0], job)
+
+
+def test_a_process_that_fails_tells_its_last_line(found, sample, opener):
+    opener("def opened(model, form):\n    raise ValueError('of this and that')\n")
+    job = records.Job(images=sample[0], batches=(), picture=None, seconds=0.001)
+    failing = found.candidates[0]
     with pytest.raises(ExecutionError, match=r"its process failed \(ValueError: of this and that\)"):
         running.measured_once(failing, job)
     measured = QUICK([failing], *sample)
-    assert (measured.files, [*measured.failed]) == ({}, ["model.onnx"])
+    assert (measured.files, measured.reference, [*measured.failed]) == ({}, None, ["model.onnx"])
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def measuring(folder):
+    """The processes that measure a file of a bundle."""
+    commands = {}
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended
+            commands[each.parent.name] = each.read_bytes()
+    return [process for process, words in commands.items() if b"bench.child" in words and bytes(folder) in words]
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interruption_leaves_no_process(nano, number, code):
     before = state(nano)
     command = [sys.executable, "-m", "mnist_edge", "bench", str(nano), "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         until = time.monotonic() + 60
-        while not children.read_text():
-            assert time.monotonic() < until
-            time.sleep(0.01)
-        time.sleep(0.5)  # for a process that measures, not one that is just being started
-        measuring = children.read_text().split()
+        for pause in (0.5, 0):  # the first process has its job by then, and measures for longer
+            while not measuring(nano):
+                assert time.monotonic() < until
+                assert process.poll() is None
+                time.sleep(0.01)
+            time.sleep(pause)
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
-    time.sleep(0.2)
     assert process.returncode == code, err
     assert json.loads(out) == {"error": "interrupted: nothing was changed", "exit_code": code}
     assert b"Traceback" not in err
-    assert not any(Path(f"/proc/{each}").exists() for each in measuring)
+    assert measuring(nano) == []
     assert state(nano) == before
 
 

@@ -18,10 +18,13 @@ WARM_UP: Final = 0.2
 """Before a figure is measured, its call is made for this part of the time."""
 
 FEWEST: Final = 3
-"""Calls of the slowest batch."""
+"""Calls, unless one takes longer than the time there is."""
 
 MOST: Final = 20_000
 """Calls of the quickest."""
+
+LONGEST: Final = 4
+"""A batch is left out if one call of it would take that many times as long as a figure is given."""
 
 
 class Opened(NamedTuple):
@@ -31,15 +34,19 @@ class Opened(NamedTuple):
     """Computes the logits of raw pixels, uint8 [n, 1, 28, 28]."""
 
     use_threads: "Callable[[int], object] | None" = None
-    """Sets the number of threads for large batches; None if the file chooses itself, as `Classifier` does."""
+    """Sets the number of threads for large batches; None if the number of threads cannot be set."""
 
     preprocess: "Callable[[bytes], object] | None" = None
     """From an encoded picture to the model's input."""
 
 
 def main() -> None:
-    """Measure a file: ``sys.argv`` holds its opener, what to open and the time of the request; stdin the rest."""
-    begun = time.time()
+    """Measure a file.
+
+    ``sys.argv`` holds its opener, what to open, its format and when the process was requested (`time.perf_counter`);
+    stdin holds the `Job` as JSON.
+    """
+    begun = time.perf_counter()
     opener, model, form, requested = sys.argv[1:5]
     interpreter = peak_memory()
     start = time.perf_counter()
@@ -98,10 +105,12 @@ def _measured(opened: Opened, job: "Job", images: "NDArray[Any]", **cold: Any) -
     after_singles = peak_memory()
     throughput = []
     for size, threads in job.batches:
-        batch = np.resize(images, (size, *images.shape[1:]))
-        if opened.use_threads:
-            opened.use_threads(threads)
-        rate = size / statistics.median(timed(partial(_ignoring_number, logits, batch), job.seconds / 2))
+        rate = None
+        if 1e-6 * p50 * size / threads < LONGEST * job.seconds:
+            batch = np.resize(images, (size, *images.shape[1:]))
+            if opened.use_threads:
+                opened.use_threads(threads)
+            rate = size / statistics.median(timed(partial(_ignoring_number, logits, batch), job.seconds / 2))
         throughput.append(Throughput(batch=size, threads=threads, images_per_second=rate))
     after_batches = peak_memory()
     preparation: Any = UNSET
@@ -127,7 +136,7 @@ def _ignoring_number(call: "Callable[[Any], object]", argument: object, _: int) 
 
 
 def timed(call: "Callable[[int], object]", seconds: float) -> list[float]:
-    """Durations of a call in seconds, after a warm-up: about so many seconds of them."""
+    """Durations of a call in seconds, after a warm-up, until their durations sum to about `seconds`."""
     from mnist_edge.runtime.latency import latencies
 
     took: list[float] = []
@@ -135,7 +144,7 @@ def timed(call: "Callable[[int], object]", seconds: float) -> list[float]:
     while not took or time.perf_counter() < until:
         took += latencies({"": call}, rounds=1, repeats=1)[""]
     usual = sorted(took)[len(took) // 2]
-    repeats = min(MOST, max(FEWEST, round(seconds / max(usual, 1e-9))))
+    repeats = min(MOST, max(FEWEST, round(seconds / max(usual, 1e-9)))) if usual < seconds else 1
     return latencies({"": call}, rounds=1, repeats=repeats)[""]
 
 

@@ -13,14 +13,16 @@ from mnist_edge.bundle import reading
 from mnist_edge.bundle.layout import RUNNABLE, Format
 from mnist_edge.bundle.records import Latency, Parity
 from mnist_edge.errors import ModelNotFoundError, UsageError
+from mnist_edge.images import SAMPLES, decode, preprocess
 from mnist_edge.runtime.bench.records import Candidate
 from mnist_edge.runtime.describe import DescribedFile, State, describe
-from mnist_edge.runtime.model import file_that_answers, locate, open_model
-
-BY_ONNXRUNTIME: Final = "mnist_edge.runtime.bench.by_onnxruntime"
+from mnist_edge.runtime.model import locate, open_model
 
 PICTURE: Final = (1600, 1200)
 """Width and height of the photograph whose preparation is timed."""
+
+SAMPLE: Final = "drawn-3.png"
+"""The picture of `SAMPLES` that a model is measured with that has no golden vectors at hand."""
 
 
 class Files(Struct, frozen=True, kw_only=True):
@@ -33,13 +35,16 @@ class Files(Struct, frozen=True, kw_only=True):
     """Those that onnxruntime runs."""
 
     others: dict[Format, Candidate]
-    """The others; their opener is empty, as it takes more than the runtime to open them."""
+    """The others; it takes more than the runtime to open them."""
 
     missing: tuple[str, ...]
     """Those that the manifest lists and the bundle lacks, as it may on a device."""
 
-    default: str
-    """The file that answers by default."""
+    golden: Format | None
+    """The format of an intact file with golden vectors, measured or not; None if there is none."""
+
+    default: str | None
+    """The file that answers by default; None if there is none."""
 
     recommended: str | None
     """The one that the manifest recommends."""
@@ -53,8 +58,8 @@ def find(target: str | os.PathLike[str], form: Format | None = None) -> Files:
         form: leave out files of other formats.
 
     Raises:
-        ModelError: there is no such model, it is not exported yet, it holds nothing that onnxruntime runs, or a file
-            has changed since its export.
+        ModelError: there is no such model, it is not exported yet, it holds no such file, or a file has changed since
+            its export.
         UsageError: the single file is of another format.
     """
     place = Path(locate(target))
@@ -66,26 +71,26 @@ def find(target: str | os.PathLike[str], form: Format | None = None) -> Files:
     }
     if place.is_dir():
         manifest = reading.read_manifest(place)
-        default = file_that_answers(place, manifest)
         for name in (name for name, file in wanted.items() if file.state is State.ALTERED):
             reading.read_verified(place, name, manifest)  # raises what every command says of it
     else:
-        default = place.name
         (single,) = facts.files.values()
         if not wanted:
             raise UsageError(f"{place}: is {single.format}, not {form}: leave the format out, or name another file")
     present = {name: file for name, file in wanted.items() if file.state is State.INTACT}
     if not present:
-        named = form.file_name if form else default
+        named = form.file_name if form else facts.answers or "exported file"
         raise ModelNotFoundError(f"{place}: holds no {named}: name another format, or {reading.reexport(place)}")
     measured = {} if facts.measured is UNSET else facts.measured
     found = [_candidate(place, name, file, measured.get(name)) for name, file in present.items()]
+    intact = [file.format for file in (present | facts.files).values() if file.state is State.INTACT]
     return Files(
         place=place,
         candidates=tuple(each for each in found if each.format in RUNNABLE),
         others={each.format: each for each in found if each.format not in RUNNABLE},
         missing=tuple(name for name, file in wanted.items() if file.state is State.MISSING),
-        default=default,
+        golden=next((each for each in intact if each is not UNSET and each in RUNNABLE), None),
+        default=facts.answers,
         recommended=None if facts.recommended is UNSET else facts.recommended.file,
     )
 
@@ -97,7 +102,6 @@ def _candidate(place: Path, name: str, file: DescribedFile, latency: Latency | N
         file=name,
         format=file.format,
         bytes=file.bytes,
-        opener=BY_ONNXRUNTIME if file.format in RUNNABLE else "",
         model=str(place),
         accuracy=None if parity is UNSET else parity.accuracy,
         accuracy_drop=None if parity is UNSET else parity.accuracy_drop,
@@ -108,13 +112,15 @@ def _candidate(place: Path, name: str, file: DescribedFile, latency: Latency | N
 
 
 def sample(found: Files) -> tuple[bytes, bytes]:
-    """What the files of a model are measured with: golden vectors, and the first of them as a photograph.
+    """What the files of a model are measured with: golden vectors, else a packaged digit; the first as a photograph.
 
     Returns:
         Raw pixels, uint8 [n, 28, 28], and a JPEG file of dark ink on lit paper.
     """
-    form = found.candidates[0].format if found.candidates else None
-    images = open_model(found.place, format=form).golden.images
+    if found.golden is None:
+        images = preprocess(decode(Path(SAMPLES, SAMPLE)))[None]
+    else:
+        images = open_model(found.place, format=found.golden).golden.images
     width, height = PICTURE
     digit = Image.fromarray(images[0].reshape(images.shape[-2:])).resize((height // 2, height // 2))
     ink = np.zeros((height, width), np.float32)

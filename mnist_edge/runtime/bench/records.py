@@ -2,13 +2,11 @@
 
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import Final, Self
+from typing import Self
 
 from msgspec import UNSET, Struct, UnsetType
 
 from mnist_edge.bundle.layout import Format
-
-QUARTERS: Final = 4
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -32,14 +30,16 @@ class Throughput(Struct, frozen=True, kw_only=True):
 
     batch: int
     threads: int
-    images_per_second: float
+    images_per_second: float | None
+    """None if a single call would have taken too long."""
 
 
 class Round(Struct, frozen=True, kw_only=True):
     """What one process reports about one file."""
 
     start_ms: float
-    """From the request for a process to the first line of Python."""
+    """From the request for a process to the first line of Python. Both read one clock: `time.perf_counter` is the same
+    in all processes on Linux, macOS and Windows, and nobody sets it."""
 
     import_ms: float
     session_ms: float
@@ -92,11 +92,12 @@ class Spread(Struct, frozen=True):
     @classmethod
     def of(cls, values: Iterable[float]) -> Self:
         """The spread of at least one value."""
-        found = sorted(values)
+        found = [*values]
+        median = statistics.median(found)
         if len(found) == 1:
-            return cls(found[0], found[0], found[0])
-        low, median, high = statistics.quantiles(found, n=QUARTERS, method="inclusive")
-        return cls(found[len(found) // 2] if len(found) % 2 else median, low, high)
+            return cls(median, median, median)
+        low, _, high = statistics.quantiles(found, n=4, method="inclusive")
+        return cls(median, low, high)
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
@@ -108,9 +109,6 @@ class Candidate(Struct, frozen=True, kw_only=True):
     format: Format
 
     bytes: int
-
-    opener: str
-    """The module that opens it: it has a function `opened` as `by_onnxruntime` has it."""
 
     model: str
     """What the opener opens: the path of the bundle, of the ``.onnx`` file or of a compiled library."""
@@ -138,7 +136,7 @@ class Figures(Struct, frozen=True, kw_only=True):
     p99_us: Spread
 
     ratio: Spread
-    """`p50_us` divided by that of the file that answers by default, round by round."""
+    """`p50_us` divided by that of the reference, round by round."""
 
     processor_us: Spread
     start_ms: Spread
@@ -200,11 +198,14 @@ class Bench(Struct, frozen=True, kw_only=True):
     busy: str | None
     """How the machine was disturbed meanwhile; None if it was not."""
 
-    default: str
-    """The file that answers by default."""
+    default: str | None
+    """The file that answers by default; None if there is none."""
 
     recommended: str | None
     """The one that the manifest recommends."""
+
+    reference: str | None
+    """The file that latencies are divided by: the default if it was measured, else the first; None if none was."""
 
     files: dict[str, Figures]
     """By name."""
@@ -227,13 +228,12 @@ def summarized(candidate: Candidate, rounds: Sequence[Round], reference: Sequenc
     Args:
         candidate: the file.
         rounds: what its processes reported, at least one.
-        reference: what those of the file that answers by default reported in the same rounds.
+        reference: what those of the reference reported in the same rounds.
     """
 
     def over(name: str) -> Spread:
         return Spread.of(getattr(each, name) for each in rounds)
 
-    together = [[each.throughput[number] for each in rounds] for number in range(len(rounds[0].throughput))]
     peaks = [
         (
             each.one_image_bytes - each.interpreter_bytes,
@@ -261,16 +261,18 @@ def summarized(candidate: Candidate, rounds: Sequence[Round], reference: Sequenc
         session_ms=over("session_ms"),
         first_answer_ms=over("first_answer_ms"),
         cold_ms=over("cold_ms"),
-        throughput=tuple(
-            Throughput(
-                batch=each[0].batch,
-                threads=each[0].threads,
-                images_per_second=statistics.median(one.images_per_second for one in each),
-            )
-            for each in together
-        ),
+        throughput=tuple(map(_usual, zip(*(each.throughput for each in rounds), strict=True))),
         memory_bytes=above,
         memory_total_bytes=total,
         memory_batches_bytes=batches,
         rounds=tuple(rounds),
+    )
+
+
+def _usual(rounds: Sequence[Throughput]) -> Throughput:
+    rates = [each.images_per_second for each in rounds if each.images_per_second is not None]
+    return Throughput(
+        batch=rounds[0].batch,
+        threads=rounds[0].threads,
+        images_per_second=statistics.median(rates) if len(rates) == len(rounds) else None,
     )

@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import DecodeError, Struct, json
 
-from mnist_edge.bundle.layout import RUNNABLE
+from mnist_edge.bundle.layout import RUNNABLE, Format
 from mnist_edge.errors import ExecutionError
 from mnist_edge.runtime.bench.choice import advise
 from mnist_edge.runtime.bench.environment import busy, environment
@@ -23,6 +23,12 @@ ROUNDS: Final = 15
 """Processes per file. Many short rounds: addresses and cache lines differ from process to process, and with them the
 latency, by more than it differs within a process."""
 
+FEWEST_ROUNDS: Final = 3
+"""Without them there would be no quartiles."""
+
+ENOUGH: Final = 120.0
+"""Seconds after which no further round begins: slow networks and devices are measured in fewer."""
+
 SECONDS: Final = 0.25
 """For each figure of a round."""
 
@@ -31,6 +37,14 @@ SMALL_BATCHES: Final = (16, CHUNK)
 
 CHUNKS: Final = 4
 """Chunks per thread in the batch that all threads share."""
+
+OPENERS: Final = {
+    **dict.fromkeys(RUNNABLE, "mnist_edge.runtime.bench.by_onnxruntime"),
+    Format.TORCHSCRIPT: "mnist_edge.export.by_torch",
+    Format.C: "mnist_edge.runtime.bench.by_c",
+}
+"""The module that opens the files of a format in a measuring process: its function `opened` takes `Candidate.model` and
+the format, and returns an `Opened`. Only a process that measures TorchScript imports what the runtime may not."""
 
 _BOOT: Final = (
     "import sys; sys.path[:] = sys.argv[5:]; del sys.argv[5:]; from mnist_edge.runtime.bench.child import main; main()"
@@ -43,6 +57,9 @@ class Measurements(Struct, frozen=True, kw_only=True):
 
     files: dict[str, Figures]
     """By file name."""
+
+    reference: str | None
+    """The file that latencies are divided by; None if no file was measured."""
 
     failed: dict[str, str]
     """For each file that could not be measured, why."""
@@ -80,6 +97,7 @@ def bench(
         busy=busy(surroundings, rounds),
         default=found.default,
         recommended=found.recommended,
+        reference=measured.reference,
         files=measured.files,
         preparation_ms=measured.preparation_ms,
         left_out=left_out,
@@ -92,7 +110,7 @@ def batches(candidate: Candidate) -> tuple[tuple[int, int], ...]:
     """The batch sizes to measure, each with the number of threads that share it."""
     small = tuple((size, 1) for size in SMALL_BATCHES)
     threads = default_threads()
-    if threads == 1 or candidate.opener.endswith(".by_c"):  # a C file starts no threads
+    if threads == 1 or candidate.format is Format.C:  # a C file starts no threads
         return small
     return (*small, (CHUNKS * CHUNK * threads, threads))
 
@@ -113,15 +131,18 @@ def measure(
         candidates: the files, at least one.
         images: raw pixels of some images to classify, uint8 [n, 28, 28].
         picture: an encoded picture, whose preparation is timed by the first file that can prepare it.
-        reference: the file that the latencies are divided by; None for the first.
-        rounds: processes per file.
+        reference: the file to divide latencies by; if it was not measured, as also with None, it is the first that was.
+        rounds: processes per file, at most: see `ENOUGH`.
         seconds: how long a process measures each of its figures, about.
         on_process: called before each process with the file, and how many processes are done and to do.
     """
     found: dict[str, list[Round]] = {each.file: [] for each in candidates}
     failed: dict[str, str] = {}
     preparing = next((each.file for each in candidates if each.format in RUNNABLE), None)
+    begun = time.monotonic()
     for turn in range(rounds):
+        if turn >= FEWEST_ROUNDS and time.monotonic() - begun > ENOUGH:
+            break
         start = turn % len(candidates)
         for place, each in enumerate((*candidates[start:], *candidates[:start])):
             on_process(each.file, turn * len(candidates) + place, rounds * len(candidates))
@@ -138,12 +159,15 @@ def measure(
             except ExecutionError as error:
                 failed[each.file] = str(error)
     complete = {each.file: found[each.file] for each in candidates if each.file not in failed}
-    base = complete.get(reference or "") or next(iter(complete.values()), [])
+    if reference not in complete:
+        reference = next(iter(complete), None)
+    base = complete.get(reference or "", [])
     prepared = [
         each.preparation_ms for each in complete.get(preparing or "", []) if isinstance(each.preparation_ms, float)
     ]
     return Measurements(
         files={each.file: summarized(each, found[each.file], base) for each in candidates if each.file in complete},
+        reference=reference,
         failed=failed,
         preparation_ms=Spread.of(prepared) if prepared else None,
     )
@@ -155,7 +179,7 @@ def measured_once(candidate: Candidate, job: Job) -> Round:
     Raises:
         ExecutionError: the process failed; the message says how.
     """
-    what = (candidate.opener, candidate.model, candidate.format, str(time.time()))
+    what = (OPENERS[candidate.format], candidate.model, candidate.format, str(time.perf_counter()))
     command = [sys.executable, "-c", _BOOT, *what, *sys.path]
     try:
         with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:  # noqa: S603  # our own code
@@ -169,7 +193,7 @@ def measured_once(candidate: Candidate, job: Job) -> Round:
     except OSError as error:
         raise ExecutionError(f"no process could be started ({error.strerror})") from error
     if process.returncode < 0:
-        name = signal.Signals(-process.returncode).name
+        name = _signal_name(-process.returncode)
         likely = ", most likely for lack of memory" if name == "SIGKILL" else ""
         raise ExecutionError(f"its process was ended by {name}{likely}")
     if process.returncode:
@@ -179,3 +203,10 @@ def measured_once(candidate: Candidate, job: Job) -> Round:
         return json.decode(out, type=Round)
     except DecodeError as error:
         raise ExecutionError(f"its process reported no figures ({error})") from error
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # only the first and the last of the real-time signals have names
+        return f"signal {number}"
