@@ -98,9 +98,10 @@ def _measured(opened: Opened, job: "Job", images: "NDArray[Any]", **cold: Any) -
 
     logits = opened.logits
     singles = [images[number : number + 1] for number in range(len(images))]
-    passed, processor = time.perf_counter(), time.process_time()
+    passed, processor, thread = time.perf_counter(), time.process_time(), time.thread_time()
     times = timed(lambda number: logits(singles[number % len(singles)]), job.seconds)
-    processor, passed = time.process_time() - processor, time.perf_counter() - passed
+    thread, processor = time.thread_time() - thread, time.process_time() - processor
+    passed = time.perf_counter() - passed
     p50, p95, p99 = 1e6 * np.quantile(times, (0.5, 0.95, 0.99))
     after_singles = peak_memory()
     throughput = []
@@ -123,7 +124,7 @@ def _measured(opened: Opened, job: "Job", images: "NDArray[Any]", **cold: Any) -
         p95_us=float(p95),
         p99_us=float(p99),
         processor_us=float(1e6 * np.mean(times)) * processor / passed,
-        busy=processor / passed,
+        busy=thread / passed,
         throughput=tuple(throughput),
         one_image_bytes=after_singles,
         batches_bytes=after_batches,

@@ -56,7 +56,8 @@ class Round(Struct, frozen=True, kw_only=True):
     """Processor time of one image, on all threads of the process."""
 
     busy: float
-    """Processor time as a fraction of the time that passed: below 1, other programs were given the processor."""
+    """Processor time of the calling thread as a fraction of the time that passed; below 1, it had to wait for a
+    processor. Threads that libraries start and let spin for a while, as OpenBLAS does, do not count."""
 
     throughput: tuple[Throughput, ...]
 
