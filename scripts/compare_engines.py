@@ -31,13 +31,12 @@ from peers import options, table
 from peers.children import Child
 from peers.engine_tables import expectations, lines
 from peers.environments import UnavailableError, installed_megabytes, make
-from peers.subjects import FORMATS, Subject, subject
+from peers.subjects import BATCH, FORMATS, Subject, subject
 from peers.table import Peer
 
 from mnist_edge.bundle import reading
 from mnist_edge.bundle.layout import Format
 from mnist_edge.errors import MnistEdgeError
-from mnist_edge.runtime.classifier import CHUNK
 from mnist_edge.runtime.machine import processor_flags, processor_name
 from mnist_edge.runtime.model import file_that_answers
 
@@ -120,7 +119,7 @@ def warm(runs: list[Run], threads: int, rounds: int, key: str) -> None:
                 child = stack.enter_context(run.start(threads))
                 if threads == 1:
                     run.figures["agreement"] = asdict(check_interop.agreed(child, run.one, run.form))
-                for count in (1, CHUNK):
+                for count in (1, BATCH):
                     child.seconds(run.one.images[count], WARM_UP)
                 children.append((run, child))
         times: dict[str, list[tuple[float, float, float]]] = {run.peer.name: [] for run, _ in children}
@@ -130,7 +129,7 @@ def warm(runs: list[Run], threads: int, rounds: int, key: str) -> None:
                 with run.omitting():
                     time.sleep(REST)
                     calls = child.seconds(run.one.images[1], SINGLE)
-                    batches = child.seconds(run.one.images[CHUNK], MANY)
+                    batches = child.seconds(run.one.images[BATCH], MANY)
                     p95 = float(np.percentile(calls, 95))
                     times[run.peer.name].append((statistics.median(calls), p95, statistics.median(batches)))
         for run, _ in children:
@@ -140,7 +139,7 @@ def warm(runs: list[Run], threads: int, rounds: int, key: str) -> None:
                     "p50": statistics.median(singles),
                     "range": [min(singles), max(singles)],
                     "p95": statistics.median(p95s),
-                    "images_per_second": CHUNK / statistics.median(manies),
+                    "images_per_second": BATCH / statistics.median(manies),
                 }
 
 

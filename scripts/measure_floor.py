@@ -183,7 +183,7 @@ def main(models: list[str], beside: list[str], *, profile: bool) -> None:
         )
         for number, subject in enumerate(found)
     ]
-    head = ["file", "multiply-adds", "computing", "reading weights", "measured", "above the floor", "without the call"]
+    head = ["file", "multiply-adds", "computing", "reading weights", "measured", "of the floor", "without the call"]
     print(*markdown(head, rows), sep="\n")
     for subject in found if profile else ():
         print(f"\n{subject.name}: {subject.form.file_name}")

@@ -17,7 +17,7 @@ from mnist_edge.cli.failures import FAILED, Failed, complain, if_interrupted
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Json
 from mnist_edge.cli.output import counted, note
 from mnist_edge.cli.progress import StepProgress
-from mnist_edge.errors import ExecutionError, MnistEdgeError, ModelNotFoundError
+from mnist_edge.errors import ExecutionError, MnistEdgeError, ModelNotFoundError, UsageError
 from mnist_edge.extras import require, to_install
 
 if TYPE_CHECKING:
@@ -62,10 +62,9 @@ def bench(
 
     note_if_model_shadowed(target)
     wanted = None if form is None else format_named(form)
-    if plot is not None:
-        require("matplotlib", extra="plot")
-        folders.made(plot, "--plot")
     found = files.find(target, wanted)
+    if plot is not None:
+        _prepare_plot(found, plot)
     with tempfile.TemporaryDirectory() as scratch, StepProgress() as progress:
         candidates, left_out = _all_candidates(found, wanted, Path(scratch))
         if not candidates:
@@ -84,18 +83,25 @@ def bench(
         print_bench(result)
     if plot is not None:
         try:
-            saved = _save_plot(result, found.place.resolve().name, plot)
+            document["plots"] = [_save_plot(result, found.place.resolve().name, plot)]
         except OSError as error:
             complain(error)
             raise Failed(str(error), FAILED, document) from None
-        if saved:
-            document["plots"] = [saved]
     if result.failed:
         for file, reason in result.failed.items():
             complain(f"{found.place / file}: was not measured: {reason}")
         raise Failed(f"not measured: {_listed(result.failed)}", FAILED, document)
     if json:
         print_json(document)
+
+
+def _prepare_plot(found: "Files", folder: Path) -> None:
+    """Raise UsageError, before anything is measured, if there will be no plot."""
+    require("matplotlib", extra="plot")
+    if not found.place.is_dir():
+        raise UsageError(f"{found.place}: a single file does not tell its accuracy: give --plot with a bundle")
+    folders.check(folder, "--plot")
+    folders.made(folder, "--plot")
 
 
 def _listed(reasons: dict[str, str]) -> str:
@@ -162,8 +168,8 @@ def _require_ours(place: Path, text: str, name: str) -> None:
         raise ExecutionError(UNTRUSTED) from None
 
 
-def _save_plot(result: "Bench", name: str, folder: Path) -> str | None:
-    """Save the plot, say so, and return its path; None if no file's accuracy is known."""
+def _save_plot(result: "Bench", name: str, folder: Path) -> str:
+    """Save the plot of a bundle, say so, and return its path."""
     from mnist_edge.report import plots
     from mnist_edge.report.tradeoff import Point, tradeoff
 
@@ -179,9 +185,6 @@ def _save_plot(result: "Bench", name: str, folder: Path) -> str | None:
         for file, each in result.files.items()
         if each.accuracy is not None
     ]
-    if not points:
-        note("no plot: the accuracy is known of a bundle's files only")
-        return None
     path = folder / PLOT
     with if_interrupted(lambda: f"{path} may be incomplete"):
         plots.save(tradeoff(points, f"{name} on {result.environment.processor}"), path)

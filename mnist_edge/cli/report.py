@@ -14,7 +14,7 @@ from mnist_edge.cli.display import detail_model, note_if_model_shadowed, print_j
 from mnist_edge.cli.options import DEFAULT_BUNDLE, Form, Json
 from mnist_edge.cli.output import note, say
 from mnist_edge.cli.progress import StepProgress
-from mnist_edge.errors import BusyError, UsageError
+from mnist_edge.errors import BusyError, ExecutionError, UsageError
 from mnist_edge.extras import require
 from mnist_edge.report import words
 
@@ -67,7 +67,12 @@ def report(
     if facts.manifest is not None and reading.read_manifest(folder) != facts.manifest:
         raise BusyError(f"{folder}: was exported again meanwhile: run report again")
     folders.made(page_path.parent, "--out")
-    write_atomically(page_path, content)
+    try:
+        write_atomically(page_path, content)
+    except OSError as error:
+        raise ExecutionError(
+            f"{page_path}: cannot be written ({error.strerror}): free some space, or choose another --out"
+        ) from error
     result = facts.evaluation
     if json:
         accuracies = {each.name: each.correct / each.total for each in facts.distorted}
@@ -82,6 +87,9 @@ def _checked(path: Path) -> Path:
     """Raise UsageError unless a report can be written there, in place of nothing or of another report."""
     from mnist_edge.report.page import MARK
 
+    if str(path) == "-":
+        raise UsageError("a report is a file, not a stream: give --out a name such as report.html")
+    path = path.resolve() if path.is_symlink() else path  # what a link leads to is replaced, not the link
     if path.is_dir():
         raise UsageError(f"{path}: is a folder: give --out a file, such as {path / 'report.html'}")
     if path.name in layout.FILES:

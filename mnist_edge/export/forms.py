@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.layout import Format
 from mnist_edge.data.datasets import Split
-from mnist_edge.errors import DataFormatError, ModelFormatError, UsageError
+from mnist_edge.errors import DataFormatError, ModelFormatError, ModelNotFoundError, UsageError
 from mnist_edge.evaluation import evaluation
 from mnist_edge.evaluation.evaluation import Evaluation
 from mnist_edge.extras import require
@@ -68,7 +68,12 @@ def file_of(target: str | os.PathLike[str], format: str | None = None) -> Path: 
         return found
     if wanted is None and not (found / layout.MANIFEST).exists():
         return found / layout.WEIGHTS
-    return found / file_that_answers(found, reading.read_manifest(found), wanted=wanted)
+    file = found / file_that_answers(found, reading.read_manifest(found), wanted=wanted)
+    if not file.exists():
+        raise ModelNotFoundError(
+            f"{file}: is missing, though the manifest lists it: name another format, or {reading.reexport(found)}"
+        )
+    return file
 
 
 def evaluate(file: Path, labels: tuple[str, ...], test: Split) -> Evaluation:

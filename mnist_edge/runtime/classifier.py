@@ -19,7 +19,7 @@ from mnist_edge.runtime.pixels import as_batch, as_image, as_tensor, grey_pictur
 from mnist_edge.runtime.prediction import Digit, Prediction, Reading, ood_score, softmax
 from mnist_edge.runtime.threads import asked_threads, default_threads, in_background, in_chunks
 
-CHUNK: Final = 256
+CHUNK: Final = 128
 """Images per call into onnxruntime. Bounded, because its memory arena stays as large as the largest batch needed."""
 
 GROWTH: Final = 4

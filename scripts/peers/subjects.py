@@ -28,6 +28,9 @@ USUAL = (Architecture.CNN, Architecture.CNN_NANO, Architecture.SIMPLE_NN)
 FORMATS = (Format.ONNX, Format.INT8_STATIC)
 """The files that peers are given."""
 
+BATCH = 256
+"""Images in a batch; the programs that are compiled or converted for a fixed batch are made for it (`protocol.py`)."""
+
 COMPARED = 1000
 """How many of the first test images are compared with PyTorch."""
 
@@ -47,7 +50,7 @@ class Subject:
     @property
     def images(self) -> dict[int, Path]:
         """Files of raw pixels by their number of images."""
-        return {count: self.made / f"images-{count}" for count in (1, CHUNK, COMPARED)}
+        return {count: self.made / f"images-{count}" for count in (1, BATCH, COMPARED)}
 
     def source(self, peer: Peer, form: Format, cache: Path) -> Path:
         """What a peer opens; converted if it is not there yet.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from mnist_edge.errors import UsageError
+from mnist_edge.runtime.classifier import CHUNK
 from peers.environments import Environment
 
 
@@ -57,7 +58,7 @@ PEERS = (
         "mnist-edge",
         "mnist_edge_engine.py",
         Environment("this script's mnist-edge", ("mnist-edge",), 0, own=True),
-        "`Classifier.logits` as it comes; threads share only batches of more than 256",
+        f"`Classifier.logits` as it comes; threads share only batches of more than {CHUNK}",
     ),
     Peer(
         "onnxruntime",

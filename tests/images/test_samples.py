@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mnist_edge.cli.inputs import SAMPLES
+from mnist_edge import images
 
+SAMPLES = Path(images.SAMPLES)
 SCRIPT = Path(__file__).parents[2] / "scripts" / "draw_samples.py"
 
 

@@ -1,6 +1,7 @@
 """The report: what it says is what the records and the model say, it stands alone, and anybody can read it."""
 
 import base64
+import errno
 import hashlib
 import html
 import io
@@ -8,6 +9,7 @@ import json
 import math
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -594,9 +596,27 @@ def test_the_bytes_are_the_same_wherever_it_runs(few, tmp_path):
     assert page(facts_of("cnn-nano", datasets.load(few))).encode() == content
     assert problems(content.decode()) == []
     assert "mnist-edge predict --sample --model cnn-nano" in content.decode()
-    again = cli_in_process(*command, cwd=tmp_path)  # in place of the first
+    (tmp_path / "link.html").symlink_to("cnn-nano-report.html")
+    again = cli_in_process(*command, "--out", "link.html", cwd=tmp_path)  # in place of the first, not of the link
     assert again.returncode == 0, again.stderr.decode()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cnn-nano-report.html", "deep"]
+    assert (tmp_path / "link.html").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cnn-nano-report.html", "deep", "link.html"]
+
+
+def test_a_full_disk_is_told_with_the_file(few, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("mnist_edge.cli.report.write_atomically", full)
+    result = cli_in_process("report", "cnn-nano", "--data", few, "--quiet", cwd=tmp_path)
+    fails(result, 1, "cnn-nano-report.html: cannot be written (No space left on device): free some space")
+
+
+def test_a_recommended_file_that_is_gone_is_named(few, tmp_path):
+    folder = shutil.copytree(Path(PRETRAINED, "cnn-nano"), tmp_path / "nano")
+    (folder / "model.int8-static.onnx").unlink()
+    result = cli_in_process("report", folder, "--data", few, cwd=tmp_path)
+    fails(result, 4, "model.int8-static.onnx: is missing, though the manifest lists it: name another format")
 
 
 @pytest.mark.parametrize(
@@ -613,6 +633,7 @@ def test_the_bytes_are_the_same_wherever_it_runs(few, tmp_path):
         (["cnn", "--out", "/dev/null"], 2, "/dev/null: is there already and is no report"),
         (["cnn", "--out", "notes.txt/x.html"], 2, "notes.txt: is not a folder: give --out"),
         (["cnn", "--out", "new/model.onnx"], 2, "is the name of a bundle's file: give --out another"),
+        (["cnn", "--out", "-"], 2, "a report is a file, not a stream: give --out a name such as report.html"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

@@ -199,7 +199,7 @@ def test_the_photograph_is_prepared_and_read_right(sample):
 def test_the_largest_batch_is_shared_by_the_threads_that_are_asked_for(found, monkeypatch, threads):
     monkeypatch.setenv("MNIST_EDGE_THREADS", threads)
     shared = ((3 * running.CHUNKS * running.CHUNK, 3),) if threads == "3" else ()
-    assert running.batches(found.candidates[0]) == ((16, 1), (256, 1), *shared)
+    assert running.batches(found.candidates[0]) == ((16, 1), (128, 1), *shared)
 
 
 def test_memory_where_the_system_does_not_tell_it(monkeypatch, found, capsys):
@@ -239,7 +239,7 @@ def test_the_garbage_collector_is_off_while_calls_are_timed():
 @pytest.mark.parametrize("times", [1, 15, 400])
 def test_the_tables_fit_a_terminal(found, capsys, times):
     """On machines of any speed: 400 times slower than a laptop is a microcontroller."""
-    batches = [(16, 1), (256, 1), (4096, 4)]
+    batches = [(16, 1), (128, 1), (2048, 4)]
     figures = {}
     for each, fast, p95, size in zip(found.candidates, (64.61, 99.97), (67.7, 123.4), (9_999_900, 79_100), strict=True):
         rounds = [
@@ -332,11 +332,12 @@ def test_the_document_holds_every_round(quick, nano):
 def test_a_single_file_has_no_accuracy(quick, nano, tmp_path):
     alone = tmp_path / "alone.onnx"
     shutil.copyfile(nano / "model.onnx", alone)
-    result = cli_in_process("bench", alone, "--plot", tmp_path / "plots")
+    fails(cli_in_process("bench", alone, "--plot", tmp_path / "plots"), 2, "does not tell its accuracy")
+    assert not (tmp_path / "plots").exists()
+    result = cli_in_process("bench", alone)
     assert result.returncode == 0, result.stderr
     (row, *_) = [line.split() for line in result.stdout.decode().splitlines() if line.startswith("onnx ")]
     assert row[-2:] == ["-", "-"]
-    assert "no plot: the accuracy is known of a bundle's files only" in result.stderr.decode()
     fails(cli_in_process("bench", alone, "--format", "int8-static"), 2, "is onnx, not int8-static")
 
 
@@ -354,6 +355,10 @@ def test_an_altered_file_is_not_measured(nano):
 def test_what_cannot_be_measured(nano, tmp_path):
     fails(cli_in_process("bench", tmp_path / "nowhere"), 4, "no such bundle")
     fails(cli_in_process("bench", nano, "--format", "int9"), 2, "int9")
+    fails(cli_in_process("bench", nano, "--format", "c"), 4, f"run  mnist-edge export {nano} --formats c")
+    pretrained = cli_in_process("bench", "cnn-nano", "--format", "torchscript")
+    fails(pretrained, 4, "holds no model.torchscript: name another format")
+    assert b"mnist-edge export" not in pretrained.stderr  # it has no weights to export again
     (nano / "model.onnx").unlink()
     fails(cli_in_process("bench", nano, "--format", "onnx"), 4, "holds no model.onnx")
     (nano / "manifest.json").unlink()

@@ -16,7 +16,7 @@ from mnist_edge.errors import ModelNotFoundError, UsageError
 from mnist_edge.images import SAMPLES, decode, preprocess
 from mnist_edge.runtime.bench.records import Candidate
 from mnist_edge.runtime.describe import DescribedFile, State, describe
-from mnist_edge.runtime.model import locate, open_model
+from mnist_edge.runtime.model import PRETRAINED, locate, open_model
 
 PICTURE: Final = (1600, 1200)
 """Width and height of the photograph whose preparation is timed."""
@@ -80,7 +80,12 @@ def find(target: str | os.PathLike[str], form: Format | None = None) -> Files:
     present = {name: file for name, file in wanted.items() if file.state is State.INTACT}
     if not present:
         named = form.file_name if form else facts.answers or "exported file"
-        raise ModelNotFoundError(f"{place}: holds no {named}: name another format, or {reading.reexport(place)}")
+        remedy = "name another format"
+        if place.parent != Path(PRETRAINED):  # whose weights are not there
+            remedy += (
+                f", or run  mnist-edge export {place} --formats {form}" if form else f", or {reading.reexport(place)}"
+            )
+        raise ModelNotFoundError(f"{place}: holds no {named}: {remedy}")
     measured = {} if facts.measured is UNSET else facts.measured
     found = [_candidate(place, name, file, measured.get(name)) for name, file in present.items()]
     intact = [file.format for file in (present | facts.files).values() if file.state is State.INTACT]
