@@ -173,9 +173,9 @@ def file(**times):
 @pytest.mark.parametrize(
     ("ours", "vnni", "verdict"),
     [
-        (100e-6, True, "takes 5.00 times as long as mnist-edge's default file (the aim with VNNI is 5, reached)"),
-        (101e-6, True, "takes 4.95 times as long as mnist-edge's default file (the aim with VNNI is 5, not reached)"),
-        (101e-6, False, "takes 4.95 times as long as mnist-edge's default file (no aim without VNNI)"),
+        (100e-6, True, "takes 5.00 times as long as mnist-edge (aim with VNNI: 5, reached)"),
+        (101e-6, True, "takes 4.95 times as long as mnist-edge (aim with VNNI: 5, not reached)"),
+        (101e-6, False, "takes 4.95 times as long as mnist-edge (no aim without VNNI)"),
     ],
 )
 def test_expectations_are_judged_where_they_apply(peers, ours, vnni, verdict):

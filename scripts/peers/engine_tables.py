@@ -77,11 +77,9 @@ def expectations(found: dict[str, Any]) -> list[str]:
             continue
         ratio = theirs / ours
         verdict = "reached" if ratio >= least else "not reached"
-        aim = f"the aim with VNNI is {least:g}, {verdict}" if found["vnni"] else "no aim without VNNI"
+        aim = f"aim with VNNI: {least:g}, {verdict}" if found["vnni"] else "no aim without VNNI"
         who = " and ".join(peers)
-        told.append(
-            f"- `{name}`: the best of {who} takes {ratio:.2f} times as long as mnist-edge's default file ({aim})"
-        )
+        told.append(f"- `{name}`: the best of {who} takes {ratio:.2f} times as long as mnist-edge ({aim})")
     return told
 
 

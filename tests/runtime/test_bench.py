@@ -355,7 +355,7 @@ def test_an_altered_file_is_not_measured(nano):
 def test_what_cannot_be_measured(nano, tmp_path):
     fails(cli_in_process("bench", tmp_path / "nowhere"), 4, "no such bundle")
     fails(cli_in_process("bench", nano, "--format", "int9"), 2, "int9")
-    fails(cli_in_process("bench", nano, "--format", "c"), 4, f"run  mnist-edge export {nano} --formats c")
+    fails(cli_in_process("bench", nano, "--format", "c"), 4, f"run mnist-edge export {nano} --formats c")
     pretrained = cli_in_process("bench", "cnn-nano", "--format", "torchscript")
     fails(pretrained, 4, "holds no model.torchscript: name another format")
     assert b"mnist-edge export" not in pretrained.stderr  # it has no weights to export again
