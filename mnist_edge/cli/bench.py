@@ -97,9 +97,9 @@ def bench(
 
 def _prepare_plot(found: "Files", folder: Path) -> None:
     """Raise UsageError, before anything is measured, if there will be no plot."""
-    require("matplotlib", extra="plot")
     if not found.place.is_dir():
         raise UsageError(f"{found.place}: a single file does not tell its accuracy: give --plot with a bundle")
+    require("matplotlib", extra="plot")
     folders.check(folder, "--plot")
     folders.made(folder, "--plot")
 
