@@ -39,7 +39,7 @@ PLANTED: Final = f"""<img src="data:,"><p style="color: red">x</p><p class="whol
 """No words for an image, what the content security policy forbids, and a line wider than the page."""
 
 NOTICED: Final = ("axe: critical", "console: ", "scrolls sideways")
-"""What is told of each."""
+"""What the check must report for each."""
 
 OPEN_ALL: Final = "document.querySelectorAll('details').forEach(each => each.open = true)"
 WIDER: Final = "document.documentElement.scrollWidth - document.documentElement.clientWidth"

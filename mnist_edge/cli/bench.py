@@ -21,6 +21,7 @@ from mnist_edge.errors import ExecutionError, MnistEdgeError, ModelNotFoundError
 from mnist_edge.extras import require, to_install
 
 if TYPE_CHECKING:
+    from mnist_edge.bundle.records import Manifest
     from mnist_edge.runtime.bench.files import Files
     from mnist_edge.runtime.bench.records import Bench, Candidate
 
@@ -146,13 +147,13 @@ def _compiled(found: "Files", candidate: "Candidate", scratch: Path, *, asked: F
     content = reading.read_verified(found.place, candidate.file, manifest)
     text = content.decode(errors="replace")
     if asked is None:
-        _require_ours(found.place, text, candidate.file)
+        _require_ours(found.place, manifest, text, candidate.file)
     path = compiling.build(command, content, compiling.prefix_in(text), candidate.file, scratch)
     compiling.loaded(path, candidate.file, command[0])
     return structs.replace(candidate, model=str(path))
 
 
-def _require_ours(place: Path, text: str, name: str) -> None:
+def _require_ours(place: Path, manifest: "Manifest", text: str, name: str) -> None:
     """Raise ExecutionError unless a C file is what this version writes, which only the export's packages can tell."""
     from mnist_edge.bundle import reading
 
@@ -161,9 +162,7 @@ def _require_ours(place: Path, text: str, name: str) -> None:
     from mnist_edge.export import c
 
     try:
-        c.require_ours(
-            text, reading.read_verified(place, Format.INT8_STATIC.file_name, reading.read_manifest(place)), name
-        )
+        c.require_ours(text, reading.read_verified(place, Format.INT8_STATIC.file_name, manifest), name)
     except Exception:  # noqa: BLE001  # the int8-static file is as little to be trusted, and may fail anywhere in the export
         raise ExecutionError(UNTRUSTED) from None
 

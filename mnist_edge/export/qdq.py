@@ -29,8 +29,8 @@ class Stored:
 
     name: str
     scale: np.float32
-    zero: int = 0
-    parameters: tuple[str, str] = ("image/scale", "zero/0")
+    zero: int
+    parameters: tuple[str, str]
     """The names of the constants that hold scale and zero."""
 
 
@@ -56,7 +56,7 @@ class Graph:
     @property
     def pixels(self) -> Stored:
         """The graph's input."""
-        return Stored(INPUT_NAME, np.float32(1))
+        return _stored(INPUT_NAME, INPUT_NAME, np.float32(1), 0)
 
     def finish(self, last: str) -> ModelProto:
         """The finished graph as a model, whose output is the value named `last`."""
@@ -98,7 +98,7 @@ class Graph:
 
     def store(self, value: str, scale: np.float32, zero: int) -> Stored:
         """Append a QuantizeLinear to bytes."""
-        stored = Stored(f"{value}/q", scale, zero, (f"{value}/scale", f"zero/{zero}"))
+        stored = _stored(f"{value}/q", value, scale, zero)
         self._write(stored)
         self.add(stored.name, "QuantizeLinear", value, *stored.parameters)
         self._carry_on(stored)
@@ -196,6 +196,11 @@ class Graph:
         product = self.add(name, node.op_type, value, weights, *added)
         self._nodes[-1].attribute.extend(essential(node))
         return product
+
+
+def _stored(name: str, value: str, scale: np.float32, zero: int) -> Stored:
+    """A value's bytes under that name; files share the constants of equal zero points."""
+    return Stored(name, scale, zero, (f"{value}/scale", f"zero/{zero}"))
 
 
 def name_of(node: NodeProto) -> str:

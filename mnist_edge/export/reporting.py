@@ -1,10 +1,12 @@
 """Collect what a report tells, for `mnist_edge.report.page`. It needs no torch if the bundle has an ``.onnx`` file."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.layout import RUNNABLE
@@ -44,7 +46,8 @@ def facts_of(target: str | os.PathLike[str], dataset: Dataset, format: str | Non
     file = file_of(folder, format)
     test = dataset.test
     answers = forms.answers(file, dataset.labels, test)
-    undistorted, *distorted = _on_distorted(file, dataset)
+    chosen = np.linspace(0, len(test) - 1, min(len(test), MOST_DISTORTED)).round().astype(np.int64)
+    sample = Split(test.images[chosen], test.labels[chosen])
     described = {} if manifest is None else describe(folder).files
     states = {name: str(found.state) for name, found in described.items()}
     has_record = states.get(layout.TRAINING, "intact") == "intact" and (folder / layout.TRAINING).exists()
@@ -58,8 +61,8 @@ def facts_of(target: str | os.PathLike[str], dataset: Dataset, format: str | Non
         truth=test.labels,
         probabilities=answers.probabilities,
         evaluation=answers.evaluate(test.labels),
-        undistorted=undistorted,
-        distorted=tuple(distorted),
+        undistorted=_told("none", "the images as they are", sample, answers.logits[chosen]),
+        distorted=tuple(_on_distorted(file, dataset.labels, sample)),
         manifest=manifest,
         record=reading.read_training(folder) if has_record else None,
         states=states,
@@ -95,16 +98,13 @@ def _manifest_of(folder: Path) -> Manifest | None:
     return reading.read_manifest(folder) if (folder / layout.MANIFEST).exists() else None
 
 
-def _on_distorted(file: Path, dataset: Dataset) -> list[Distorted]:
-    """What the model makes of the test images as they are, and then of each distortion."""
-    test = dataset.test
-    chosen = np.linspace(0, len(test) - 1, min(len(test), MOST_DISTORTED)).round().astype(np.int64)
-    images, labels = test.images[chosen], test.labels[chosen]
-    kinds = {"none": ("the images as they are", images)}
-    kinds |= {kind: (each.does, each.apply(images)) for kind, each in DISTORTIONS.items()}
-    found = []
-    for kind, (does, changed) in kinds.items():
-        logits = forms.answers(file, dataset.labels, Split(changed, labels)).logits
-        right = int((logits.argmax(axis=1) == labels).sum())
-        found.append(Distorted(kind, does, changed[0], right, len(labels)))
-    return found
+def _on_distorted(file: Path, labels: tuple[str, ...], sample: Split) -> Iterator[Distorted]:
+    """What the model makes of each distortion of some images."""
+    for kind, each in DISTORTIONS.items():
+        changed = Split(each.apply(sample.images), sample.labels)
+        yield _told(kind, each.does, changed, forms.answers(file, labels, changed).logits)
+
+
+def _told(kind: str, does: str, test: Split, logits: NDArray[np.float32]) -> Distorted:
+    right = int((logits.argmax(axis=1) == test.labels).sum())
+    return Distorted(kind, does, test.images[0], right, len(test))

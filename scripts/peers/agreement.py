@@ -23,7 +23,7 @@ class Agreement:
     from_onnxruntime: float
     flips_from_onnxruntime: int
     std: float
-    """Standard deviation of PyTorch's logits, in which the tolerances of int8 files are told."""
+    """Standard deviation of PyTorch's logits: the unit of the tolerances of int8 files."""
 
     failures: list[str]
     """What is out of tolerance, in words."""
