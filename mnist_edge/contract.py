@@ -25,6 +25,9 @@ BATCH_AXIS: Final = "N"
 OPSET: Final = 18
 """ONNX opset of every exported file: the lowest that torch's exporter writes without converting it."""
 
+IR_VERSION: Final = 10
+"""Version of the file format itself: the newest that onnxruntime 1.22, the oldest that we run on, reads."""
+
 CONTRACT_VERSION: Final = 2
 """Incremented when a runtime of the new version could misread an older file."""
 

@@ -145,7 +145,7 @@ def main(model: str = "cnn", pairs: int = 60) -> int:
     opened, exact = open_model(model), open_model(model, format="onnx")
     file = Path(opened.name)
     images = np.random.default_rng(seed=0).integers(0, 256, (MANY, 1, 28, 28), dtype=np.uint8)
-    images[0] = opened.golden.images[0]
+    images[0] = opened.contents.golden.images[0]
     classifier, one = Classifier(model), images[:1]
     vnni = {"avx512_vnni", "avx_vnni", "asimddp"} & processor_flags()
 

@@ -280,11 +280,11 @@ def told_by(folder: Path, data: datasets.Dataset) -> dict[str, str]:
         file = forms.file_of(folder)
         forms.evaluate(file, data.labels, data.test)
         if file.suffix == ".onnx":
-            return open_model(file).provenance.model_sha256
+            return open_model(file).contents.provenance.model_sha256
         return reading.read_training(folder).model_sha256
 
     readers = {
-        "Classifier": lambda: open_model(folder).provenance.model_sha256,
+        "Classifier": lambda: open_model(folder).contents.provenance.model_sha256,
         "evaluate model.pth": lambda: checkpoint.load(folder).training.model_sha256,
         "evaluate": evaluated,
         "verify": verified,

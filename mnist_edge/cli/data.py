@@ -97,7 +97,7 @@ def test_data_of(file: Path, wanted: str | None) -> "Dataset":
     if (file.parent / layout.TRAINING).is_file():
         dataset, recorded = data_of(file.parent, None), reading.read_training(file.parent).data
     elif file.suffix == ".onnx":
-        recorded = open_model(file).provenance.data
+        recorded = open_model(file).contents.provenance.data
         name = recorded.name
         if name not in download.NAMES:
             raise UsageError(f"{file}: was trained on {name}, which is not a known data set: give its path with --data")

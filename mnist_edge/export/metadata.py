@@ -7,6 +7,7 @@ import onnx
 import torch
 from msgspec import UNSET, structs
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from mnist_edge import __version__
 from mnist_edge.bundle.checksum import UNSET_CHECKSUM, with_checksum
@@ -23,11 +24,12 @@ from mnist_edge.contract import (
     PROVENANCE_KEY,
     Calibration,
 )
+from mnist_edge.errors import ModelFormatError, UnsupportedFormatError
 from mnist_edge.export import calibration, naming
 from mnist_edge.export.examples import Examples
 from mnist_edge.export.parity import FLOAT32, GOLDEN_SLACK
+from mnist_edge.runtime.contents import read_contents
 from mnist_edge.runtime.golden import Golden, pack
-from mnist_edge.runtime.model import check_signature
 from mnist_edge.runtime.session import Session
 from mnist_edge.training.checkpoint import Trained
 
@@ -64,11 +66,10 @@ def provenance(trained: Trained) -> Provenance:
 def complete(model: onnx.ModelProto, form: Format, examples: Examples) -> bytes:
     """Turn a bare graph into a deployable file: run it to calibrate it, then add the metadata.
 
-    `model` is changed. The golden vectors of a quantized model allow for its rounding error. Raises ModelFormatError if
-    its inputs and outputs do not match the contract.
+    `model` is changed. The golden vectors of a quantized model allow for its rounding error. Raises
+    UnsupportedFormatError as `stamp` does.
     """
     session = Session(model.SerializeToString())
-    check_signature(session, examples.trained.contract, form.file_name)
 
     def run(images: NDArray[np.uint8]) -> Any:
         return session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
@@ -87,7 +88,11 @@ def complete(model: onnx.ModelProto, form: Format, examples: Examples) -> bytes:
 def stamp(
     model: onnx.ModelProto, form: Format, trained: Trained, golden: Golden, calibration: Calibration | None
 ) -> bytes:
-    """The file's bytes: the graph with shapes, contract, format, provenance, golden vectors and its own checksum."""
+    """The file's bytes: the graph with shapes, contract, format, provenance, golden vectors and its own checksum.
+
+    Raises UnsupportedFormatError if it holds what the runtime would refuse.
+    """
+    _spell_plainly(model)
     naming.describe(model)
     del model.metadata_props[:]
     onnx.helper.set_model_props(
@@ -100,4 +105,19 @@ def stamp(
             CHECKSUM_KEY: UNSET_CHECKSUM,
         },
     )
-    return with_checksum(model.SerializeToString(deterministic=True))
+    data = with_checksum(model.SerializeToString(deterministic=True))
+    try:
+        read_contents(data, form.file_name)
+    except ModelFormatError as error:
+        raise UnsupportedFormatError(f"the runtime would refuse {error}") from error
+    return data
+
+
+def _spell_plainly(model: onnx.ModelProto) -> None:
+    """Write every constant as raw bytes, and leave out empty texts: the runtime reads no other spelling."""
+    for tensor in model.graph.initializer:
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), name))
+    graph = model.graph
+    for item in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        item.ClearField("doc_string")

@@ -61,14 +61,28 @@ def describe(model: ModelProto) -> None:
 
     The number of images stays open, without a name: tract refuses to fix one that the file has named.
     """
-    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-    for value in inferred.graph.value_info:
+    values = onnx.shape_inference.infer_shapes(_of_onnx_alone(model), strict_mode=True, data_prop=True).graph.value_info
+    told = [value for value in values if value.type.tensor_type.HasField("shape")]
+    for value in told:
         for side in value.type.tensor_type.shape.dim:
             if side.dim_param:
                 side.Clear()
     del model.graph.value_info[:]
-    model.graph.value_info.extend(inferred.graph.value_info)
+    model.graph.value_info.extend(told)
     model.producer_name, model.producer_version = "mnist-edge", __version__
+
+
+def _of_onnx_alone(model: ModelProto) -> ModelProto:
+    """The same shapes, with products of floats for onnxruntime's products with bytes, which onnx does not know."""
+    plain: ModelProto = ModelProto.FromString(model.SerializeToString())
+    for node in plain.graph.node:
+        if node.op_type == "MatMulNBits":
+            sides = {each.name: each.i for each in node.attribute}
+            weights = f"{node.input[1]}/floats"
+            dims = [sides["K"], sides["N"]]
+            plain.graph.input.append(onnx.helper.make_tensor_value_info(weights, onnx.TensorProto.FLOAT, dims))
+            node.CopyFrom(onnx.helper.make_node("MatMul", [node.input[0], weights], node.output))
+    return plain
 
 
 def _module(node: NodeProto) -> str:

@@ -3,7 +3,6 @@
 from collections import Counter
 from typing import Any, Final
 
-import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import AttributeProto, ModelProto, NodeProto, numpy_helper
@@ -76,13 +75,6 @@ def _exported(module: torch.nn.Module, *, optimize: bool = True) -> ModelProto:
 def initializers(model: ModelProto) -> dict[str, NDArray[Any]]:
     """A graph's constant tensors by name."""
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-
-
-def require_opset(data: bytes, name: str) -> None:
-    """Raise ModelFormatError if a file was made for another opset: it may answer alike here, and not be read there."""
-    opsets = {each.version for each in onnx.load_from_string(data).opset_import if each.domain in {"", "ai.onnx"}}
-    if opsets != {OPSET}:
-        raise ModelFormatError(f"{name}: is for opset {', '.join(map(str, opsets))}, not {OPSET}: export it again")
 
 
 def _require_plain(model: ModelProto) -> None:

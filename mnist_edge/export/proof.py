@@ -14,7 +14,7 @@ from mnist_edge.bundle.layout import Engine, Format
 from mnist_edge.bundle.records import CalibrationFigures, Parity, Provenance
 from mnist_edge.data.datasets import Dataset
 from mnist_edge.errors import MnistEdgeError, ModelFormatError, ParityError
-from mnist_edge.export import calibration, examples, metadata, onnx_graph, parity
+from mnist_edge.export import calibration, examples, metadata, parity
 from mnist_edge.export.examples import Examples
 from mnist_edge.export.formats import EXPORTERS
 from mnist_edge.export.parity import Reference, Run
@@ -111,8 +111,6 @@ def prove(form: Format, content: bytes, name: str, context: ParityContext) -> Ou
             parity.require_within(found, exporter.TOLERANCE, name)
             if form.engine is not Engine.C_COMPILER:
                 exporter.check_weights(content, name, given)
-            if form.engine is Engine.ONNXRUNTIME:
-                onnx_graph.require_opset(content, name)
             if form.origin is not None:
                 same = _as_used(EXPORTERS[form.origin].variants(given.origin, form.origin.file_name))
                 for run in variants.values():
@@ -137,12 +135,12 @@ def _as_used(variants: Mapping[str, Run]) -> Run:
 
 
 def _check_metadata(model: Model, form: Format, trained: Trained, golden: Golden) -> None:
-    if model.format is not form:
-        raise ModelFormatError(f"{model.name}: its metadata say {model.format}, not {form}: export it again")
+    if model.contents.format is not form:
+        raise ModelFormatError(f"{model.name}: its metadata say {model.contents.format}, not {form}: export it again")
     if structs.replace(model.contract, calibration=None) != trained.contract:
         raise ModelFormatError(f"{model.name}: its contract is not the training's: export it again")
-    require_same_origin(model.provenance, trained, model.name)
-    stored = model.golden
+    require_same_origin(model.contents.provenance, trained, model.name)
+    stored = model.contents.golden
     same_images = np.array_equal(stored.images, golden.images)
     if not same_images or not np.abs(stored.logits - golden.logits).max() <= parity.FLOAT32.max_abs_diff:
         raise ModelFormatError(f"{model.name}: its golden vectors are not PyTorch's answers: export it again")

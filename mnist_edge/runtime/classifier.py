@@ -5,13 +5,13 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from numbers import Real
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import ArrayLike, NDArray
 
-from mnist_edge.contract import HEIGHT, INPUT_NAME, OUTPUT_NAME, WIDTH, Contract, Preprocessing
+from mnist_edge.contract import HEIGHT, WIDTH, Contract, Preprocessing
 from mnist_edge.errors import ExecutionError, InputError, MnistEdgeError, UsageError
 from mnist_edge.images import has_ink, preprocess_counting
 from mnist_edge.runtime.model import open_model
@@ -20,7 +20,8 @@ from mnist_edge.runtime.prediction import Digit, Prediction, Reading, ood_score,
 from mnist_edge.runtime.threads import asked_threads, default_threads, in_background, in_chunks
 
 CHUNK: Final = 128
-"""Images per call into onnxruntime. Bounded, because its memory arena stays as large as the largest batch needed."""
+"""Images per call into onnxruntime. Bounded, because its memory arena stays as large as the largest batch needed.
+A model that needs much memory for each image gets fewer (`Contents.at_once`)."""
 
 GROWTH: Final = 4
 """Growth factor of the chunks of a stream: small ones first for early answers, then large ones for throughput."""
@@ -78,6 +79,7 @@ class Classifier:
     ) -> None:
         self._threads = asked_threads(threads)
         self._model = open_model(model, format=format)
+        self._chunk = self._model.contents.at_once(CHUNK)
 
     @property
     def file(self) -> str:
@@ -108,18 +110,19 @@ class Classifier:
             ImageTypeError: the values are not integers.
             ImageFormatError: another shape, or values outside 0…255.
             ExecutionError: onnxruntime fails, for example for lack of memory.
+            ModelFormatError: the logits are not finite.
         """
         return self._run(as_batch(images))
 
     def _run(self, batch: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
-        if 0 < len(batch) <= CHUNK:
+        if 0 < len(batch) <= self._chunk:
             return self._run_chunk(batch)
         if self._threads is None:
             self._threads = default_threads()
-        return in_chunks(self._run_chunk, batch, chunk=CHUNK, width=len(self.labels), threads=self._threads)
+        return in_chunks(self._run_chunk, batch, chunk=self._chunk, width=len(self.labels), threads=self._threads)
 
     def _run_chunk(self, batch: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
-        return cast("NDArray[np.float32]", self._model.session.run([OUTPUT_NAME], {INPUT_NAME: as_tensor(batch)})[0])
+        return self._model.logits(as_tensor(batch))
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         """The softmax of `logits`, float64 [N, classes], at the file's calibrated temperature, or 1 if it has none."""

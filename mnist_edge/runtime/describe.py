@@ -11,7 +11,8 @@ from mnist_edge.bundle.checksum import sha256
 from mnist_edge.bundle.records import File, Latency, Manifest, Provenance, PyTorch, Recommendation
 from mnist_edge.contract import Contract
 from mnist_edge.errors import AlteredModelError, ModelNotFoundError
-from mnist_edge.runtime.model import file_that_answers, load, locate
+from mnist_edge.runtime.contents import read_contents
+from mnist_edge.runtime.model import file_that_answers, locate
 
 
 class State(StrEnum):
@@ -71,9 +72,9 @@ def describe(target: str | os.PathLike[str]) -> Description:
 
 def _single(path: Path) -> Description:
     data = reading.read_file(path, "give a bundle or an .onnx file")
-    model = load(data, str(path))
-    file = DescribedFile(sha256=sha256(data), bytes=len(data), state=State.INTACT, format=model.format)
-    return Description(contract=model.contract, provenance=model.provenance, answers=path.name, files={path.name: file})
+    found = read_contents(data, str(path))
+    file = DescribedFile(sha256=sha256(data), bytes=len(data), state=State.INTACT, format=found.format)
+    return Description(contract=found.contract, provenance=found.provenance, answers=path.name, files={path.name: file})
 
 
 def _answers(folder: Path, manifest: Manifest) -> str | None:

@@ -34,7 +34,7 @@ class Golden(Struct, frozen=True):
 class _Packed(Struct, frozen=True):
     """`Golden` as it is stored in JSON: the arrays little-endian, zlib-compressed, in base64."""
 
-    count: Annotated[int, Meta(ge=1)]
+    count: Annotated[int, Meta(ge=1, le=MOST // PIXELS)]
     images: bytes
     logits: bytes
     tolerance: Positive

@@ -1,38 +1,26 @@
-"""Open an exported model: verify its bytes, load it, and check it against its contract."""
+"""Open an exported model: find it, verify its bytes, and load it."""
 
+import math
 import os
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import partial
 from os.path import basename, dirname, exists, isdir, isfile, join
-from typing import TYPE_CHECKING, Final
+from typing import Final, cast
 
+import numpy as np
 from msgspec import UNSET, Struct, structs
+from numpy.typing import NDArray
 
-from mnist_edge.bundle import checksum, layout, reading
-from mnist_edge.bundle.decoding import decode, decode_version
+from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.layout import RUNNABLE, Format, format_named
 from mnist_edge.bundle.reading import StrPath
 from mnist_edge.bundle.recipe import Architecture
-from mnist_edge.bundle.records import Manifest, Provenance
-from mnist_edge.contract import (
-    BATCH_AXIS,
-    CONTRACT_KEY,
-    CONTRACT_VERSION,
-    FORMAT_KEY,
-    GOLDEN_KEY,
-    HEIGHT,
-    INPUT_NAME,
-    OUTPUT_NAME,
-    PROVENANCE_KEY,
-    WIDTH,
-    Contract,
-)
+from mnist_edge.bundle.records import Manifest
+from mnist_edge.contract import INPUT_NAME, OUTPUT_NAME, Contract
 from mnist_edge.errors import ModelFormatError, ModelNotFoundError, UsageError
 from mnist_edge.names import did_you_mean, near
+from mnist_edge.runtime.contents import Contents, read_contents
 from mnist_edge.runtime.session import Session
-
-if TYPE_CHECKING:
-    from mnist_edge.runtime.golden import Golden
 
 PRETRAINED: Final = join(dirname(dirname(__file__)), "pretrained")
 """The bundles that ship with the package, one folder per name."""
@@ -40,30 +28,44 @@ PRETRAINED: Final = join(dirname(dirname(__file__)), "pretrained")
 DEFAULT_PRETRAINED: Final = "cnn"
 
 
-class Model(Struct, frozen=True, dict=True):
-    """A session and its file's metadata."""
+class Model(Struct, frozen=True):
+    """A file's content, and a session that runs it."""
 
-    name: str
-    """The path of the file."""
-
+    contents: Contents
     session: Session
-    contract: Contract
-    provenance: Provenance
-    format: Format
 
-    golden_json: str
-    """The golden vectors as stored in the file; unpacked only on demand."""
+    @property
+    def name(self) -> str:
+        """The path of the file."""
+        return self.contents.name
 
-    @cached_property
-    def golden(self) -> "Golden":
-        """The golden vectors. Raises ModelFormatError if they are malformed."""
-        from mnist_edge.runtime.golden import unpack
+    @property
+    def contract(self) -> Contract:
+        """What the model takes and returns."""
+        return self.contents.contract
 
-        return unpack(self.golden_json, len(self.contract.labels), self.name)
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Run the model on uint8 [n, 1, 28, 28], and check what comes back: float32 [n, classes].
+
+        Raises:
+            ModelFormatError: it is of another shape, or not finite.
+            ExecutionError: onnxruntime fails.
+        """
+        (found,) = self.session.run([OUTPUT_NAME], {INPUT_NAME: images})
+        if found.shape != (len(images), len(self.contract.labels)) or not _finite(found):
+            raise ModelFormatError(
+                f"{self.name}: its logits for {len(images)} images are {[*found.shape]}, or not finite: do not use it"
+            )
+        return cast("NDArray[np.float32]", found)
 
     def __reduce__(self) -> tuple[Callable[..., "Model"], tuple[bytes, str]]:
         """Pickles and copies carry the file's bytes, which are verified again when they are loaded."""
         return partial(load, optimize=self.session.optimize), (self.session.model, self.name)
+
+
+def _finite(logits: NDArray[np.float32]) -> bool:
+    # The sum of squares is only finite if all of them are, and a third as fast to tell.
+    return math.isfinite(np.vdot(logits, logits)) or bool(np.isfinite(logits).all())
 
 
 def open_model(source: StrPath | None = None, *, format: str | None = None) -> Model:  # noqa: A002  # its name in the public API
@@ -85,8 +87,10 @@ def open_model(source: StrPath | None = None, *, format: str | None = None) -> M
     path = locate(source)
     if not isdir(path):
         model = load(reading.read_file(path, "give a bundle, an .onnx file or the name of a pretrained model"), path)
-        if wanted is not None and wanted is not model.format:
-            raise UsageError(f"{path}: is {model.format}, not {wanted}: leave the format out, or name another file")
+        if wanted is not None and wanted is not model.contents.format:
+            raise UsageError(
+                f"{path}: is {model.contents.format}, not {wanted}: leave the format out, or name another file"
+            )
         return model
     manifest, name, data = reading.read_chosen(path, partial(file_that_answers, path, wanted=wanted))
     # The manifest's digest covers every byte, including the checksum inside the file.
@@ -138,7 +142,7 @@ def file_that_answers(folder: StrPath, manifest: Manifest, *, wanted: Format | N
 
 
 def load(data: bytes, name: str, *, optimize: bool = True, verified: bool = False) -> Model:
-    """Verify the checksum inside an ``.onnx`` file's content, and load it.
+    """Check the content of an ``.onnx`` file, and load it.
 
     Args:
         data: the content.
@@ -149,21 +153,8 @@ def load(data: bytes, name: str, *, optimize: bool = True, verified: bool = Fals
     Raises:
         ModelError: as `open_model` does.
     """
-    if not verified:
-        checksum.check_checksum(data, name)
-    session = Session(data, optimize=optimize)
-    metadata = session.metadata()
-    remedy = "export it again"
-    try:
-        contract = decode_version(metadata[CONTRACT_KEY], Contract, CONTRACT_VERSION, f"{name}: its contract", remedy)
-        provenance = decode(metadata[PROVENANCE_KEY], Provenance, f"{name}: its provenance", remedy)
-        model = Model(name, session, contract, provenance, Format(metadata[FORMAT_KEY]), metadata[GOLDEN_KEY])
-    except (KeyError, ValueError) as error:
-        if isinstance(error, ModelFormatError):
-            raise
-        raise ModelFormatError(f"{name}: its metadata is incomplete ({error!r}): {remedy}") from error
-    check_signature(session, contract, name)
-    return model
+    contents = read_contents(data, name, verified=verified)
+    return Model(contents, Session(data, optimize=optimize))
 
 
 def locate(source: StrPath | None) -> str:
@@ -233,14 +224,3 @@ def is_pretrained(name: str) -> bool:
     """Whether a pretrained model of that name ships with the package."""
     bare = basename(name) == name and name not in (os.curdir, os.pardir, "")
     return bare and isfile(join(PRETRAINED, name, layout.MANIFEST))
-
-
-def check_signature(session: Session, contract: Contract, name: str) -> None:
-    """Raise ModelFormatError if a graph's inputs and outputs are not those of its contract."""
-    actual = session.signature()
-    promised = [
-        (INPUT_NAME, "tensor(uint8)", [BATCH_AXIS, 1, HEIGHT, WIDTH]),
-        (OUTPUT_NAME, "tensor(float)", [BATCH_AXIS, len(contract.labels)]),
-    ]
-    if actual != promised:
-        raise ModelFormatError(f"{name}: takes and returns {actual}, its contract says {promised}: export it again")

@@ -43,15 +43,14 @@ class Session:
     It is thread-safe, and usable after a fork.
 
     Args:
-        model: the content of an ``.onnx`` file.
+        model: the content of an ``.onnx`` file, which has been checked (`mnist_edge.runtime.contents`) or made here.
         optimize: whether onnxruntime may rewrite the graph; parity is measured with and without.
 
     Raises:
-        ModelFormatError: onnxruntime cannot load the model, or it keeps weights outside the file.
+        ModelFormatError: onnxruntime cannot load the model.
     """
 
     def __init__(self, model: bytes, *, optimize: bool = True) -> None:
-        _require_self_contained(model)
         self.model = model
         self.optimize = optimize
         self._open()
@@ -85,15 +84,6 @@ class Session:
                 "free some memory, or give fewer images at a time"
             ) from error
 
-    def metadata(self) -> dict[str, str]:
-        """The file's custom metadata."""
-        return cast("dict[str, str]", self._inference.get_modelmeta().custom_metadata_map)
-
-    def signature(self) -> list[tuple[str, str, list[int | str]]]:
-        """Name, type and shape of every input, then of every output."""
-        nodes = (*self._inference.get_inputs(), *self._inference.get_outputs())
-        return [(node.name, node.type, node.shape) for node in nodes]
-
 
 def _options(*, optimize: bool) -> ort.SessionOptions:
     options = ort.SessionOptions()
@@ -101,24 +91,13 @@ def _options(*, optimize: bool) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     # Would allocate one block in advance for input shapes seen before: measured 17 MB more and no speed-up.
     options.enable_mem_pattern = False
-    # Refuse onnxruntime's own format, which `_require_self_contained` cannot check.
+    # Refuse onnxruntime's own format, which `mnist_edge.runtime.onnx_file` cannot check.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     # Failures reach the caller as exceptions; onnxruntime's own log lines would only repeat them on stderr.
     options.log_severity_level = _FATAL_ONLY
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return options
-
-
-def _require_self_contained(model: bytes) -> None:
-    """Refuse a model with weights in other files: onnxruntime would read them, unverified, from the working directory.
-
-    A tensor names its file in a StringStringEntryProto with the key ``location`` (onnx.proto3, TensorProto). Protobuf
-    stores a string as its length, then its bytes. The length 8 is one byte, or an overlong varint that ends in a zero
-    byte.
-    """
-    if b"\x08location" in model or b"\x00location" in model:
-        raise ModelFormatError("the model keeps weights outside its file: export it again as a single file")
 
 
 def _first_line(error: BaseException) -> str:

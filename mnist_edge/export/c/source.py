@@ -41,13 +41,13 @@ def generate(content: bytes, prefix: str = "") -> str:
         ),
     }
     text = re.sub("@@([a-z]+)", lambda match: sections[match[1]], TEMPLATE.read_text(encoding="utf-8"))
-    own = re.sub(r"\W", "_", model.provenance.architecture.lower(), flags=re.ASCII).lstrip("_0123456789")
+    own = re.sub(r"\W", "_", model.contents.provenance.architecture.lower(), flags=re.ASCII).lstrip("_0123456789")
     prefix = prefix or own or "model"
     return text.replace("PREFIX_", f"{prefix.upper()}_").replace("prefix_", f"{prefix}_")
 
 
 def _banner(model: Model, layers: Sequence[Layer]) -> str:
-    provenance = model.provenance
+    provenance = model.contents.provenance
     name, version = map(_word, (provenance.architecture, provenance.exported_by["mnist-edge"]))
     ink = "dark ink on a light background" if model.contract.inverted else "light ink on a dark background"
     return f"""\
@@ -75,7 +75,7 @@ def _constants(model: Model, content: bytes, layers: Sequence[Layer]) -> str:
         "CLASSES": len(model.contract.labels),
         "ARENA": 3 + 4 * pooled + 2 * taps + room,
         "CALIBRATED": int(model.contract.calibration is not None),
-        "MODEL_SHA256": _quoted(model.provenance.model_sha256),
+        "MODEL_SHA256": _quoted(model.contents.provenance.model_sha256),
         "INT8_STATIC_SHA256": f'"{sha256(content)}"',
         # Parts of the arena: the most taps at a time, and the most outputs of a layer with a pool.
         "TAPS": taps,
@@ -129,7 +129,7 @@ def _probability(model: Model) -> Iterable[str]:
 
 def _golden(model: Model, last: Layer) -> Iterable[str]:
     """The golden images and onnxruntime's sums for them, told from its logits."""
-    images = model.golden.images
+    images = model.contents.golden.images
     (logits,) = model.session.run([OUTPUT_NAME], {INPUT_NAME: images})
     sums = np.rint(logits / last.step.astype(np.float64)).astype(np.int32)
     if not np.array_equal(sums.astype(np.float32) * last.step, logits):

@@ -125,7 +125,7 @@ def sample(found: Files) -> tuple[bytes, bytes]:
     if found.golden is None:
         images = preprocess(decode(Path(SAMPLES, SAMPLE)))[None]
     else:
-        images = open_model(found.place, format=found.golden).golden.images
+        images = open_model(found.place, format=found.golden).contents.golden.images
     width, height = PICTURE
     digit = Image.fromarray(images[0].reshape(images.shape[-2:])).resize((height // 2, height // 2))
     ink = np.zeros((height, width), np.float32)

@@ -1,0 +1,104 @@
+"""Files from strangers: a valid checksum, hostile content. `tests.forged` makes them."""
+
+import contextlib
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+
+from mnist_edge.errors import ModelFormatError
+from mnist_edge.runtime import contents, selftest
+from mnist_edge.runtime.model import PRETRAINED, load
+from mnist_edge.runtime.session import ort
+from tests import forged
+from tests.helpers import fails, run_cli
+
+CONTENT = Path(PRETRAINED, "cnn-nano", "model.onnx").read_bytes()
+
+FORGED = [*forged.members(CONTENT)]
+
+
+@pytest.mark.parametrize(("kind", "name", "data"), FORGED, ids=[f"{kind}: {name}" for kind, name, _ in FORGED])
+def test_a_forgery_is_refused_in_one_line(kind, name, data):
+    with pytest.raises(ModelFormatError) as caught:
+        selftest.run(load(data, "theirs.onnx"))
+    message = str(caught.value)
+    assert message.startswith("theirs.onnx: ")
+    assert message.isprintable()
+    assert len(message) < 400
+    assert "export it again" in message
+
+
+def test_there_are_at_least_five_of_each_kind():
+    assert min(map(len, forged.all_kinds(CONTENT).values())) >= 5
+
+
+@pytest.mark.parametrize("kind", forged.all_kinds(CONTENT))
+def test_the_command_line_refuses_within_bounded_memory(kind, tmp_path):
+    """The largest file of each kind."""
+    data = max((data for each, _, data in FORGED if each == kind), key=len)
+    (tmp_path / "theirs.onnx").write_bytes(data)
+    command = [sys.executable, "-c", MEASURED, "selftest", "theirs.onnx"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    fails(result, 4, "theirs.onnx: ")
+    assert int(result.stdout) < 500_000
+
+
+MEASURED = """
+import atexit, pathlib
+from mnist_edge.cli.main import main
+
+def report():  # in KB; ru_maxrss would be the parent's
+    print(pathlib.Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+
+atexit.register(report)
+main()
+"""
+
+
+def test_forgeries_are_only_refused_by_that_check(monkeypatch):
+    """Without it, onnxruntime loads many of them, and some answer."""
+    kinds = {"control flow", "outputs", "lying shapes"}
+    loaded = answered = 0
+    for kind, name, data in FORGED:
+        if kind not in kinds or "without end" in name:
+            continue
+        with contextlib.suppress(Exception):  # onnxruntime's own derive from Exception alone
+            session = ort.InferenceSession(data, _quiet(), ["CPUExecutionProvider"])
+            loaded += 1
+            session.run(None, {"image": contents.read_contents(CONTENT, "ours").golden.images})
+            answered += 1
+    assert loaded >= 10
+    assert answered >= 8
+
+
+def _quiet():
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    return options
+
+
+def test_logits_that_are_not_finite_are_refused(tmp_path):
+    for value in (float("nan"), float("inf")):
+
+        def poison(model, value=value):
+            tensor = model.graph.initializer[-1]
+            array = onnx.numpy_helper.to_array(tensor).copy()
+            array.flat[0] = value
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+
+        data = forged.changed(CONTENT, poison)
+        model = load(data, "theirs.onnx")
+        with pytest.raises(ModelFormatError, match="not finite"):
+            selftest.run(model)
+        (tmp_path / "theirs.onnx").write_bytes(data)
+        fails(run_cli("selftest", "theirs.onnx", cwd=tmp_path), 4, "not finite")
+
+
+def test_what_is_too_large_is_not_read(tmp_path):
+    path = tmp_path / "theirs.onnx"
+    with path.open("wb") as file:
+        file.truncate(10 * contents.LARGEST)
+    fails(run_cli("info", "theirs.onnx", cwd=tmp_path), 4, "more than")
