@@ -70,7 +70,7 @@ def snapshot(folder):
         (InExport.older_opset, Format.INT8_STATIC, "is for opset 17, not 18"),
         (InExport.eight_bit_weights, Format.INT8_STATIC, "is not the trained one, quantized"),
         (InExport.wrong_golden_vectors, Format.ONNX, "on this machine its logits are"),
-        (InExport.batch_axis_fixed, Format.ONNX, "returns 'logits' [1, 10]"),
+        (InExport.batch_axis_fixed, Format.ONNX, "takes 'image' [2, 1, 28, 28]"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*in training mode.*")  # torch warns of the planted dropout
