@@ -3,8 +3,8 @@
     python scripts/build_twice.py FOLDER [CHECKOUT]
 
 The second build runs on a copy in another folder, with another umask, time zone, locale, hash seed, and order and dates
-of files. `SOURCE_DATE_EPOCH` is set in neither: whoever builds the same commit gets the same files. FOLDER gets the first
-build.
+of files. `SOURCE_DATE_EPOCH` is set in neither: whoever builds the same commit gets the same files. FOLDER gets the
+first build.
 """
 
 import os

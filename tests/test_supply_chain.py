@@ -1,5 +1,6 @@
 """The checks of dependencies, builds and workflows pass on this checkout, and fail on what they guard against."""
 
+import hashlib
 import json
 import re
 import subprocess
@@ -12,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from tests.helpers import script
+from tests.test_environment import write_wheel
 
 ROOT = Path(__file__).parents[1]
 LOCKS = ROOT / ".ci" / "locks"
@@ -94,16 +96,14 @@ def test_a_lock_has_one_entry_for_each_version(tmp_path, monkeypatch):
 
 
 def test_pip_refuses_a_file_with_another_hash(tmp_path):
-    name, version = "packaging", dict(audit.pins((LOCKS / "full.txt").read_text()))["packaging"]
-    (tmp_path / "lock.txt").write_text(f"{name}=={version} --hash=sha256:{'0' * 64}\n")
-    result = subprocess.run(
-        [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "-r", "lock.txt", "-d", "there"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 1
+    write_wheel(tmp_path, "small", "1")
+    digest = hashlib.sha256((tmp_path / "small-1-py3-none-any.whl").read_bytes()).hexdigest()
+    download = [sys.executable, "-m", "pip", "download", "--no-index", f"--find-links={tmp_path}", "--dest=there"]
+    download += ["--no-deps", "--require-hashes", "--requirement=lock.txt"]
+    for sha256, status in ((digest, 0), ("0" * 64, 1)):
+        (tmp_path / "lock.txt").write_text(f"small==1 --hash=sha256:{sha256}\n")
+        result = subprocess.run(download, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert result.returncode == status
     assert "DO NOT MATCH THE HASHES" in result.stderr
 
 
