@@ -10,7 +10,6 @@ see the check fail.
 
 import contextlib
 import copy
-import dataclasses
 import errno
 import functools
 import io
@@ -26,27 +25,13 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
-from unittest import mock
 
-from mnist_edge.bundle import checksum, layout, reading
 from mnist_edge.bundle import writing as staging
-from mnist_edge.bundle.layout import Format
-from mnist_edge.bundle.recipe import Architecture
 from mnist_edge.data import datasets
-from mnist_edge.errors import ModelError, ModelNotFoundError
-from mnist_edge.export import forms, metadata, onnx_graph, pipeline
-from mnist_edge.runtime.model import open_model
-from mnist_edge.training import checkpoint
-from mnist_edge.training.train import finish, resume
-from tests.helpers import quick_recipe, subset, train
+from tests.crash_scenarios import Found, Scenario, Scenarios, judge, note, read, remember_graphs, write
+from tests.helpers import subset
 
 FAULTS: Final = ("SIGKILL", "SIGTERM", "SIGINT", "ENOSPC", "EIO")
-FOREIGN: Final = "notes.txt"
-
-UNFINISHED: Final = ModelNotFoundError.__name__
-
-State = dict[str, bytes] | None
-"""The contents of a folder's files by name; None if there is no folder."""
 
 
 # File operations
@@ -147,7 +132,7 @@ class Failing:
     def __init__(self, folder: Path, backup: Path, faults: Sequence[str]) -> None:
         self._folder, self._backup, self._faults, self._runner = folder, backup, faults, os.getpid()
         self.points: list[str] = []
-        self.found: dict[tuple[tuple[str, str], ...] | None, tuple[State, list[str]]] = {}
+        self.found: Found = {}
 
     def __call__(self, point: str, path: Path, half: Callable[[], None]) -> None:
         if os.getpid() != self._runner:  # a failed child that is unwinding
@@ -173,9 +158,7 @@ class Failing:
             self._restore(path if point.startswith("write") else None)
 
     def _note(self, label: str) -> None:
-        state = read(self._folder)
-        _, labels = self.found.setdefault(key(state), (state, []))
-        labels.append(label)
+        note(self.found, read(self._folder), label)
 
     # Hard links keep the same inodes, which the run holds open.
     def _save(self) -> None:
@@ -196,38 +179,6 @@ class Failing:
             (self._folder / path.name).hardlink_to(path)
         if cut is not None:
             os.truncate(cut, 0)
-
-
-def read(folder: Path) -> State:
-    return {path.name: content_of(path) for path in folder.iterdir()} if folder.exists() else None
-
-
-def content_of(path: Path) -> bytes:
-    status = path.stat()
-    return _content_of(path, status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-@functools.cache
-def _content_of(path: Path, *version: int) -> bytes:
-    return path.read_bytes()
-
-
-digest = functools.cache(checksum.sha256)
-
-
-def write(folder: Path, state: State) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    if state is not None:
-        folder.mkdir(parents=True)
-        for name, content in state.items():
-            (folder / name).write_bytes(content)
-
-
-def key(state: State) -> tuple[tuple[str, str], ...] | None:
-    if state is None:
-        return None
-    hidden = {name: re.sub(r"[0-9a-f]{32}$", "*", name) for name in state}
-    return tuple(sorted((hidden[name], digest(content)) for name, content in state.items()))
 
 
 def fail_everywhere(scenario: "Scenario", folder: Path, scratch: Path, faults: Sequence[str]) -> Failing:
@@ -262,209 +213,6 @@ def fail_everywhere(scenario: "Scenario", folder: Path, scratch: Path, faults: S
     failing = Failing(folder, scratch / "backup", faults)
     failing.points, failing.found = pickle.loads(result.read_bytes())
     return failing
-
-
-# Reading and continuing from what is left
-
-
-def told_by(folder: Path, data: datasets.Dataset) -> dict[str, str]:
-    """The result of every reader: the model that it answers with, or its error."""
-
-    def verified() -> str:
-        manifest = reading.read_manifest(folder)
-        for name in manifest.files:
-            reading.read_verified(folder, name, manifest)
-        return manifest.provenance.model_sha256
-
-    def evaluated() -> str:
-        file = forms.file_of(folder)
-        forms.evaluate(file, data.labels, data.test)
-        if file.suffix == ".onnx":
-            return open_model(file).contents.provenance.model_sha256
-        return reading.read_training(folder).model_sha256
-
-    readers = {
-        "Classifier": lambda: open_model(folder).contents.provenance.model_sha256,
-        "evaluate model.pth": lambda: checkpoint.load(folder).training.model_sha256,
-        "evaluate": evaluated,
-        "verify": verified,
-    }
-    told = {}
-    for name, reader in readers.items():
-        try:
-            told[name] = f"answers {reader()}"
-        except ModelError as error:
-            told[name] = f"{type(error).__name__}: {error}"
-    return told
-
-
-def is_mixture(told: dict[str, str]) -> bool:
-    """Whether two different models answer, or a reader reports an unfinished bundle as damaged."""
-    answers = {text for text in told.values() if text.startswith("answers")}
-    return len(answers) > 1 or not all(text in answers or text.startswith(UNFINISHED) for text in told.values())
-
-
-def go_on_training(
-    folder: Path, data: datasets.Dataset, architecture: Architecture, recipe: Any, *, overwrite: bool
-) -> None:
-    """Do what the command line does or tells the user to do."""
-    staging.require_free(folder)
-    if (folder / layout.CHECKPOINT).exists():
-        with resume(data, checkpoint.load_paused(folder), folder) as training:
-            finish(training, data, folder)
-    elif not (folder / layout.TRAINING).exists() or overwrite:
-        train(data, architecture, recipe, folder, overwrite=overwrite)
-
-
-@dataclasses.dataclass(frozen=True)
-class Scenario:
-    run: Callable[[], object]
-    start: State
-    go_on: Callable[[], object]
-    model: str
-    """Digest of the weights that it must end with."""
-
-
-def judge(
-    scenario: Scenario, folder: Path, data: datasets.Dataset, scratch: Path, faults: Sequence[str]
-) -> dict[str, Any]:
-    failing = fail_everywhere(scenario, folder, scratch, faults)
-    mixtures, wrong, leftovers = [], [], []
-    end, _ = next(entry for entry in failing.found.values() if "the end" in entry[1])
-    assert end is not None
-    for state, labels in failing.found.values():
-        write(folder, state)
-        told = told_by(folder, data)
-        if is_mixture(told):
-            mixtures.append([labels, told])
-        try:
-            scenario.go_on()
-            problem = differs(folder, after := read(folder) or {}, end, scenario)
-        except Exception as error:  # noqa: BLE001  # reported
-            wrong.append([labels, repr(error)])
-            continue
-        hidden = [name for name in after if name.startswith(".")]
-        if hidden:
-            leftovers.append([labels, hidden])
-        if problem is not None:
-            wrong.append([labels, problem])
-    return {
-        "points": len(failing.points),
-        "faults": sum(len(labels) for _, labels in failing.found.values()) - 1,
-        "states": len(failing.found),
-        "kinds": sorted({point.split()[0] for point in failing.points}),
-        "mixtures": mixtures,
-        "wrong": wrong,
-        "leftovers": leftovers,
-    }
-
-
-def differs(folder: Path, after: dict[str, bytes], end: dict[str, bytes], scenario: Scenario) -> str | None:
-    """How a folder differs from that of an undisturbed run, apart from timings; None if it does not."""
-    visible = {name for name in after if not name.startswith(".")}
-    required = set(end) - {
-        Format.TORCHSCRIPT.file_name
-    }  # of the earlier export: removed with its manifest, or still listed
-    if not required <= visible <= set(end):
-        return f"holds {sorted(visible)}, not {sorted(end)}"
-    if (found := checkpoint.load(folder).training.model_sha256) != scenario.model:
-        return f"its model is {found}"
-    for name in (Format.ONNX.file_name, FOREIGN):
-        if after.get(name) != end.get(name):
-            return f"another {name}"
-    if layout.MANIFEST in after:
-        listed = reading.read_manifest(folder).files
-        if set(listed) & set(layout.EXPORTED) != visible & set(layout.EXPORTED):
-            return f"lists {sorted(listed)}, holds {sorted(visible)}"
-        for name in listed:
-            reading.read_verified(folder, name, reading.read_manifest(folder))
-    return None
-
-
-# Scenarios
-
-
-class Scenarios:
-    """The scenarios by name. The state that one starts with is made on demand."""
-
-    NAMES: Final = ("train", "train --overwrite", "train --resume", "export", "export once more")
-
-    def __init__(self, folder: Path, data: datasets.Dataset) -> None:
-        self._folder, self._data = folder, data
-
-    def __getitem__(self, name: str) -> Scenario:
-        match name:
-            case "train":
-                return self._training(None, overwrite=False)
-            case "train --overwrite":
-                return self._training(self._made(self._export_another_model), overwrite=True)
-            case "train --resume":
-                paused = self._made(self._pause)
-                return dataclasses.replace(self._training(paused, overwrite=False), run=self._go_on(overwrite=False))
-            case "export":
-                return Scenario(self._export, self._trained, self._export, self._model)
-            case _:
-                exported = self._made(self._export_by_an_earlier_version)
-                return Scenario(self._export, exported, self._export, self._model)
-
-    def _made(self, step: Callable[[], object]) -> State:
-        write(self._folder, None)
-        step()
-        return read(self._folder)
-
-    @functools.cached_property
-    def _trained(self) -> State:
-        return self._made(self._train)
-
-    @functools.cached_property
-    def _model(self) -> str:
-        write(self._folder, self._trained)
-        return reading.read_training(self._folder).model_sha256
-
-    def _train(self, architecture: Architecture = Architecture.CNN_NANO, **options: Any) -> None:
-        train(self._data, architecture, quick_recipe(architecture), self._folder, **options)
-
-    def _training(self, start: State, *, overwrite: bool) -> Scenario:
-        run = functools.partial(self._train, overwrite=overwrite)
-        return Scenario(run, start, self._go_on(overwrite=overwrite), self._model)
-
-    def _go_on(self, *, overwrite: bool) -> Callable[[], object]:
-        nano = Architecture.CNN_NANO
-        return lambda: go_on_training(self._folder, self._data, nano, quick_recipe(nano), overwrite=overwrite)
-
-    def _export(self) -> object:
-        return pipeline.export(self._folder, self._data, [Format.ONNX])
-
-    def _export_by_an_earlier_version(self) -> None:
-        write(self._folder, self._trained)
-        with mock.patch.object(metadata, "__version__", "0.0.9"):
-            pipeline.export(self._folder, self._data, [Format.ONNX, Format.TORCHSCRIPT])
-
-    def _export_another_model(self) -> None:
-        self._train(Architecture.SIGMOID_NN)
-        self._export()
-        (self._folder / FOREIGN).write_text("mine")
-
-    def _pause(self) -> None:
-        def stop(epoch: int, seen: int, total: int, loss: float) -> None:
-            if epoch == 2:
-                raise KeyboardInterrupt
-
-        with contextlib.suppress(KeyboardInterrupt):
-            self._train(on_batch=stop)
-
-
-def remember_graphs() -> None:
-    """Trace each model only once: the same weights give the same graph, as other tests prove."""
-    real, known = onnx_graph.build, {}
-
-    def build(trained: Any) -> Any:
-        digest = trained.training.model_sha256
-        if digest not in known:
-            known[digest] = real(trained)
-        return copy.deepcopy(known[digest])
-
-    onnx_graph.build = build
 
 
 def reversed_commit(self: Any, *, records: Any = (), remove: Any = (), afterwards: Any = ()) -> None:
@@ -507,11 +255,17 @@ def main(breakage: str, *wanted: str) -> None:
         scenarios = Scenarios(folder, data)
         faults = FAULTS[:1] if breakage else FAULTS
         found = {}
-        for name in wanted or scenarios.NAMES:
-            scenario = scenarios[name]
+        for name in wanted or scenarios.makers:
+            scenario = scenarios.makers[name]()
             shutil.rmtree(Path(scratch) / "work", ignore_errors=True)
             (Path(scratch) / "work").mkdir()
-            found[name] = judge(scenario, folder, data, Path(scratch), faults)
+            failing = fail_everywhere(scenario, folder, Path(scratch), faults)
+            end = next(state for state, labels in failing.found.values() if "the end" in labels)
+            found[name] = judge(failing.found, end, scenario, folder, data) | {
+                "points": len(failing.points),
+                "faults": sum(len(labels) for _, labels in failing.found.values()) - 1,
+                "kinds": sorted({point.split()[0] for point in failing.points}),
+            }
     sys.stdout.write(json.dumps(found, indent=1))
 
 

@@ -1,4 +1,4 @@
-"""`train` and `export` leave nothing that answers wrongly if they fail or are killed at any file operation."""
+"""`train`, `import` and `export` leave nothing that answers wrongly, whatever file operation fails or is the last."""
 
 import json
 import os
@@ -12,7 +12,15 @@ pytestmark = pytest.mark.slow
 LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "PYTHONMALLOC": "malloc"}
 """With few large pages instead of many small ones, a process that has imported torch forks in half the time."""
 
-SCENARIOS = ["train", "train --overwrite", "train --resume", "export", "export once more"]
+SCENARIOS = [
+    "train",
+    "train --overwrite",
+    "train --resume",
+    "import",
+    "import --overwrite",
+    "export",
+    "export once more",
+]
 
 
 def examined(breakage, *scenarios):

@@ -2,7 +2,8 @@
 
 A writer locks the folder (`writing`), writes its files under temporary names (`Staging`), then renames them into place
 (`Staging.commit`). The records that vouch for other files are removed first and put in place last. So at every instant
-a reader finds the old bundle, the new one, or one without a record, which it reports as unfinished.
+a reader finds the old bundle, the new one, or one without a record, which it reports as unfinished. Each step is synced
+before the next one, so that this also holds after a power failure, which may keep a later change and lose an earlier.
 """
 
 import contextlib
@@ -161,19 +162,16 @@ class Staging:
             if (self._folder / name).is_dir():
                 raise UsageError(f"{self._folder / name}: is a folder where a file must be written: move it away")
         with signals_held():
-            if records:
-                self._remove(records)
-            for name in remove:
-                (self._folder / name).unlink(missing_ok=True)
+            for name in records:
+                self._remove([name])
             for name in [name for name in self._staged if name not in records]:
                 self._place(name)
             _sync(self._folder)
-            if self._staged:
-                for name in [name for name in reversed([*records]) if name in self._staged]:
-                    self._place(name)
+            self._remove(remove)
+            for name in [name for name in reversed([*records]) if name in self._staged]:
+                self._place(name)
                 _sync(self._folder)
-            if afterwards:
-                self._remove(afterwards)
+            self._remove(afterwards)
 
     def _place(self, name: str) -> None:
         self._staged[name].replace(self._folder / name)
@@ -182,7 +180,8 @@ class Staging:
     def _remove(self, names: Collection[str]) -> None:
         for name in names:
             (self._folder / name).unlink(missing_ok=True)
-        _sync(self._folder)
+        if names:
+            _sync(self._folder)  # even if none was there: a killed writer may have removed it without this
 
 
 @contextlib.contextmanager

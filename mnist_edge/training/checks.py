@@ -70,7 +70,8 @@ def check_contents(out: Path, *, overwrite: bool) -> None:
 
 
 def _is_bundle(folder: Path) -> bool:
-    if any((folder / name).is_file() for name in (layout.TRAINING, layout.CHECKPOINT)):
+    # Without its records it may be an import that was killed.
+    if any((folder / name).is_file() for name in layout.FILES if name not in (layout.MANIFEST, layout.METRICS)):
         return True
     try:  # a bundle for a device has only the second half
         reading.read_manifest(folder)
