@@ -24,7 +24,7 @@ ALLOWED = {
     "names": ({"errors"}, STDLIB_ONLY),
     "bundle": (FOUNDATION, {"filelock"}),
     "images": (FOUNDATION | {"images"}, {"numpy", "PIL"}),
-    "data": (FOUNDATION | {"images", "data"}, {"numpy", "platformdirs", "torchvision"}),
+    "data": (FOUNDATION | {"images", "data"}, {"numpy", "platformdirs"}),
     "runtime": (DEVICE, {"numpy", "onnxruntime", "PIL"}),
     "evaluation": (FOUNDATION | {"evaluation"}, {"numpy"}),
     "training": (WORKSHOP, {"numpy", "torch", "safetensors"}),

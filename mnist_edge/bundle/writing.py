@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from mnist_edge.bundle import layout, reading
+from mnist_edge.bundle.locking import locked
 from mnist_edge.errors import BusyError, ModelNotFoundError, UsageError
 from mnist_edge.extras import require
 
@@ -62,38 +63,12 @@ def require_free(folder: Path) -> None:
 def _locked(folder: Path) -> Iterator[None]:
     if not folder.is_dir():
         raise ModelNotFoundError(f"{folder}: no such bundle: {reading.train_first(folder)}")
-    descriptor = _lock_folder(folder)
-    if descriptor is None:
-        with _locked_by_file(folder):
-            yield
-        return
-    import fcntl
 
-    holder = os.getpid()
-    try:
+    def refuse() -> None:
+        raise _busy(folder)
+
+    with locked(folder, refuse) as held, contextlib.nullcontext() if held else _locked_by_file(folder):
         yield
-    finally:
-        # A forked child shares the lock: closing alone would not release it, and the child must not release it.
-        if os.getpid() == holder:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
-
-
-def _lock_folder(folder: Path) -> int | None:
-    """The descriptor that holds the lock; None if the operating system or file system cannot lock folders."""
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        if isinstance(error, BlockingIOError):
-            raise _busy(folder) from None
-        return None
-    return descriptor
 
 
 @contextlib.contextmanager
@@ -218,6 +193,20 @@ def write_atomically(path: Path, data: bytes) -> None:
     with Staging(path.parent) as staging:
         staging.add(path.name, data)
         staging.commit()
+
+
+def place_folder(made: Path, folder: Path) -> None:
+    """Sync a folder of files, then rename it into place: whatever happens, it is there whole or not at all.
+
+    Raises:
+        OSError: a system call failed, or there is such a folder already, and it is not empty.
+    """
+    for path in made.iterdir():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+    _sync(made)
+    made.rename(folder)
+    _sync(folder.parent)
 
 
 def _make(folder: Path) -> None:

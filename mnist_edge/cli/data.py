@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mnist_edge.bundle.records import DataOrigin
     from mnist_edge.data.datasets import Dataset
 
+WAITING = "another process is downloading these data: waiting for it"
+
 Data = Annotated[
     str | None,
     typer.Option(
@@ -66,7 +68,7 @@ def load_recorded(source: str | None) -> "Dataset":
     from mnist_edge.data import datasets
 
     with StepProgress() as progress, progress.doing("loading data"):
-        dataset = datasets.load(source, on_bytes=progress.fetching)
+        dataset = datasets.load(source, on_bytes=progress.fetching, on_wait=lambda: note(WAITING))
     place = datasets.folder_of(dataset.name) if dataset.source == dataset.name else dataset.source
     images = f"{len(dataset.train):,} training and {counted(len(dataset.test), 'test image')}"
     detail(f"data: {dataset.name} from {place}, {images}, {counted(len(dataset.labels), 'class')}")

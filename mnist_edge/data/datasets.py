@@ -8,23 +8,25 @@ they came from. Works without torch.
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnist_edge.contract import HEIGHT, WIDTH, Preprocessing
 from mnist_edge.data import download, idx, sources
-from mnist_edge.data.download import OnBytes
 from mnist_edge.data.idx_folders import LABELS_FILE
 from mnist_edge.data.raw import RawData, RawSplit
 from mnist_edge.errors import DataError, DataFormatError, DataNotFoundError
 from mnist_edge.images.canonical import is_preprocessed
 from mnist_edge.names import did_you_mean
+
+if TYPE_CHECKING:
+    from mnist_edge.data.fetching import OnBytes
 
 DEFAULT: Final = "mnist"
 ENVIRONMENT_VARIABLE: Final = "MNIST_EDGE_DATA"
@@ -120,23 +122,28 @@ class Dataset:
         }
 
 
-def load(source: str | os.PathLike[str] | None = None, *, on_bytes: OnBytes = lambda url, done, total: None) -> Dataset:
+def load(
+    source: str | os.PathLike[str] | None = None,
+    *,
+    on_bytes: "OnBytes" = lambda url, done, total: None,
+    on_wait: Callable[[], None] = lambda: None,
+) -> Dataset:
     """Find, read and check a data set.
 
     Args:
         source: one of `mnist_edge.data.download.NAMES`, or the path of an IDX folder (MNIST's four files, plain or
             gzipped, optionally with ``labels.txt``), an image folder (``<label>/*.png``, optionally under ``train`` and
             ``test``), a Kaggle CSV file, or a folder with ``train.csv``.
-        on_bytes: called while a file is downloaded.
+        on_bytes: called while a file is downloaded, with its URL, the bytes received so far, and the total if known.
+        on_wait: called if another process or thread is downloading the data set; then that one is waited for.
 
     Raises:
         DataNotFoundError: there is no data set at the path, it cannot be read, or it cannot be downloaded.
         DataFormatError: the data are malformed, or ``mnist`` is not canonical MNIST.
-        MissingExtraError: torchvision is needed for the download and not installed.
     """
     wanted = _wanted(source)
     with _mapping_errors(wanted):
-        return _load(wanted, on_bytes)
+        return _load(wanted, on_bytes, on_wait)
 
 
 def check_exists(source: str | os.PathLike[str] | None = None) -> None:
@@ -161,9 +168,9 @@ def _mapping_errors(wanted: str) -> Iterator[None]:
         raise DataNotFoundError(f"{wanted}: cannot be read ({error.strerror or error}): check the path") from error
 
 
-def _load(wanted: str, on_bytes: OnBytes) -> Dataset:
+def _load(wanted: str, on_bytes: "OnBytes", on_wait: Callable[[], None]) -> Dataset:
     if wanted in download.NAMES:
-        folder = _folder_of(wanted, on_bytes)
+        folder = folder_of(wanted) or download.ensure(wanted, on_bytes, on_wait)
         dataset = _assemble(wanted, wanted, sources.read(folder))
         if wanted == DEFAULT:
             _require_canonical(dataset, folder)
@@ -189,10 +196,6 @@ def folder_of(name: str) -> Path | None:
     """The folder that holds a named data set: in the checkout, else in the cache; None before it is downloaded."""
     places = CHECKOUT_DATASETS / name, download.cache_folder(name)
     return next((place for place in places if place.is_dir()), None)
-
-
-def _folder_of(name: str, on_bytes: OnBytes) -> Path:
-    return folder_of(name) or download.ensure(name, on_bytes)
 
 
 def _require_canonical(dataset: Dataset, folder: Path) -> None:

@@ -169,12 +169,15 @@ def test_the_order_of_a_commit(tmp_path, monkeypatch):
         files.commit(records=["outer", "inner"], remove=["obsolete"], afterwards=["last"])
     assert done == [
         ("unlink", "outer"),
+        "sync",
         ("unlink", "inner"),
         "sync",
-        ("unlink", "obsolete"),
         ("replace", "file"),
         "sync",
+        ("unlink", "obsolete"),
+        "sync",
         ("replace", "inner"),
+        "sync",
         ("replace", "outer"),
         "sync",
         ("unlink", "last"),
