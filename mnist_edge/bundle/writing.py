@@ -65,7 +65,7 @@ def _locked(folder: Path) -> Iterator[None]:
         raise ModelNotFoundError(f"{folder}: no such bundle: {reading.train_first(folder)}")
 
     def refuse() -> None:
-        raise _busy(folder)
+        raise _busy(folder) from None
 
     with locked(folder, refuse) as held, contextlib.nullcontext() if held else _locked_by_file(folder):
         yield

@@ -6,7 +6,7 @@ Heavy modules are imported inside the functions.
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mnist_edge.bundle.records import DataOrigin
     from mnist_edge.data.datasets import Dataset
 
-WAITING = "another process is downloading these data: waiting for it"
+WAITING: Final = "another process is downloading these data: waiting for it"
 
 Data = Annotated[
     str | None,

@@ -103,8 +103,6 @@ CLASSES: Final = {
 }  # fmt: skip
 """Class names of the data sets whose classes are not the digits."""
 
-_BLOCK: Final = 1 << 16
-
 
 def cache_folder(name: str) -> Path:
     """The folder, under the platform's cache directory, that holds the named data set once it is downloaded."""

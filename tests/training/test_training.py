@@ -14,6 +14,7 @@ from mnist_edge.contract import DIGITS, STANDARDIZED, TO_TENSOR, Contract, Prepr
 from mnist_edge.errors import AlteredModelError, ModelError, ModelFormatError, TrainingError, UsageError
 from mnist_edge.evaluation import metrics
 from mnist_edge.training import checkpoint, loop
+from mnist_edge.training.checks import check_folder
 from mnist_edge.training.models import SigmoidNN, SimpleNN, build, normalize
 from mnist_edge.training.recipes import FAST, RECIPES, suited
 from tests.helpers import quick_recipe, subset, train
@@ -428,3 +429,11 @@ def test_out_must_not_hold_other_things(small, tmp_path):
     with pytest.raises(UsageError, match="is not a bundle"):
         train(small, Architecture.CNN, RECIPES[Architecture.CNN], tmp_path)
     assert (tmp_path / "manifest.json").read_text() == "of a web page"
+
+
+def test_what_a_killed_import_left_can_be_replaced(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "model.pth").write_bytes(b"without its record")
+    with pytest.raises(UsageError, match=r"--overwrite to replace it \(model\.pth would go\)"):
+        check_folder(tmp_path, overwrite=False)
+    check_folder(tmp_path, overwrite=True)
