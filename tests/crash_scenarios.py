@@ -90,7 +90,7 @@ def note(found: Found, state: State, label: str) -> None:
 
 
 def _classified(folder: Path, data: datasets.Dataset) -> str:
-    return open_model(folder).provenance.model_sha256
+    return open_model(folder).contents.provenance.model_sha256
 
 
 def _loaded(folder: Path, data: datasets.Dataset) -> str:
@@ -101,7 +101,7 @@ def _evaluated(folder: Path, data: datasets.Dataset) -> str:
     file = forms.file_of(folder)
     forms.evaluate(file, data.labels, data.test)
     if file.suffix == ".onnx":
-        return open_model(file).provenance.model_sha256
+        return open_model(file).contents.provenance.model_sha256
     return reading.read_training(folder).model_sha256
 
 
