@@ -31,9 +31,12 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     # Lazy (PEP 562): importing the package imports neither onnxruntime nor numpy.
     if name == "__version__":
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        return version("mnist-edge")
+        try:
+            return version("mnist-edge")
+        except PackageNotFoundError:  # copied into an application without its metadata
+            return "unknown"
     if name in _HOMES:
         from importlib import import_module
 

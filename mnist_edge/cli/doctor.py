@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from mnist_edge import extras
+from mnist_edge import __version__, extras
 from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.layout import ARTIFACTS
 from mnist_edge.cli.output import counted
@@ -73,7 +73,7 @@ def _broken(topic: str, name: str, error: Exception, remedy: str | None = None) 
 
 
 def _versions() -> Findings:
-    yield Finding("versions", PACKAGE, metadata.version(PACKAGE))
+    yield Finding("versions", PACKAGE, __version__)
     yield Finding("versions", "Python", f"{platform.python_version()} on {platform.platform()}")
     missing: dict[str, list[str]] = {}
     for package, minimum, extra in _requirements():
@@ -98,7 +98,11 @@ def _versions() -> Findings:
 def _requirements() -> Iterator[tuple[str, str, str | None]]:
     # Parses entries such as "torch>=2.9; extra == 'train'". Users do not need the developers' tools (extra "dev").
     pattern = re.compile(r"([\w.-]+)>=([\d.]+)(?:.*extra == ['\"](\w+)['\"])?")
-    found = [match.groups() for text in metadata.requires(PACKAGE) or () if (match := pattern.match(text))]
+    try:
+        texts = metadata.requires(PACKAGE) or ()
+    except metadata.PackageNotFoundError:  # copied into an application without its metadata
+        texts = ()
+    found = [match.groups() for text in texts if (match := pattern.match(text))]
     return ((package, minimum, extra) for package, minimum, extra in found if extra != "dev")
 
 

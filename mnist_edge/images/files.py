@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_edge import shipped
 from mnist_edge.errors import ImageFormatError
 from mnist_edge.images import content, jpeg, png, tiff
 
@@ -27,7 +28,7 @@ OTHERS: Final = frozenset(
 )
 """Suffixes of pictures in formats that are not decoded."""
 
-SAMPLES: Final = os.path.join(os.path.dirname(os.path.dirname(__file__)), "samples")  # noqa: PTH118, PTH120  # importing pathlib takes time
+SAMPLES: Final = shipped.folder("samples")
 """The pictures that ship with the package; `scripts/draw_samples.py` in its repository draws them."""
 
 PAGED: Final = (".tif", ".tiff", ".gif")

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from mnist_edge.bundle import checksum
 from mnist_edge.bundle.decoding import MOST, decode, decode_version
-from mnist_edge.bundle.layout import Format
+from mnist_edge.bundle.layout import RUNNABLE, Format, format_named
 from mnist_edge.bundle.records import Provenance
 from mnist_edge.contract import CONTRACT_KEY, CONTRACT_VERSION, FORMAT_KEY, GOLDEN_KEY, PROVENANCE_KEY, Contract
 from mnist_edge.errors import ModelFormatError
@@ -91,8 +91,8 @@ def _metadata(found: Mapping[str, str], name: str) -> tuple[Contract, Provenance
         contract = decode_version(found[CONTRACT_KEY], Contract, CONTRACT_VERSION, f"{name}: its contract", _REMEDY)
         provenance = decode(found[PROVENANCE_KEY], Provenance, f"{name}: its provenance", _REMEDY)
         found[GOLDEN_KEY]  # unpacked on demand
-        return contract, provenance, Format(found[FORMAT_KEY])
+        return contract, provenance, format_named(found[FORMAT_KEY], RUNNABLE)
     except ModelFormatError:
         raise
     except (KeyError, ValueError) as error:
-        raise ModelFormatError(f"{name}: its metadata is incomplete ({error!r}): {_REMEDY}") from error
+        raise ModelFormatError(f"{name}: its metadata is incomplete ({error!r:.200}): {_REMEDY}") from error

@@ -4,13 +4,14 @@ import math
 import os
 from collections.abc import Callable
 from functools import partial
-from os.path import basename, dirname, exists, isdir, isfile, join
+from os.path import basename, exists, isdir, isfile, join
 from typing import Final, cast
 
 import numpy as np
 from msgspec import UNSET, Struct, structs
 from numpy.typing import NDArray
 
+from mnist_edge import shipped
 from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.layout import RUNNABLE, Format, format_named
 from mnist_edge.bundle.reading import StrPath
@@ -22,7 +23,7 @@ from mnist_edge.names import did_you_mean, near
 from mnist_edge.runtime.contents import Contents, read_contents
 from mnist_edge.runtime.session import Session
 
-PRETRAINED: Final = join(dirname(dirname(__file__)), "pretrained")
+PRETRAINED: Final = shipped.folder("pretrained")
 """The bundles that ship with the package, one folder per name."""
 
 DEFAULT_PRETRAINED: Final = "cnn"

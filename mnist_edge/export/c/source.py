@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from importlib import resources
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +18,7 @@ from mnist_edge.export.c.layers import REMEDY, Layer
 from mnist_edge.export.c.requantization import requantization
 from mnist_edge.runtime.model import Model, load
 
-TEMPLATE: Final = Path(__file__).with_name("template.h")
+TEMPLATE: Final = resources.files(__package__).joinpath("template.h")
 
 WIDTH: Final = 120
 
