@@ -5,6 +5,16 @@ from typing import Final, TypeVar
 
 from mnist_edge.errors import UsageError
 
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written in a record. The name of a file need not be UTF-8.
+
+    >>> [is_unicode(name) for name in ("Größe", "Gr\udcf6\udcdfe")]
+    [True, False]
+    """
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 Name = TypeVar("Name", bound=str)
 
 CLOSE: Final = 0.7

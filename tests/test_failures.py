@@ -31,7 +31,7 @@ def document(result, code, *words):
     [
         (["train", "--data", "nowhere"], 3, "no such file or folder"),
         (["train", "--epochs", "0"], 2, "epochs cannot be 0"),
-        (["train", "--out", "file"], 2, "is a file"),
+        (["train", "--out", "file"], 2, "is not a folder"),
         (["train", "--resume", "--out", "nowhere"], 4, "holds no interrupted training"),
         (["export", "nowhere"], 4, "no such bundle"),
         (["export", "--formats", "coreml"], 2, "unknown format 'coreml'"),

@@ -101,7 +101,6 @@ def _prepare_plot(found: "Files", folder: Path) -> None:
     if not found.place.is_dir():
         raise UsageError(f"{found.place}: a single file does not tell its accuracy: give --plot with a bundle")
     require("matplotlib", extra="plot")
-    folders.check(folder, "--plot")
     folders.made(folder, "--plot")
 
 

@@ -20,6 +20,7 @@ import typer
 from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.decoding import plain
 from mnist_edge.bundle.layout import Format, format_named
+from mnist_edge.bundle.places import require_folder
 from mnist_edge.bundle.records import TrainingRecord
 from mnist_edge.bundle.writing import require_free
 from mnist_edge.cli import completion, folders
@@ -94,6 +95,7 @@ def export(
         check_data(data)
     require_own(target)
     require_free(target)
+    require_folder(target, "bundle")
     training = reading.read_training(target)
     if isinstance(training, TrainingRecord) and not training.finished:
         resumable = (target / layout.CHECKPOINT).exists()

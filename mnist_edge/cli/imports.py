@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec import ValidationError, convert
 
 from mnist_edge.bundle.decoding import plain
 from mnist_edge.bundle.layout import ARTIFACTS
@@ -23,7 +24,7 @@ from mnist_edge.cli.pytorch import foreign_prints_on_stderr, load_pytorch
 from mnist_edge.contract import NORMALIZATIONS, Normalization
 from mnist_edge.errors import UndecidedError, UsageError
 from mnist_edge.names import choose
-from mnist_edge.training.checks import check_folder
+from mnist_edge.training.checks import check_folder, check_name
 
 if TYPE_CHECKING:
     from mnist_edge.export.importing import Import
@@ -79,6 +80,7 @@ def import_weights(
     chosen = chosen_model(model, model_args, input)
     folder = Path(ARTIFACTS, chosen.folder_name) if out is None else out
     check_folder(folder, overwrite=overwrite)
+    check_name(weights)
     check_data(data)
     note(f"importing {weights}")
     load_pytorch()
@@ -114,9 +116,10 @@ def _normalization(name: str | None, mean: float | None, std: float | None) -> N
         return NORMALIZATIONS[choose(name, tuple(NORMALIZATIONS), "normalization")]
     if mean is None or std is None:
         return None
-    if not (abs(mean) < float("inf") and 0 < std < float("inf")):
-        raise UsageError(f"mean {mean:g} and std {std:g}: give finite numbers, and a std above 0")
-    return Normalization(mean, std)
+    try:
+        return convert({"mean": mean, "std": std}, Normalization)
+    except ValidationError as error:
+        raise UsageError(f"mean {mean:g} and std {std:g}: give finite numbers, and a std above 0 ({error})") from error
 
 
 def _report(found: "Import", folder: Path, *, json: bool) -> None:

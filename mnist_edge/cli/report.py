@@ -7,6 +7,7 @@ import typer
 
 from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.decoding import plain
+from mnist_edge.bundle.places import require_file
 from mnist_edge.bundle.writing import write_atomically
 from mnist_edge.cli import completion, folders
 from mnist_edge.cli.data import Data, check_data, test_data_of
@@ -89,14 +90,19 @@ def _checked(path: Path) -> Path:
 
     if str(path) == "-":
         raise UsageError("a report is a file, not a stream: give --out a name such as report.html")
-    path = path.resolve() if path.is_symlink() else path  # what a link leads to is replaced, not the link
+    require_file(path, "--out")
+    if path.is_symlink():  # what it leads to is replaced, not the link
+        try:
+            path = path.resolve()
+        except (OSError, RuntimeError) as error:
+            raise UsageError(f"{path}: a link that leads to itself: give --out another file") from error
+        require_file(path, "--out")
     if path.is_dir():
         raise UsageError(f"{path}: is a folder: give --out a file, such as {path / 'report.html'}")
     if path.name in layout.FILES:
         raise UsageError(f"{path}: is the name of a bundle's file: give --out another, such as report.html")
     if path.exists() and not _is_report(path, MARK.encode()):
         raise UsageError(f"{path}: is there already and is no report: give --out a new file")
-    folders.check(path.parent, "--out")
     return path
 
 

@@ -13,6 +13,7 @@ from msgspec import structs
 from mnist_edge.bundle import layout, reading
 from mnist_edge.bundle.decoding import plain
 from mnist_edge.bundle.layout import ARTIFACTS
+from mnist_edge.bundle.places import require_folder
 from mnist_edge.bundle.recipe import Architecture, OptimizerName, Recipe, Schedule
 from mnist_edge.bundle.writing import require_free
 from mnist_edge.cli import completion, folders
@@ -27,10 +28,10 @@ from mnist_edge.cli.pytorch import foreign_prints_on_stderr, load_pytorch
 from mnist_edge.contract import Preprocessing
 from mnist_edge.errors import UsageError
 from mnist_edge.extras import require
-from mnist_edge.names import choose
-from mnist_edge.training.checks import check_folder, check_recipe
+from mnist_edge.names import choose, is_unicode
+from mnist_edge.training.checks import check_folder
 from mnist_edge.training.memory import keep_freed
-from mnist_edge.training.recipes import DEFAULT_LR, FAST, ON_MNIST, OWN, RECIPES, suited, with_drawings
+from mnist_edge.training.recipes import DEFAULT_LR, FAST, ON_MNIST, OWN, RECIPES, check_recipe, suited, with_drawings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -174,6 +175,7 @@ def train(
         if value is not None
     }
     folder = Path(ARTIFACTS, chosen.folder_name if chosen else Architecture.CNN) if out is None else out
+    require_folder(folder, "--out")
     require_free(folder)
     if resume:
         beside = {"seed": seed is not None, "fast": fast, "overwrite": overwrite}
@@ -188,6 +190,9 @@ def train(
     threads = asked_threads(threads) if threads is not None or not resume else None
     if log_dir is not None:
         require("tensorboard", extra="tensorboard")
+        if not is_unicode(str(log_dir)):  # which TensorBoard cannot write
+            raise UsageError(f"{log_dir}: is not UTF-8: choose another --log-dir")
+        require_folder(log_dir, "--log-dir")
     keep_freed()
     if resume:
         run = _resumed(folder, chosen, data, device, threads)

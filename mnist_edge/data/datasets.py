@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_edge.contract import HEIGHT, WIDTH, Preprocessing
+from mnist_edge.contract import HEIGHT, LONGEST_LABEL, MAX_CLASSES, WIDTH, Preprocessing
 from mnist_edge.data import download, idx, sources
 from mnist_edge.data.idx_folders import LABELS_FILE
 from mnist_edge.data.raw import RawData, RawSplit
-from mnist_edge.errors import DataError, DataFormatError, DataNotFoundError
+from mnist_edge.errors import DataFormatError, DataNotFoundError, MnistEdgeError
 from mnist_edge.images.canonical import is_preprocessed
-from mnist_edge.names import did_you_mean
+from mnist_edge.names import did_you_mean, is_unicode
 
 if TYPE_CHECKING:
     from mnist_edge.data.fetching import OnBytes
@@ -33,9 +33,6 @@ ENVIRONMENT_VARIABLE: Final = "MNIST_EDGE_DATA"
 
 CHECKOUT_DATASETS: Final = Path(__file__).resolve().parents[2] / "artifacts" / "datasets"
 """Exists only when the package runs from its repository."""
-
-MAX_CLASSES: Final = 256
-"""Class indices are stored as unsigned bytes, as in MNIST's own files."""
 
 FRAMED_SHARE: Final = 0.9
 """A data set counts as preprocessed like MNIST if at least this share of its images is; in MNIST itself 99.99 % are."""
@@ -162,10 +159,12 @@ def _wanted(source: str | os.PathLike[str] | None) -> str:
 def _mapping_errors(wanted: str) -> Iterator[None]:
     try:
         yield
+    except MnistEdgeError:
+        raise
     except OSError as error:
-        if isinstance(error, DataError):
-            raise
         raise DataNotFoundError(f"{wanted}: cannot be read ({error.strerror or error}): check the path") from error
+    except ValueError as error:  # NUL
+        raise DataNotFoundError(f"{wanted!a:.200}: not a path ({error}): check it") from error
 
 
 def _load(wanted: str, on_bytes: "OnBytes", on_wait: Callable[[], None]) -> Dataset:
@@ -184,6 +183,8 @@ def _existing(wanted: str) -> Path:
         path = Path(wanted).expanduser().resolve()
     except RuntimeError as error:
         raise DataNotFoundError(f"{wanted}: {error}: write the path out") from error
+    if not is_unicode(str(path)):  # a record could not name it
+        raise DataNotFoundError(f"{path}: its name is not UTF-8: rename it")
     if not path.exists():
         raise DataNotFoundError(
             f"{wanted}: no such file or folder, nor one of the known names ({', '.join(download.NAMES)}): "
@@ -245,7 +246,11 @@ def _check(raw: RawSplit, names: tuple[str, ...] | None) -> None:
         raise DataFormatError(f"{raw.where}: images of {height}×{width} pixels: scale them to {HEIGHT}×{WIDTH}")
     for name in names or ():
         if not name.isprintable():
-            raise DataFormatError(f"{raw.where}: the label name {name!a} cannot be printed: rename it")
+            raise DataFormatError(f"{raw.where}: the label name {name!a:.80} cannot be printed: rename it")
+        if len(name) > LONGEST_LABEL:
+            raise DataFormatError(
+                f"{raw.where}: the label name {name:.40}… has more than {LONGEST_LABEL} characters: shorten it"
+            )
     if names is not None and raw.labels.max() >= len(names):
         raise DataFormatError(
             f"{raw.where}: label {raw.labels.max()} is not within 0…{len(names) - 1}: "

@@ -22,7 +22,7 @@ from mnist_edge.evaluation.metrics import measure
 from mnist_edge.export import preprocessing
 from mnist_edge.export.preprocessing import Preparation, Trial
 from mnist_edge.training import checkpoint, endings
-from mnist_edge.training.checks import check_contents, check_folder
+from mnist_edge.training.checks import check_contents, check_folder, check_name
 from mnist_edge.training.loop import PROBED, predict
 from mnist_edge.training.models import build
 from mnist_edge.training.user_code import described, running
@@ -75,6 +75,7 @@ def import_weights(
         UsageError: the user's class cannot be used, the labels do not fit the data, or the folder cannot be written.
     """
     check_folder(folder, overwrite=overwrite)
+    check_name(weights)
     data = relabelled(data, labels)
     model = build(architecture, len(data.labels)).eval()
     name = name_of(architecture)

@@ -44,15 +44,16 @@ def facts_of(target: str | os.PathLike[str], dataset: Dataset, format: str | Non
     folder = bundle_of(target)
     manifest = _manifest_of(folder)
     file = file_of(folder, format)
+    described = {} if manifest is None else describe(folder).files
+    states = {name: str(found.state) for name, found in described.items()}
+    has_record = states.get(layout.TRAINING, "intact") == "intact" and (folder / layout.TRAINING).exists()
+    record = reading.read_training(folder) if has_record else None
     test = dataset.test
     answers = forms.answers(file, dataset.labels, test)
     chosen = np.linspace(0, len(test) - 1, min(len(test), MOST_DISTORTED)).round().astype(np.int64)
     sample = Split(test.images[chosen], test.labels[chosen])
-    described = {} if manifest is None else describe(folder).files
-    states = {name: str(found.state) for name, found in described.items()}
-    has_record = states.get(layout.TRAINING, "intact") == "intact" and (folder / layout.TRAINING).exists()
     return Facts(
-        name=name_of(folder),
+        name=os.fsencode(name_of(folder)).decode(errors="replace"),  # a page is UTF-8, and a name need not be
         is_pretrained=folder.parent == Path(PRETRAINED),
         file=file.name,
         format=format,
@@ -64,7 +65,7 @@ def facts_of(target: str | os.PathLike[str], dataset: Dataset, format: str | Non
         undistorted=_told("none", "the images as they are", sample, answers.logits[chosen]),
         distorted=tuple(_on_distorted(file, dataset.labels, sample)),
         manifest=manifest,
-        record=reading.read_training(folder) if has_record else None,
+        record=record,
         states=states,
     )
 

@@ -1,16 +1,19 @@
-"""The default recipe of each architecture. Does not import torch, so that the CLI can read it.
+"""The default recipe of each architecture, and what a recipe may hold. Does not import torch.
 
 ``docs/experiments.md`` reports what the parts of the convolutional networks' recipe contribute.
 """
 
 import math
 from collections.abc import Container
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+from msgspec import Struct, structs
 from msgspec.structs import replace
 
 from mnist_edge.bundle.recipe import Architecture, OptimizerName, Recipe, Schedule
 from mnist_edge.contract import STANDARDIZED, TO_TENSOR
+from mnist_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from mnist_edge.data.datasets import Dataset
@@ -100,3 +103,20 @@ def suited(recipe: Recipe, images: int) -> Recipe:
         lr=recipe.lr * batch_size / recipe.batch_size,
         epochs=max(recipe.epochs, math.ceil(ENOUGH_STEPS / steps)),
     )
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise UsageError if a recipe cannot be trained with."""
+    for field in structs.fields(Recipe):
+        value = getattr(recipe, field.name)
+        is_valid = isinstance(value, Struct) or _is_valid(value, field.type)
+        if not is_valid or (field.name == "calibration_split" and value == 1):  # nothing would be left to train on
+            raise UsageError(f"{field.name.replace('_', ' ')} cannot be {value!r}: choose another value")
+
+
+def _is_valid(value: object, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True

@@ -18,8 +18,9 @@ from mnist_edge.bundle.writing import Staging, writing
 from mnist_edge.data.datasets import Dataset
 from mnist_edge.errors import BusyError, DataFormatError, ModelFormatError, TrainingError
 from mnist_edge.training import checkpoint
-from mnist_edge.training.checks import check_contents, check_folder, check_recipe
+from mnist_edge.training.checks import check_contents, check_folder
 from mnist_edge.training.loop import OnBatch, Training
+from mnist_edge.training.recipes import check_recipe
 from mnist_edge.training.threads import computing_on
 
 
