@@ -40,15 +40,45 @@ FORMAT_KEY: Final = "mnist_edge.format"
 
 DIGITS: Final = tuple("0123456789")
 
+# The types of the records' fields: whatever a file holds, computing with it stays finite and a line of it short.
+
 Share = Annotated[float, Meta(ge=0, le=1)]
-Positive = Annotated[float, Meta(gt=0)]
-Count = Annotated[int, Meta(ge=0)]
+
+Figure = Annotated[float, Meta(ge=-1e39, le=1e39)]
+"""float32 ends at 3.4e38, so no measured figure is larger."""
+
+Positive = Annotated[float, Meta(ge=1e-12, le=1e12)]
+"""A scale: no figure overflows when it is multiplied or divided by one."""
+
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+"""Up to here float64 is exact."""
+
+NonZero = Annotated[int, Meta(ge=1, le=2**53)]
+
+Name = Annotated[str, Meta(max_length=256)]
+"""File systems allow names of 255 bytes."""
+
+Text = Annotated[str, Meta(max_length=1000)]
+
+Digest = Annotated[str, Meta(min_length=64, max_length=64)]
+"""A SHA-256 in hex. Digests are only compared, and a pattern would take a cold start 0.2 ms to compile."""
+
+MAX_CLASSES: Final = 256
+"""Class indices are stored as unsigned bytes, as in MNIST's own files."""
+
+LONGEST_LABEL: Final = 256
+"""Characters of a label."""
+
+Labels = Annotated[tuple[Annotated[str, Meta(max_length=LONGEST_LABEL)], ...], Meta(max_length=MAX_CLASSES)]
+
+Version = Annotated[int, Meta(ge=0, le=2**31)]
+"""Of a record."""
 
 
 class Normalization(Struct, frozen=True, forbid_unknown_fields=True):
     """How pixels are scaled for the first layer: ``(pixel / 255 - mean) / std``."""
 
-    mean: float
+    mean: Annotated[float, Meta(ge=-1e12, le=1e12)]
     std: Positive
 
 
@@ -92,13 +122,13 @@ class Calibration(Struct, frozen=True, forbid_unknown_fields=True):
     temperature: Positive
     """Divides the logits before the softmax (Guo et al. 2017, "On Calibration of Modern Neural Networks")."""
 
-    ood_scores: Annotated[tuple[Share, ...], Meta(min_length=1)]
+    ood_scores: Annotated[tuple[Share, ...], Meta(min_length=1, max_length=1000)]
     """The out-of-distribution scores at which the energy is recorded, in ascending order."""
 
-    energies: tuple[float, ...]
+    energies: Annotated[tuple[Figure, ...], Meta(max_length=1000)]
     """For each score, the energy (`mnist_edge.runtime.prediction.energy`) below which that share of the split lies."""
 
-    images: Annotated[int, Meta(ge=1)]
+    images: NonZero
     """Images in the calibration split."""
 
     @property
@@ -122,10 +152,11 @@ class Contract(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything a runtime needs to know to use a model.
 
     Raises:
-        ValueError: there are fewer than two labels, or one is empty or a duplicate.
+        ValueError: there are fewer than two labels or more than `MAX_CLASSES`, or one is empty, too long, a duplicate
+            or not printable.
     """
 
-    labels: tuple[str, ...]
+    labels: Labels
     """The class names, in the order of the output columns."""
 
     normalization: Normalization
@@ -144,9 +175,11 @@ class Contract(Struct, frozen=True, forbid_unknown_fields=True):
     calibration: Calibration | None = None
     """Each exported file's own. None without a calibration split, and in the contract that a bundle's files share."""
 
-    version: int = CONTRACT_VERSION
+    version: Version = CONTRACT_VERSION
 
     def __post_init__(self) -> None:
+        if len(self.labels) > MAX_CLASSES or max(map(len, self.labels), default=0) > LONGEST_LABEL:
+            raise ValueError(f"more than {MAX_CLASSES} labels, or one of more than {LONGEST_LABEL} characters")
         if "" in self.labels or len(set(self.labels)) < len(self.labels) or len(self.labels) < 2:
             raise ValueError(f"labels {self.labels!r:.80} are not two or more different names")
         if not all(label.isprintable() for label in self.labels):

@@ -4,20 +4,24 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from mnist_edge.bundle.layout import LARGEST_JSON
+from mnist_edge.contract import Version
 from mnist_edge.errors import ModelFormatError
 
-MOST: Final = 2**24
-"""Most bytes of JSON that are read. The record of a thousand-epoch training has 300,000."""
+LONGEST: Final = 200
+"""Characters of what msgspec says is wrong, which may quote the content."""
 
 Record = TypeVar("Record")
 
 
 class _Versioned(msgspec.Struct):
-    version: int = 0
+    version: Version = 0
 
 
 def decode(content: bytes | str, kind: type[Record], where: str, remedy: str) -> Record:
     """Decode JSON and validate it against a record's type. NaN, Infinity and deep nesting are refused.
+
+    Of repeated keys the last one counts, here as in every reader of Python.
 
     Args:
         content: the JSON.
@@ -28,13 +32,15 @@ def decode(content: bytes | str, kind: type[Record], where: str, remedy: str) ->
     Raises:
         ModelFormatError: the content is too long, not JSON, or not a record of that type.
     """
-    if len(content) > MOST:
-        raise ModelFormatError(f"{where}: {len(content):,} bytes of JSON, more than the limit of {MOST:,}: {remedy}")
+    if len(content) > LARGEST_JSON:
+        raise ModelFormatError(
+            f"{where}: {len(content):,} bytes of JSON, more than the limit of {LARGEST_JSON:,}: {remedy}"
+        )
     try:
         return msgspec.json.decode(content, type=kind)
     except (ValueError, RecursionError) as error:
         what = "malformed" if isinstance(error, msgspec.ValidationError) else "not JSON"
-        raise ModelFormatError(f"{where}: {what} ({error}): {remedy}") from error
+        raise ModelFormatError(f"{where}: {what} ({error!s:.{LONGEST}}): {remedy}") from error
 
 
 def decode_version(content: bytes | str, kind: type[Record], version: int, where: str, remedy: str) -> Record:

@@ -27,6 +27,15 @@ METRICS: Final = "metrics.jsonl"
 CHECKPOINT: Final = "checkpoint.pth"
 MANIFEST: Final = "manifest.json"
 
+LARGEST_JSON: Final = 2**24
+"""Most bytes of a record. That of 5,000 epochs has 1.5 million."""
+
+LARGEST_FILE: Final = 2**28
+"""Most bytes of weights, or of an exported file: 67 million parameters in float32. A ResNet-50 has 26 million."""
+
+LARGEST_CHECKPOINT: Final = 2**30
+"""It holds the weights up to four times: themselves, their EMA, and two moments of Adam."""
+
 
 class Engine(StrEnum):
     """What runs an exported file."""

@@ -14,9 +14,17 @@ from typing import Final, cast
 from mnist_edge.bundle import legacy
 from mnist_edge.bundle.checksum import sha256
 from mnist_edge.bundle.decoding import decode_version, version_of
-from mnist_edge.bundle.layout import CHECKPOINT, EXPORTED, MANIFEST, TRAINING, WEIGHTS
+from mnist_edge.bundle.layout import (
+    CHECKPOINT,
+    EXPORTED,
+    LARGEST_FILE,
+    LARGEST_JSON,
+    MANIFEST,
+    TRAINING,
+    WEIGHTS,
+)
 from mnist_edge.bundle.records import MANIFEST_VERSION, TRAINING_VERSION, Manifest, ModelRecord
-from mnist_edge.errors import AlteredModelError, ModelNotFoundError
+from mnist_edge.errors import AlteredModelError, ModelFormatError, ModelNotFoundError
 
 StrPath = str | os.PathLike[str]
 
@@ -86,24 +94,40 @@ def models_in(folder: StrPath) -> list[str]:
         )
 
 
-def read_file(path: StrPath, remedy: str) -> bytes:
-    """Read a file of a bundle. Raises ModelNotFoundError, with `remedy` in its message, if it cannot be read."""
+def read_file(path: StrPath, remedy: str, most: int = LARGEST_FILE) -> bytes:
+    """Read a regular file of at most so many bytes.
+
+    Raises:
+        ModelNotFoundError: it cannot be read; `remedy` is in the message.
+        ModelFormatError: it is larger, or grows larger while it is read.
+    """
     try:
-        return _read_regular(path)
+        return _read_regular(path, remedy, most)
     except FileNotFoundError as error:
         raise ModelNotFoundError(f"{path}: no such file: {remedy}") from error
     except OSError as error:
         raise ModelNotFoundError(f"{path}: cannot be read ({error.strerror}): {remedy}") from error
+    except ModelFormatError:
+        raise
+    except ValueError as error:  # NUL or half a surrogate pair
+        raise ModelNotFoundError(f"{path!a:.200}: not a path ({error}): {remedy}") from error
 
 
-def _read_regular(path: StrPath) -> bytes:
+def _read_regular(path: StrPath, remedy: str, most: int) -> bytes:
     # Without O_NONBLOCK, opening a FIFO that has no writer would block forever.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read()
+        size = status.st_size
+        if size <= most:
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                content = file.read(most + 1)  # it may have grown, and reading on may never end
+            size = len(content)
+        if size > most:
+            raise ModelFormatError(f"{path}: larger than the limit of {most:,} bytes: {remedy}")
+        return content
     finally:
         os.close(descriptor)
 
@@ -111,7 +135,7 @@ def _read_regular(path: StrPath) -> bytes:
 def read_training(folder: StrPath) -> ModelRecord:
     """Read what `train` or `import` recorded, version 0.1.0 included. Raises ModelNotFoundError or ModelFormatError."""
     remedy, where = retrain(folder), join(folder, TRAINING)
-    content = read_file(join(folder, TRAINING), remedy)
+    content = read_file(where, remedy, LARGEST_JSON)
     if version_of(content, where, remedy) == legacy.TRAINING_VERSION:
         return legacy.training_record(content, where, remedy)
     kind = cast("type[ModelRecord]", ModelRecord)  # msgspec takes a union, which is no type to a type checker
@@ -121,7 +145,7 @@ def read_training(folder: StrPath) -> ModelRecord:
 def read_manifest(folder: StrPath) -> Manifest:
     """Read what `export` recorded. Raises ModelNotFoundError or ModelFormatError."""
     remedy = reexport(folder)
-    content = read_file(join(folder, MANIFEST), remedy)
+    content = read_file(join(folder, MANIFEST), remedy, LARGEST_JSON)
     return decode_version(content, Manifest, MANIFEST_VERSION, join(folder, MANIFEST), remedy)
 
 

@@ -1,11 +1,11 @@
 """The names of the architectures, and the training recipe."""
 
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Final, Self
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from mnist_edge.contract import Normalization
+from mnist_edge.contract import Normalization, Share
 from mnist_edge.names import choose
 
 
@@ -47,6 +47,16 @@ class Schedule(StrEnum):
     ONE_CYCLE = "one-cycle"
 
 
+MAX_EPOCHS: Final = 5000
+"""Their record has 1.5 MB of JSON, and their checkpoint 200,000 objects."""
+
+Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+LearningRate = Annotated[float, Meta(gt=0, le=1e12)]
+
+_BelowOne = Annotated[float, Meta(ge=0, lt=1)]
+
+
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything configurable about a training, apart from architecture, data, seed and device."""
 
@@ -55,40 +65,40 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
 
     optimizer: OptimizerName
 
-    lr: float
+    lr: LearningRate
     """Learning rate; the peak value if the schedule is one-cycle."""
 
-    epochs: int = 5
+    epochs: Annotated[int, Meta(ge=1, le=MAX_EPOCHS)] = 5
     """Passes over the training set."""
 
-    batch_size: int = 64
+    batch_size: Annotated[int, Meta(ge=1, le=1_000_000)] = 64
     """Images per step; the last batch of an epoch may be smaller, or larger by one image."""
 
     schedule: Schedule = Schedule.CONSTANT
 
-    momentum: float = 0.0
+    momentum: _BelowOne = 0.0
     """For SGD only. Nesterov momentum, unless zero."""
 
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, Meta(ge=0, le=1e12)] = 0.0
     """L2 penalty (SGD, Adam) or decoupled weight decay (AdamW), as in PyTorch."""
 
-    label_smoothing: float = 0.0
+    label_smoothing: _BelowOne = 0.0
     """The share of each target that is spread evenly over all classes."""
 
     augment: bool = False
     """Whether part of each batch is distorted at random (`mnist_edge.training.augment`)."""
 
-    drawn_digits: float = 0.0
+    drawn_digits: _BelowOne = 0.0
     """The share of each batch that drawn digits replace (`mnist_edge.training.drawn`)."""
 
-    outliers: float = 0.0
+    outliers: Share = 0.0
     """How many random strokes each batch gets in addition, as a share of it. The model learns to be unsure of them
     (outlier exposure: Hendrycks, Mazeika and Dietterich 2019, arXiv:1812.04606)."""
 
-    ema_decay: float = 0.0
+    ema_decay: _BelowOne = 0.0
     """Decay per step of the exponential moving average (EMA) of the weights; 0 keeps the last weights."""
 
-    calibration_split: int = 0
+    calibration_split: Annotated[int, Meta(ge=0, le=2**31)] = 0
     """One in this many training images is set aside to calibrate the exported files; 0 for none."""
 
     autocast: bool = False

@@ -9,21 +9,38 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from mnist_edge.bundle.layout import EXPORTED, TRAINING, WEIGHTS, Format
-from mnist_edge.bundle.recipe import Recipe
-from mnist_edge.bundle.source import Ending, InputForm, Source, form_of
-from mnist_edge.contract import Contract, Count, Normalization, Positive, Preprocessing, Share
+from mnist_edge.bundle.recipe import MAX_EPOCHS, Architecture, Recipe, Seed
+from mnist_edge.bundle.source import Ending, InputForm, Place, Source, form_of
+from mnist_edge.contract import (
+    Contract,
+    Count,
+    Digest,
+    Figure,
+    Labels,
+    Name,
+    NonZero,
+    Normalization,
+    Positive,
+    Preprocessing,
+    Share,
+    Text,
+    Version,
+)
 
 TRAINING_VERSION: Final = 3
 MANIFEST_VERSION: Final = 3
 
-Versions = dict[str, str]
+Versions = Annotated[dict[Name, Name], Meta(max_length=100)]
 """Versions by package name."""
+
+Digests = Annotated[dict[Name, Digest], Meta(max_length=100)]
+"""SHA-256 by part of a data set."""
 
 
 class Metrics(Struct, frozen=True):
     """Loss and accuracy on a labelled set."""
 
-    loss: float
+    loss: Figure
     """Mean cross-entropy over all images, in nats."""
 
     correct: Count
@@ -39,31 +56,31 @@ class Metrics(Struct, frozen=True):
 class Epoch(Struct, frozen=True):
     """The results of one pass over the training set."""
 
-    number: int
+    number: NonZero
     """Counted from 1."""
 
-    lr: float
+    lr: Figure
     """Learning rate of the epoch's last step."""
 
-    train_loss: float
+    train_loss: Figure
     """Mean loss per training image, as optimised: with smoothed targets and distorted images."""
 
     test: Metrics
     """On the whole test set. For reporting only: no decision depends on it."""
 
-    seconds: float
+    seconds: Figure
     """Training plus evaluation."""
 
-    training_seconds: float
+    training_seconds: Figure
     """Training alone."""
 
 
 class Data(Struct, frozen=True):
     """The data set that a model was trained on."""
 
-    name: str
+    name: Name
 
-    source: str
+    source: Place
     """What to pass to `mnist_edge.data.datasets.load` to load it again."""
 
     train: Count
@@ -72,25 +89,25 @@ class Data(Struct, frozen=True):
     test: Count
     """Test images."""
 
-    sha256: dict[str, str]
+    sha256: Digests
     """The digest of each part, in uncompressed IDX form."""
 
 
 class Machine(Struct, frozen=True):
     """The machine that a training ran on."""
 
-    platform: str
-    threads: int
-    device: str
-    dtype: str
+    platform: Name
+    threads: Count
+    device: Name
+    dtype: Name
 
 
 class FirstHalf(Struct, frozen=True, kw_only=True, tag_field="kind"):
     """What ``training.json`` holds for any model."""
 
-    version: int = TRAINING_VERSION
+    version: Version = TRAINING_VERSION
 
-    architecture: str
+    architecture: Name
     """The name of one of ours, or of the user's class."""
 
     source: Source | UnsetType = UNSET
@@ -100,14 +117,24 @@ class FirstHalf(Struct, frozen=True, kw_only=True, tag_field="kind"):
     """What the module's last layer returns, and so how it becomes logits."""
 
     parameters: Count
-    labels: tuple[str, ...]
+    labels: Labels
     preprocessing: Preprocessing
     data: Data
 
-    model_sha256: str
+    model_sha256: Digest
     """See `mnist_edge.training.checkpoint.model_digest`."""
 
     versions: Versions
+
+    def __post_init__(self) -> None:
+        if self.source is UNSET:
+            Architecture(self.architecture)  # a ValueError if it is none of ours
+        self.contract  # noqa: B018  # a ValueError if the labels make none
+
+    @property
+    def contract(self) -> Contract:
+        """The contract that all of the bundle's files share."""
+        raise NotImplementedError
 
     @property
     def form(self) -> InputForm:
@@ -119,17 +146,17 @@ class TrainingRecord(FirstHalf, frozen=True, kw_only=True, tag="trained"):
     """The content of ``training.json`` after `train`."""
 
     recipe: Recipe
-    seed: int
+    seed: Seed
 
     finished: bool
     """Whether all epochs of the recipe have run."""
 
-    epochs: Annotated[list[Epoch], Meta(min_length=1)]
+    epochs: Annotated[list[Epoch], Meta(min_length=1, max_length=MAX_EPOCHS)]
     machine: Machine
 
     @property
     def contract(self) -> Contract:
-        """The contract that all of the bundle's files share. Raises ValueError if the labels make none."""
+        """The contract that all of the bundle's files share."""
         return Contract(self.labels, self.recipe.normalization, self.preprocessing, output=self.ending.output)
 
     @property
@@ -146,10 +173,10 @@ class TrainingRecord(FirstHalf, frozen=True, kw_only=True, tag="trained"):
 class Imported(Struct, frozen=True, kw_only=True):
     """The file that weights were imported from."""
 
-    name: str
+    name: Name
     """The file's name, without its folder."""
 
-    sha256: str
+    sha256: Digest
 
 
 class ImportRecord(FirstHalf, frozen=True, kw_only=True, tag="imported"):
@@ -167,12 +194,12 @@ class ImportRecord(FirstHalf, frozen=True, kw_only=True, tag="imported"):
 
     finished: bool = True
 
-    calibration_split: int = 0
+    calibration_split: Count = 0
     """None: the weights may have been trained on all images, and these would then make them look too certain."""
 
     @property
     def contract(self) -> Contract:
-        """The contract that all of the bundle's files share. Raises ValueError if the labels make none."""
+        """The contract that all of the bundle's files share."""
         return Contract(
             self.labels,
             self.normalization,
@@ -190,26 +217,26 @@ ModelRecord = TrainingRecord | ImportRecord
 class DataOrigin(Struct, frozen=True):
     """The data set that a model was trained on, without machine-specific fields."""
 
-    name: str
-    sha256: dict[str, str]
+    name: Name
+    sha256: Digests
 
 
 class Provenance(Struct, frozen=True, kw_only=True):
     """Where a model comes from. No dates, no paths, nothing that differs between two exports of the same weights."""
 
-    architecture: str
+    architecture: Name
 
-    source_sha256: str | UnsetType = UNSET
+    source_sha256: Digest | UnsetType = UNSET
     """The digest of the file that defines the user's class; unset for our own architectures."""
 
     parameters: Count
     recipe: Recipe | UnsetType = UNSET
     """Unset for imported weights, as are `epochs` and `seed`."""
 
-    epochs: int | UnsetType = UNSET
+    epochs: Count | UnsetType = UNSET
     """Finished epochs."""
 
-    seed: int | UnsetType = UNSET
+    seed: Seed | UnsetType = UNSET
 
     weights: Imported | UnsetType = UNSET
     """Set for imported weights only."""
@@ -217,7 +244,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
     data: DataOrigin
     """For imported weights, the data that they were compared with."""
 
-    model_sha256: str
+    model_sha256: Digest
 
     trained_by: Versions
     """Those of the import, for imported weights."""
@@ -235,10 +262,10 @@ class Parity(Struct, frozen=True):
     Most batch sizes are tried on a subset of the images; the others keep their logits from the run on all images.
     """
 
-    max_abs_diff: float
+    max_abs_diff: Figure
     """Largest |Δlogit| on test images."""
 
-    max_abs_diff_on_noise: float
+    max_abs_diff_on_noise: Figure
     """Largest |Δlogit| on images of noise."""
 
     flips: Count
@@ -253,19 +280,19 @@ class Parity(Struct, frozen=True):
     accuracy: Share
     """On the test set."""
 
-    accuracy_drop: float
+    accuracy_drop: Figure
     """PyTorch's accuracy minus the file's; negative if the file does better."""
 
-    logit_std: float
+    logit_std: Figure
     """Standard deviation of PyTorch's logits on the test images."""
 
     images: Count
     """Images in the test set."""
 
-    batch_sizes: dict[str, int]
+    batch_sizes: Annotated[dict[Name, Count], Meta(max_length=100)]
     """The number of test images compared at each batch size. The images of noise are compared at every size."""
 
-    variants: tuple[str, ...]
+    variants: Annotated[tuple[Name, ...], Meta(max_length=100)]
     """The ways in which the file was run, such as with and without graph optimisation."""
 
 
@@ -287,7 +314,7 @@ class CalibrationFigures(Struct, frozen=True):
 class File(Struct, frozen=True):
     """A file of a bundle and, if it was exported, its measurements."""
 
-    sha256: str
+    sha256: Digest
     bytes: Count
     format: Format | UnsetType = UNSET
     parity: Parity | UnsetType = UNSET
@@ -299,19 +326,19 @@ class File(Struct, frozen=True):
 class Latency(Struct, frozen=True):
     """Measurements of an ONNX file, on the exporting machine, that decide whether it is recommended."""
 
-    microseconds: float
+    microseconds: Positive
     """Median latency of one image on one thread."""
 
-    batch_dependence: float
+    batch_dependence: Figure
     """Largest |Δlogit| of an image between running alone and running in a batch."""
 
 
 class Recommendation(Struct, frozen=True):
     """Which ONNX file to use."""
 
-    file: str
+    file: Name
 
-    reasons_against: dict[str, str] = msgspec.field(name="not")
+    reasons_against: dict[Name, Text] = msgspec.field(name="not")
     """For each other file, why it is not recommended."""
 
 
@@ -324,18 +351,18 @@ class PyTorch(Struct, frozen=True):
 class Manifest(Struct, frozen=True, kw_only=True):
     """The content of ``manifest.json``."""
 
-    version: int = MANIFEST_VERSION
+    version: Version = MANIFEST_VERSION
     contract: Contract
     provenance: Provenance
     pytorch: PyTorch
 
-    files: dict[str, File]
+    files: dict[Name, File]
     """By name: weights and training record, if the bundle has them, and the exported files."""
 
     recommended: Recommendation | UnsetType = UNSET
     """Set only if there is a float32 ONNX file to compare with."""
 
-    measured: dict[str, Latency] = {}
+    measured: dict[Name, Latency] = {}
     """For each ONNX file, by name."""
 
     def __post_init__(self) -> None:

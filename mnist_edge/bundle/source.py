@@ -5,18 +5,22 @@ import re
 from collections.abc import Iterable
 from enum import StrEnum
 from keyword import iskeyword
-from typing import Final
+from typing import Annotated, Final
 
-from msgspec import Struct, UnsetType
+from msgspec import Meta, Struct, UnsetType
 
 from mnist_edge.bundle.recipe import Architecture
-from mnist_edge.contract import Output
+from mnist_edge.contract import Name, Output
 from mnist_edge.errors import UsageError
-
-Argument = bool | int | float | str
+from mnist_edge.names import is_unicode
 
 _LARGEST: Final = 2**63 - 1
 """JSON readers agree on integers up to this one."""
+
+Place = Annotated[str, Meta(max_length=5000)]
+"""Linux allows paths of 4,096 bytes."""
+
+Argument = bool | Annotated[int, Meta(ge=-_LARGEST, le=_LARGEST)] | float | Place
 
 
 class InputForm(StrEnum):
@@ -52,16 +56,20 @@ class Ending(StrEnum):
 class Source(Struct, frozen=True, forbid_unknown_fields=True):
     """A class, or a function, that builds a network: enough to build the same one again."""
 
-    place: str
+    place: Place
     """``FILE.py:CLASS`` with an absolute path, or ``package.module:CLASS``; empty for a module in memory."""
 
-    arguments: dict[str, Argument]
+    arguments: Annotated[dict[Name, Argument], Meta(max_length=100)]
     """Keyword arguments of the class; the number of labels, if it takes that, is not among them."""
 
-    sha256: str
+    sha256: Annotated[str, Meta(max_length=64)]
     """Of the file at `place`, in hex; empty for a module in memory. What that file imports in turn is not covered."""
 
     input: InputForm = InputForm.IMAGE
+
+    def __post_init__(self) -> None:
+        if self.place:
+            split_place(self.place)
 
     @property
     def name(self) -> str:
@@ -105,6 +113,8 @@ def split_place(place: str) -> tuple[str, str]:
         UsageError: it is neither.
     """
     where, _, name = place.rpartition(":")
+    if not is_unicode(place):
+        raise UsageError(f"{place!a:.200}: is not UTF-8: rename the file or its folder")
     if not where or not name.isidentifier() or iskeyword(name):
         raise UsageError(f"{place!r:.200}: name a file and its class, such as  net.py:Net")
     if not is_file(where) and not all(part.isidentifier() for part in where.split(".")):
@@ -135,6 +145,8 @@ def parse_arguments(items: Iterable[str]) -> dict[str, Argument]:
             raise UsageError(f"model argument {item!r:.80}: write  name=value,  such as  width=32")
         if name in arguments:
             raise UsageError(f"model argument {item!r:.80}: {name} is given twice: leave one out")
+        if not is_unicode(value):
+            raise UsageError(f"model argument {item!a:.80}: is not UTF-8: give other text")
         arguments[name] = _parsed(value)
         if isinstance(arguments[name], int) and abs(int(arguments[name])) > _LARGEST:
             raise UsageError(f"model argument {item!r:.80}: larger than {_LARGEST}: give a smaller number")

@@ -8,28 +8,31 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 import torch
-from msgspec import UNSET, structs
+from msgspec import UNSET, Meta, Struct, structs
 from torch import Tensor, nn
 
 from mnist_edge import __version__
 from mnist_edge.bundle import layout, legacy, reading
 from mnist_edge.bundle.checksum import sha256
 from mnist_edge.bundle.decoding import encode, encode_indented
-from mnist_edge.bundle.layout import CHECKPOINT, MANIFEST, METRICS, TRAINING, WEIGHTS
-from mnist_edge.bundle.recipe import Architecture, Recipe
-from mnist_edge.bundle.records import Data, Machine, ModelRecord, TrainingRecord, Versions
-from mnist_edge.bundle.source import Source, name_of
+from mnist_edge.bundle.layout import CHECKPOINT, LARGEST_CHECKPOINT, MANIFEST, METRICS, TRAINING, WEIGHTS
+from mnist_edge.bundle.recipe import MAX_EPOCHS, Architecture, Recipe, Seed
+from mnist_edge.bundle.records import Data, Digests, Epoch, Machine, ModelRecord, TrainingRecord, Versions
+from mnist_edge.bundle.source import Place, Source, name_of
 from mnist_edge.bundle.writing import Staging, signals_held
-from mnist_edge.contract import Contract
+from mnist_edge.contract import Contract, Name, Version
 from mnist_edge.data.datasets import Dataset
 from mnist_edge.errors import AlteredModelError, ModelFormatError, UsageError
+from mnist_edge.training import weight_files
 from mnist_edge.training.loop import Training
 from mnist_edge.training.models import build
+from mnist_edge.training.recipes import check_recipe
 from mnist_edge.training.threads import MAX_THREADS
+from mnist_edge.training.weights import fitted
 
 CHECKPOINT_VERSION: Final = 4
 
@@ -180,36 +183,52 @@ def load_paused(folder: Path) -> Paused:
     path = folder / CHECKPOINT
     remedy = reading.train_anew(folder)
     reading.require_paused(folder)
-    content = reading.read_file(path, remedy)
-    saved = _torch_load(content, path, remedy)
+    content, saved = weight_files.read(path, remedy, LARGEST_CHECKPOINT)
     try:
-        version = saved["version"]
+        version = msgspec.convert(saved, _Versioned).version
         if version != CHECKPOINT_VERSION:
             raise ModelFormatError(  # noqa: TRY301
-                f"{path}: version {version!r}, but this mnist-edge reads {CHECKPOINT_VERSION}: {remedy}"
+                f"{path}: version {version}, but this mnist-edge reads {CHECKPOINT_VERSION}: {remedy}"
             )
-        return Paused(
-            architecture=msgspec.convert(saved["architecture"], Architecture | Source),
-            recipe=msgspec.convert(saved["recipe"], Recipe),
-            seed=saved["seed"],
-            source=saved["source"],
-            digests=saved["digests"],
-            device=saved["device"],
-            threads=_checked_threads(saved.get("threads")),
-            state=saved["state"],
-            finished_epochs=len(saved["state"]["epochs"]),
-            sha256=sha256(content),
-        )
+        record = msgspec.convert(saved, _Checkpoint)
+        check_recipe(record.recipe)
     except ModelFormatError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelFormatError(f"{path}: malformed ({error!r}): {remedy}") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelFormatError(f"{path}: malformed ({error!s:.200}): {remedy}") from error
+    return Paused(
+        architecture=record.architecture,
+        recipe=record.recipe,
+        seed=record.seed,
+        source=record.source,
+        digests=record.digests,
+        device=record.device,
+        threads=record.threads,
+        state=saved["state"],
+        finished_epochs=len(record.state.epochs),
+        sha256=sha256(content),
+    )
 
 
-def _checked_threads(recorded: object) -> int | None:
-    if recorded is None or (type(recorded) is int and 1 <= recorded <= MAX_THREADS):
-        return recorded
-    raise ValueError(f"{recorded!r} threads")
+class _Versioned(Struct):
+    version: Version
+
+
+class _State(Struct):
+    epochs: Annotated[list[Epoch], Meta(max_length=MAX_EPOCHS)]
+
+
+class _Checkpoint(Struct):
+    """What a checkpoint holds beside tensors, which `Training.load_state_dict` checks."""
+
+    architecture: Architecture | Source
+    recipe: Recipe
+    seed: Seed
+    source: Place
+    digests: Digests
+    device: Name
+    state: _State
+    threads: Annotated[int, Meta(ge=1, le=MAX_THREADS)] | None = None
 
 
 def _saved(value: object) -> bytes:
@@ -234,24 +253,15 @@ def load(folder: Path, model: nn.Module | Source | None = None) -> Trained:
     remedy = reading.retrain(folder)
     training = reading.read_training(folder)
     path = folder / WEIGHTS
-    state_dict = _read_state_dict(path, remedy)
-    try:
-        architecture = Architecture(training.architecture) if training.source is UNSET else training.source
-        contract = training.contract
-    except ValueError as error:
-        raise ModelFormatError(f"{folder / TRAINING}: malformed ({error}): {remedy}") from error
-    for name, tensor in state_dict.items():
-        if not torch.isfinite(tensor).all():
-            raise ModelFormatError(f"{path}: {name} holds NaN or infinite weights: {remedy}, with a lower --lr")
+    _, loaded = weight_files.read(path, remedy)
+    architecture = Architecture(training.architecture) if training.source is UNSET else training.source
+    contract = training.contract
     model = _built(architecture, model, len(contract.labels))
     try:
-        for name, tensor in model.state_dict().items():
-            if name in state_dict and state_dict[name].dtype != tensor.dtype:
-                raise RuntimeError(f"{name} is {state_dict[name].dtype} instead of {tensor.dtype}")  # noqa: TRY301
-        model.load_state_dict(state_dict)
-    except RuntimeError as error:
-        detail = " ".join(str(error).split())
-        raise ModelFormatError(f"{path}: does not fit {training.architecture} ({detail[:200]}): {remedy}") from error
+        state_dict = fitted(loaded, model.state_dict())
+    except ValueError as error:
+        raise ModelFormatError(f"{path}: does not fit {training.architecture} ({error!s:.300}): {remedy}") from error
+    model.load_state_dict(state_dict)
     digest_of = legacy_model_digest if training.version == legacy.TRAINING_VERSION else model_digest
     actual, recorded = digest_of(state_dict, contract), training.model_sha256
     if actual != recorded:
@@ -296,19 +306,3 @@ def _digest(state_dict: Mapping[str, Tensor], contract: dict[str, object]) -> st
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}:".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _torch_load(content: bytes, path: Path, remedy: str) -> Any:
-    try:
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch does not document what damaged files raise
-        raise ModelFormatError(f"{path}: not a readable state_dict: {remedy}") from error
-
-
-def _read_state_dict(path: Path, remedy: str) -> dict[str, Tensor]:
-    state_dict = _torch_load(reading.read_file(path, remedy), path, remedy)
-    if not isinstance(state_dict, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in state_dict.items()
-    ):
-        raise ModelFormatError(f"{path}: not a state_dict of tensors: {remedy}")
-    return state_dict

@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mnist_edge.bundle.recipe import Architecture, Recipe
+from mnist_edge.bundle.recipe import Architecture, LearningRate, Recipe
 from mnist_edge.bundle.records import Epoch
 from mnist_edge.bundle.source import Ending, Source, form_of, name_of
 from mnist_edge.data.datasets import Dataset
@@ -28,7 +28,8 @@ from mnist_edge.training.augment import CLEAN_PHASE, augment_batch, distort, mix
 from mnist_edge.training.drawn import draw_strokes
 from mnist_edge.training.endings import examine, require_same_when_rebuilt, to_logits
 from mnist_edge.training.models import build, normalize
-from mnist_edge.training.optimizers import optimizer_of, scheduler_of
+from mnist_edge.training.optimizers import load_optimizer, optimizer_of, scheduler_of
+from mnist_edge.training.weights import fitted, own_tensor
 
 EVALUATION_BATCH: Final = 1000
 """Images per batch of an evaluation."""
@@ -283,14 +284,28 @@ class Training:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from the `state_dict` of a training with the same arguments."""
-        self._model.load_state_dict(state["model"])
-        if self._averaged:
-            self._averaged.load_state_dict(state["averaged"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._scheduler.load_state_dict(state["scheduler"])
-        self._generator.set_state(state["generator"])
+        """Continue from the `state_dict` of a training with the same arguments, which is not trusted.
+
+        Only what changes during a training is taken from it; everything else is as the arguments make it.
+
+        Raises:
+            KeyError, RuntimeError, TypeError, ValueError: it is not such a state.
+        """
         self.epochs = msgspec.convert(state["epochs"], list[Epoch])
+        done = len(self.epochs) * self._steps // self.recipe.epochs
+        if len(self.epochs) >= self.recipe.epochs:
+            raise ValueError("all epochs are finished")
+        self._model.load_state_dict(fitted(state["model"], self._model.state_dict()))
+        if self._averaged:
+            averaged = fitted(state["averaged"], self._averaged.state_dict())
+            if averaged["n_averaged"] != done:
+                raise ValueError(f"{averaged['n_averaged']} averaged steps of {done}")
+            self._averaged.load_state_dict(averaged)
+        lr = msgspec.convert(state["scheduler"]["_last_lr"], tuple[LearningRate])[0]
+        load_optimizer(self._optimizer, self.recipe, state["optimizer"]["state"], lr)
+        counts = {"last_epoch": done, "_step_count": done + 1, "_last_lr": [lr]}
+        self._scheduler.load_state_dict(self._scheduler.state_dict() | counts)
+        self._generator.set_state(own_tensor(state["generator"], self._generator.get_state(), "generator"))
 
 
 def fit(

@@ -18,10 +18,8 @@ from typing import Any, Final, NamedTuple
 import torch
 
 from mnist_edge.bundle import reading
+from mnist_edge.bundle.layout import LARGEST_FILE
 from mnist_edge.errors import MissingExtraError, ModelFormatError
-
-LARGEST: Final = 2**30
-"""Most bytes in a file; a ResNet-50 with its optimizer has 300 million."""
 
 MOST_OPCODES: Final = 500_000
 """In a file's pickles; a state_dict has about 30 a tensor."""
@@ -31,6 +29,8 @@ MOST_ENTRIES: Final = 20_000
 
 MOST_TUPLES: Final = 20_000
 """In a file's pickles; a state_dict has 6 a tensor. Hashing 100,000 nested ones overflows the stack."""
+
+WRITTEN: Final = 'give the file that  torch.save(model.state_dict(), "weights.pth")  wrote'
 
 SAVE: Final = 'save the weights alone:  torch.save(model.state_dict(), "weights.pth")'
 
@@ -71,6 +71,17 @@ _KINDS: Final = (
 """How files begin (a pattern), what they are, and what to do."""
 
 
+class _File(NamedTuple):
+    path: Path
+
+    remedy: str | None
+    """What to do if it is unusable; None to advise what suits its content."""
+
+    def unusable(self, what: str, advice: str) -> ModelFormatError:
+        """The error that says what the file is instead of weights."""
+        return ModelFormatError(f"{self.path}: {what}: {self.remedy or advice}")
+
+
 class _Survey(NamedTuple):
     names: list[str]
     """The classes and functions that a pickle calls for, as ``module.name``."""
@@ -81,99 +92,95 @@ class _Survey(NamedTuple):
     protocol: int
 
 
-def read(path: Path) -> tuple[bytes, Any]:
+def read(path: Path, remedy: str | None = None, most: int = LARGEST_FILE) -> tuple[bytes, Any]:
     """Read a file of weights: as torch.save writes it, old form or new, or safetensors.
+
+    Args:
+        path: the file.
+        remedy: what error messages tell the user to do; None for a file from elsewhere, which may be safetensors.
+        most: of how many bytes it may be.
 
     Returns:
         The file's content, and the object that it holds, on the CPU. Its tensors are not to be touched before layout,
-        shape and device are checked: they may be expanded, sparse, quantized or without values.
+        shape and device are checked: they may be expanded, sparse, quantized or without values. Its dictionaries may
+        have attributes that hide their methods.
 
     Raises:
         ModelNotFoundError: there is no such file, or it is no regular file.
         ModelFormatError: it is too large, damaged or hostile, or something else than weights.
         MissingExtraError: it is in safetensors' form, and that package is not installed.
     """
-    content = _content(path)
-    if content[8:9] == b"{" and 0 < int.from_bytes(content[:8], "little") <= len(content) - 8:
-        return content, _safetensors(path, content)
+    content = reading.read_file(path, remedy or WRITTEN, most)
+    file = _File(path, remedy)
+    if remedy is None and content[8:9] == b"{" and 0 < int.from_bytes(content[:8], "little") <= len(content) - 8:
+        return content, _safetensors(file, content)
     if content.startswith(b"PK"):
-        return content, _torch_load(path, *_unzipped(path, content))
+        return content, _torch_load(file, *_unzipped(file, content))
     if content[2:].startswith(_LEGACY):
-        survey = _surveyed(path, content, _PICKLES_IN_LEGACY)
-        return content, _torch_load(path, content, survey)
-    raise _foreign(path, content)
+        survey = _surveyed(file, content, _PICKLES_IN_LEGACY)
+        return content, _torch_load(file, content, survey)
+    raise _foreign(file, content)
 
 
-def _content(path: Path) -> bytes:
-    remedy = 'give the file that  torch.save(model.state_dict(), "weights.pth")  wrote'
-    try:
-        size = path.stat().st_size
-    except (OSError, ValueError):
-        size = 0  # read_file says what is wrong
-    if size > LARGEST:
-        raise ModelFormatError(f"{path}: {size:,} bytes, more than the limit of {LARGEST:,}: {SAVE}")
-    return reading.read_file(path, remedy)
-
-
-def _foreign(path: Path, content: bytes) -> ModelFormatError:
+def _foreign(file: _File, content: bytes) -> ModelFormatError:
     """The error for a file that is neither of torch.save nor safetensors."""
     for pattern, what, advice in _KINDS:
         if re.match(pattern, content[:512], re.DOTALL):
-            return ModelFormatError(f"{path}: {what}: {advice}")
+            return file.unusable(what, advice)
     if content[:1] == b"\x80":
-        survey = _surveyed(path, content, 1)
-        return _refused(path, survey) or ModelFormatError(
-            f"{path}: a plain pickle, which may run code: where you trust it, load it with pickle, and {SAVE}"
+        survey = _surveyed(file, content, 1)
+        return _refused(file, survey) or file.unusable(
+            "a plain pickle, which may run code", f"where you trust it, load it with pickle, and {SAVE}"
         )
     if re.fullmatch(rb"[\t\n\r\x20-\x7e]+", content[:512]):
-        return ModelFormatError(f"{path}: a text file: give the file that torch.save wrote")
-    return ModelFormatError(f"{path}: not a file that torch.save wrote, or damaged: {SAVE}")
+        return file.unusable("a text file", "give the file that torch.save wrote")
+    return file.unusable("not a file that torch.save wrote, or damaged", SAVE)
 
 
-def _unzipped(path: Path, content: bytes) -> tuple[bytes, _Survey]:
+def _unzipped(file: _File, content: bytes) -> tuple[bytes, _Survey]:
     """A copy of an archive that torch.save wrote, and the survey of its pickle."""
     buffer = io.BytesIO()
     if content.count(b"PK\x01\x02") > MOST_ENTRIES:  # each begins so in the directory, which is read as a whole
-        raise ModelFormatError(f"{path}: an archive of far more entries than weights need: {SAVE}")
+        raise file.unusable("an archive of far more entries than weights need", SAVE)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(buffer, "w") as copy:
             entries = archive.infolist()
             names = [entry.filename.partition("/")[2] for entry in entries]
-            _check_archive(path, [entry.filename for entry in entries], names)
+            _check_archive(file, [entry.filename for entry in entries], names)
             compressed = [entry for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
             if compressed or sum(entry.file_size for entry in entries) > len(content) or len({*names}) < len(names):
-                raise ModelFormatError(  # noqa: TRY301
-                    f"{path}: an archive with compressed or repeated entries, which torch.save does not write: {SAVE}"
+                raise file.unusable(
+                    "an archive with compressed or repeated entries, which torch.save does not write", SAVE
                 )
             for entry in entries:
                 copy.writestr(entry.filename, archive.read(entry))
-            survey = _surveyed(path, archive.read(entries[names.index("data.pkl")]), 1)
+            survey = _surveyed(file, archive.read(entries[names.index("data.pkl")]), 1)
     except ModelFormatError:
         raise
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise ModelFormatError(f"{path}: damaged or cut short ({error!s:.100}): copy or download it again") from error
+        raise file.unusable(f"damaged or cut short ({error!s:.100})", "copy or download it again") from error
     return buffer.getvalue(), survey
 
 
-def _check_archive(path: Path, whole: list[str], names: list[str]) -> None:
+def _check_archive(file: _File, whole: list[str], names: list[str]) -> None:
     """Raise an error that says what an archive is, by the names of its entries, if torch.save did not write it."""
     load = None
     if "constants.pkl" in names:
-        what, load = "a TorchScript archive", f"torch.jit.load({path.name!r}).state_dict()"
+        what, load = "a TorchScript archive", f"torch.jit.load({file.path.name!r}).state_dict()"
     elif "archive_format" in names or "serialized_exported_program.json" in whole:
-        what, load = "a program of torch.export", f"torch.export.load({path.name!r}).state_dict"
+        what, load = "a program of torch.export", f"torch.export.load({file.path.name!r}).state_dict"
     elif all(name.endswith(".npy") for name in whole):
-        arrays = f"numpy.load({path.name!r}).items()"
+        arrays = f"numpy.load({file.path.name!r}).items()"
         what, load = "NumPy arrays", f"{{name: torch.from_numpy(array) for name, array in {arrays}}}"
     elif "model.weights.h5" in whole:
-        raise ModelFormatError(f"{path}: a Keras file: {_CONVERT}")
+        raise file.unusable("a Keras file", _CONVERT)
     elif "data.pkl" not in names:
-        raise ModelFormatError(f"{path}: a zip archive, but not of torch.save: unpack it, and give the weights inside")
+        raise file.unusable("a zip archive, but not of torch.save", "unpack it, and give the weights inside")
     if load:
-        raise ModelFormatError(f'{path}: {what}: save the weights alone:  torch.save({load}, "weights.pth")')
+        raise file.unusable(what, f'save the weights alone:  torch.save({load}, "weights.pth")')
 
 
-def _surveyed(path: Path, content: bytes, pickles: int) -> _Survey:
+def _surveyed(file: _File, content: bytes, pickles: int) -> _Survey:
     """Read pickles opcode by opcode, which runs nothing. Raises ModelFormatError if they are damaged or hostile."""
     names: list[str] = []
     texts: list[str] = []
@@ -182,7 +189,7 @@ def _surveyed(path: Path, content: bytes, pickles: int) -> _Survey:
         for number, (opcode, argument) in enumerate(_opcodes(content, pickles)):
             tuples += opcode.startswith("TUPLE")
             if number > MOST_OPCODES or tuples > MOST_TUPLES:
-                raise ModelFormatError(f"{path}: holds far more objects than weights need: {SAVE}")  # noqa: TRY301
+                raise file.unusable("holds far more objects than weights need", SAVE)  # noqa: TRY301
             if opcode == "PROTO":
                 protocol = max(protocol, int(argument))
             elif opcode == "GLOBAL":
@@ -194,7 +201,7 @@ def _surveyed(path: Path, content: bytes, pickles: int) -> _Survey:
     except ModelFormatError:
         raise
     except Exception as error:  # pickletools does not document what damaged pickles raise
-        raise ModelFormatError(f"{path}: damaged or cut short: copy or download it again") from error
+        raise file.unusable("damaged or cut short", "copy or download it again") from error
     return _Survey(names, {*texts}, protocol)
 
 
@@ -211,22 +218,22 @@ _RUNS_CODE: Final = re.compile(
 _HARMLESS: Final = re.compile(r"(__builtin__|builtins)\.(set|frozenset|bytearray|complex|slice|range|object)$")
 
 
-def _refused(path: Path, survey: _Survey) -> ModelFormatError | None:
+def _refused(file: _File, survey: _Survey) -> ModelFormatError | None:
     """The error for a pickle that would run code, or that is a whole module."""
     for name in survey.names:
         if _RUNS_CODE.match(name) and not _HARMLESS.match(name):
-            return ModelFormatError(f"{path}: would run {name!r:.80} when it is loaded: do not load it")
+            return file.unusable(f"would run {name!r:.80} when it is loaded", "do not load it")
     if {"_modules", "_parameters"} <= survey.texts:
-        load = f"torch.load({path.name!r}, weights_only=False).state_dict()"
-        return ModelFormatError(
-            f"{path}: a whole pickled module, which runs code when loaded: where its class is, and if you trust it, "
-            f'save the weights alone:  torch.save({load}, "weights.pth")'
+        load = f"torch.load({file.path.name!r}, weights_only=False).state_dict()"
+        return file.unusable(
+            "a whole pickled module, which runs code when loaded",
+            f'where its class is, and if you trust it, save the weights alone:  torch.save({load}, "weights.pth")',
         )
     return None
 
 
-def _torch_load(path: Path, content: bytes, survey: _Survey) -> Any:
-    refused = _refused(path, survey)
+def _torch_load(file: _File, content: bytes, survey: _Survey) -> Any:
+    refused = _refused(file, survey)
     if refused:
         raise refused
     try:
@@ -238,22 +245,22 @@ def _torch_load(path: Path, content: bytes, survey: _Survey) -> Any:
     except Exception as error:  # torch does not document what damaged or hostile files raise
         name = re.search(r"GLOBAL (\S{1,100})", str(error))
         if name:
-            raise ModelFormatError(f"{path}: holds {name[1]} beside weights, which may run code: {SAVE}") from error
+            raise file.unusable(f"holds {name[1]} beside weights, which may run code", SAVE) from error
         if survey.protocol != 2:
-            raise ModelFormatError(
-                f"{path}: pickled with protocol {survey.protocol}: save it again without pickle_protocol="
+            raise file.unusable(
+                f"pickled with protocol {survey.protocol}", "save it again without pickle_protocol="
             ) from error
-        raise ModelFormatError(f"{path}: damaged, or holds what no state_dict does: {SAVE}") from error
+        raise file.unusable("damaged, or holds what no state_dict does", SAVE) from error
 
 
-def _safetensors(path: Path, content: bytes) -> Any:
+def _safetensors(file: _File, content: bytes) -> Any:
     try:
         safetensors = importlib.import_module("safetensors.torch")
     except ModuleNotFoundError as error:
-        raise MissingExtraError(f"{path}: needs a package to be read: run  pip install safetensors") from error
+        raise MissingExtraError(f"{file.path}: needs a package to be read: run  pip install safetensors") from error
     try:
         return safetensors.load(content)
     except MemoryError:
         raise
     except Exception as error:  # its SafetensorError derives from Exception alone
-        raise ModelFormatError(f"{path}: not readable by safetensors ({error!s:.100}): copy it again") from error
+        raise file.unusable(f"not readable by safetensors ({error!s:.100})", "copy it again") from error

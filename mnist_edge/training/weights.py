@@ -48,7 +48,7 @@ class Weights(Struct, frozen=True):
     """Weights that fit an architecture, and what was done to fit them."""
 
     state_dict: dict[str, Tensor]
-    """With the names, order, shapes and dtypes of the architecture, contiguous, on the CPU, sharing no memory."""
+    """With the names, order, shapes, dtypes and strides of the architecture, on its device, sharing no memory."""
 
     sha256: str
     """Of the file, in hex."""
@@ -100,10 +100,52 @@ def read_weights(path: Path, expected: Mapping[str, Tensor], architecture: str) 
     chosen = next((reading for reading in readings if not _differences(reading.entries, expected)), None)
     if chosen is None:
         raise ModelFormatError(f"{path}: {_nothing_fits(loaded, readings, expected, architecture)}")
-    own = {name: _own(path, name, chosen.entries.get(name, wanted), wanted) for name, wanted in expected.items()}
+    try:
+        own = {name: _own(name, chosen.entries.get(name, wanted), wanted) for name, wanted in expected.items()}
+    except ValueError as error:
+        raise ModelFormatError(f"{path}: {error}: give weights of a sound training") from error
     pairs = [(chosen.entries[name].dtype, wanted.dtype) for name, wanted in expected.items() if name in chosen.entries]
     dtypes = sorted({str(given).removeprefix("torch.") for given, wanted in pairs if given != wanted})
     return Weights(own, sha256(content), chosen.key, chosen.prefix, tuple(dtypes))
+
+
+def fitted(loaded: object, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a state_dict of our own, which must be just those of the architecture.
+
+    Args:
+        loaded: what a file holds, by `weight_files.read`.
+        expected: the state_dict of a fresh model.
+
+    Returns:
+        As `Weights.state_dict`.
+
+    Raises:
+        ValueError: it does not fit, or a weight is not finite.
+    """
+    if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded):
+        raise ValueError("not a state_dict of tensors")  # of an untrusted file, not of an argument
+    entries = _plain(loaded)
+    wrong = _differences(entries, expected) or next(
+        (
+            f"{name} is {entries[name].dtype} instead of {wanted.dtype}"
+            for name, wanted in expected.items()
+            if name in entries and entries[name].dtype != wanted.dtype
+        ),
+        "",
+    )
+    if wrong:
+        raise ValueError(wrong)
+    return {name: _own(name, entries.get(name, wanted), wanted) for name, wanted in expected.items()}
+
+
+def own_tensor(value: object, wanted: Tensor, name: str) -> Tensor:
+    """A copy of a loaded tensor that looks as `wanted`. Raises ValueError if it does not, or is not finite."""
+    return fitted({name: value}, {name: wanted})[name]
+
+
+def _plain(found: dict[Any, Any]) -> dict[Any, Any]:
+    """A copy without the attributes with which a hostile file can hide a dictionary's methods."""
+    return {name: dict.__getitem__(found, name) for name in found}
 
 
 def _nothing_fits(loaded: object, readings: list[_Reading], expected: Mapping[str, Tensor], architecture: str) -> str:
@@ -140,6 +182,7 @@ def _dictionaries(
     if not isinstance(loaded, dict) or id(loaded) in seen or not all(isinstance(name, str) for name in loaded):
         return
     seen.add(id(loaded))
+    loaded = _plain(loaded)
     if any(isinstance(value, Tensor) for value in loaded.values()):
         yield key, loaded
     if depth:
@@ -223,14 +266,12 @@ def _oddity(value: object, wanted: Tensor | None) -> str | None:
     return None
 
 
-def _own(path: Path, name: str, tensor: Tensor, wanted: Tensor) -> Tensor:
-    own = torch.empty_like(wanted, memory_format=torch.contiguous_format)
+def _own(name: str, tensor: Tensor, wanted: Tensor) -> Tensor:
+    own = torch.empty_like(wanted, requires_grad=False)
     with torch.no_grad():
         own.copy_(tensor)
     if not (own.isfinite() | (own == wanted)).all():  # a mask may hold -inf, as in a fresh model
-        raise ModelFormatError(
-            f"{path}: {_short(name)} holds NaN or infinite weights: give weights of a sound training"
-        )
+        raise ValueError(f"{_short(name)} holds NaN or infinite weights")
     return own
 
 

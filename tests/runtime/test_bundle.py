@@ -97,12 +97,12 @@ def exported_anew(folder, other):
     real = reading._read_regular
     done = []
 
-    def read_regular(path):
+    def read_regular(path, *arguments):
         if Path(path).name == "model.onnx" and not done:
             done.append(path)
             for name in ("model.onnx", "manifest.json"):
                 shutil.copy(other / name, folder / name)
-        return real(path)
+        return real(path, *arguments)
 
     return read_regular
 

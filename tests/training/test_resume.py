@@ -15,7 +15,7 @@ from msgspec import structs
 from mnist_edge import extras
 from mnist_edge.bundle.recipe import Architecture
 from mnist_edge.data import datasets
-from mnist_edge.errors import DataFormatError, ModelNotFoundError
+from mnist_edge.errors import DataFormatError, ModelFormatError, ModelNotFoundError
 from mnist_edge.runtime.limits import usable_cpus
 from mnist_edge.training import checkpoint
 from mnist_edge.training.recipes import FAST, RECIPES
@@ -86,6 +86,10 @@ def test_what_a_checkpoint_leaves_out_would_be_noticed(small, tmp_path):
         (tmp_path / "parts" / "checkpoint.pth").write_bytes(saved)
         paused = checkpoint.load_paused(tmp_path / "parts")
         paused = dataclasses.replace(paused, state=paused.state | {part: fresh[part]})
+        if part == "averaged":
+            with pytest.raises(ModelFormatError, match="0 averaged steps"), resume(data, paused, tmp_path / "parts"):
+                pass
+            continue
         with resume(data, paused, tmp_path / "parts") as training:
             finish(training, data, tmp_path / "parts")
         assert digest(tmp_path / "parts") != digest(tmp_path / "whole"), part
@@ -178,8 +182,8 @@ def test_other_data_are_refused(paused, small, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda path: path.write_bytes(path.read_bytes()[:-100]), "not a readable"),
-        (lambda path: path.write_bytes(b""), "not a readable"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-100]), "damaged or cut short"),
+        (lambda path: path.write_bytes(b""), "an empty file"),
         (lambda path: torch.save([1], path), "malformed"),
         (lambda path: torch.save({"version": 99}, path), "version 99"),
         (lambda path: edit(path, recipe={}), "malformed"),

@@ -274,14 +274,14 @@ def edit_training(folder, **changes):
     [
         (lambda folder: (folder / "model.pth").unlink(), ModelError, "model.pth: no such file"),
         (lambda folder: (folder / "training.json").unlink(), ModelError, "training.json: no such file"),
-        (lambda folder: (folder / "model.pth").write_bytes(b""), ModelFormatError, "not a readable state_dict"),
+        (lambda folder: (folder / "model.pth").write_bytes(b""), ModelFormatError, "an empty file"),
         (
             lambda folder: (folder / "model.pth").write_bytes(b"PK\3\4 cut"),
             ModelFormatError,
-            "not a readable state_dict",
+            "damaged or cut short",
         ),
         (lambda folder: torch.save([1, 2], folder / "model.pth"), ModelFormatError, "not a state_dict"),
-        (lambda folder: torch.save(SimpleNN(), folder / "model.pth"), ModelFormatError, "not a readable state_dict"),
+        (lambda folder: torch.save(SimpleNN(), folder / "model.pth"), ModelFormatError, "a whole pickled module"),
         (
             lambda folder: torch.save(SimpleNN().state_dict(), folder / "model.pth"),
             ModelFormatError,
@@ -336,7 +336,7 @@ def edit_training(folder, **changes):
         (
             lambda folder: edit_recipe(folder, normalization={"mean": 0.0, "std": 0.0}),
             ModelFormatError,
-            "> 0.0 - at `$.recipe.normalization.std`",
+            ">= 1e-12 - at `$.recipe.normalization.std`",
         ),
         (
             lambda folder: corrupt_weights(

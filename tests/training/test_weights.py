@@ -494,11 +494,10 @@ def test_paths_that_are_no_files(path, tmp_path):
             read_weights(path, small(), "small")
 
 
-def test_a_file_beyond_the_limit_is_not_read(path, monkeypatch):
+def test_a_file_beyond_the_limit_is_not_read(path):
     torch.save(trained(), path)
-    monkeypatch.setattr(weight_files, "LARGEST", 1000)
-    with pytest.raises(ModelFormatError, match="more than the limit of 1,000"):
-        read_weights(path, small(), "small")
+    with pytest.raises(ModelFormatError, match="larger than the limit of 1,000 bytes"):
+        weight_files.read(path, most=1000)
 
 
 def test_one_dictionary_under_many_keys_is_looked_at_once(path):
