@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from mnist_edge.bundle import checksum
-from mnist_edge.bundle.decoding import MOST, decode, decode_version
-from mnist_edge.bundle.layout import RUNNABLE, Format, format_named
+from mnist_edge.bundle.decoding import decode, decode_version
+from mnist_edge.bundle.layout import LARGEST_JSON, RUNNABLE, Format, format_named
 from mnist_edge.bundle.records import Provenance
 from mnist_edge.contract import CONTRACT_KEY, CONTRACT_VERSION, FORMAT_KEY, GOLDEN_KEY, PROVENANCE_KEY, Contract
 from mnist_edge.errors import ModelFormatError
-from mnist_edge.runtime.onnx_file.admission import LARGEST, VersionError, admit
+from mnist_edge.runtime.onnx_file.admission import VersionError, admit
 from mnist_edge.runtime.onnx_file.messages import read_model
 from mnist_edge.runtime.onnx_file.shapes import ShapeError, require
 from mnist_edge.runtime.onnx_file.wire import MalformedError
@@ -67,8 +67,6 @@ def read_contents(data: bytes, name: str, *, verified: bool = False) -> Contents
         AlteredModelError: the checksum in the file does not match.
         ModelFormatError: it is not an mnist-edge model, breaks its contract, or holds what no file of ours does.
     """
-    if len(data) > LARGEST:
-        raise ModelFormatError(f"{name}: {len(data):,} bytes, more than {LARGEST:,}: export a smaller model")
     if not verified:
         checksum.check_checksum(data, name)
     try:
@@ -86,7 +84,7 @@ def read_contents(data: bytes, name: str, *, verified: bool = False) -> Contents
 
 
 def _metadata(found: Mapping[str, str], name: str) -> tuple[Contract, Provenance, Format]:
-    require(sum(map(len, found.values())) <= MOST, f"more than {MOST:,} characters of metadata")
+    require(sum(map(len, found.values())) <= LARGEST_JSON, f"more than {LARGEST_JSON:,} characters of metadata")
     try:
         contract = decode_version(found[CONTRACT_KEY], Contract, CONTRACT_VERSION, f"{name}: its contract", _REMEDY)
         provenance = decode(found[PROVENANCE_KEY], Provenance, f"{name}: its provenance", _REMEDY)

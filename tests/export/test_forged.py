@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 import pytest
 
+from mnist_edge.bundle.layout import LARGEST_FILE
 from mnist_edge.errors import ModelFormatError
 from mnist_edge.runtime import contents, selftest
 from mnist_edge.runtime.model import PRETRAINED, load
@@ -100,5 +101,5 @@ def test_logits_that_are_not_finite_are_refused(tmp_path):
 def test_what_is_too_large_is_not_read(tmp_path):
     path = tmp_path / "theirs.onnx"
     with path.open("wb") as file:
-        file.truncate(10 * contents.LARGEST)
+        file.truncate(10 * LARGEST_FILE)
     fails(run_cli("info", "theirs.onnx", cwd=tmp_path), 4, "more than")

@@ -25,9 +25,6 @@ from mnist_edge.runtime.onnx_file.messages import (
 from mnist_edge.runtime.onnx_file.operators import OPERATORS, is_allowed
 from mnist_edge.runtime.onnx_file.shapes import Call, ShapeError, require
 
-LARGEST: Final = 2**27
-"""Bytes of a file. A ResNet-50 has 102 million."""
-
 MOST_NODES: Final = 4_000
 """A quantized DenseNet-201 has about 2,500. Nodes, and the values between them, are most of a file's fields."""
 

@@ -11,11 +11,10 @@ import struct
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from mnist_edge.bundle.layout import LARGEST_JSON
+
 MOST_FIELDS: Final = 100_000
 """In a file. One has about 25 a node; reading each costs a microsecond or two."""
-
-MOST_TEXT: Final = 2**24
-"""Bytes of one text. The golden vectors of ten digits have about 3,000."""
 
 _VARINT, _LENGTH, _FIXED32 = 0, 2, 5
 """How a field's content is encoded: as an integer of variable length, as a length and bytes, or in four bytes."""
@@ -109,8 +108,8 @@ def _delimited(data: memoryview, at: int, end: int, field: Field, left: list[int
                 raise MalformedError(f"{field.name}: more than {MOST_FIELDS:,} bytes of numbers")
             return _packed_ints(data, at, end) if field.kind == "int" else _floats(data[at:end])
         case "text":
-            if end - at > MOST_TEXT:
-                raise MalformedError(f"{field.name}: {end - at:,} bytes, more than {MOST_TEXT:,}")
+            if end - at > LARGEST_JSON:
+                raise MalformedError(f"{field.name}: {end - at:,} bytes, more than {LARGEST_JSON:,}")
             try:
                 value = str(data[at:end], "utf-8")
             except UnicodeDecodeError as error:
