@@ -7,7 +7,6 @@ import onnx
 import torch
 from msgspec import UNSET, structs
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from mnist_edge import __version__
 from mnist_edge.bundle.checksum import UNSET_CHECKSUM, with_checksum
@@ -25,7 +24,7 @@ from mnist_edge.contract import (
     Calibration,
 )
 from mnist_edge.errors import ModelFormatError, UnsupportedFormatError
-from mnist_edge.export import calibration, naming
+from mnist_edge.export import calibration, naming, tidying
 from mnist_edge.export.examples import Examples
 from mnist_edge.export.parity import FLOAT32, GOLDEN_SLACK
 from mnist_edge.runtime.contents import read_contents
@@ -92,7 +91,7 @@ def stamp(
 
     Raises UnsupportedFormatError if it holds what the runtime would refuse.
     """
-    _spell_plainly(model)
+    tidying.spell_plainly(model)
     naming.describe(model)
     del model.metadata_props[:]
     onnx.helper.set_model_props(
@@ -111,13 +110,3 @@ def stamp(
     except ModelFormatError as error:
         raise UnsupportedFormatError(f"the runtime would refuse {error}") from error
     return data
-
-
-def _spell_plainly(model: onnx.ModelProto) -> None:
-    """Write every constant as raw bytes, and leave out empty texts: the runtime reads no other spelling."""
-    for tensor in model.graph.initializer:
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), name))
-    graph = model.graph
-    for item in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
-        item.ClearField("doc_string")

@@ -1,15 +1,14 @@
 """The bare float32 graph from which all ONNX formats are made, and its weights."""
 
-from collections import Counter
 from typing import Any, Final
 
 import torch
 from numpy.typing import NDArray
-from onnx import AttributeProto, ModelProto, NodeProto, numpy_helper
+from onnx import AttributeProto, ModelProto, numpy_helper
 
 from mnist_edge.contract import BATCH_AXIS, INPUT_NAME, OPSET, OUTPUT_NAME
 from mnist_edge.errors import ExecutionError, ModelFormatError, UnsupportedFormatError
-from mnist_edge.export import folding, naming
+from mnist_edge.export import folding, naming, tidying
 from mnist_edge.export.graph import example, fold, raw_pixels
 from mnist_edge.export.refusals import refusals_of
 from mnist_edge.runtime.session import Session
@@ -45,12 +44,12 @@ def build(trained: Trained) -> ModelProto:
     """
     if is_own(trained):
         model = _exported(fold(trained.model, trained.contract.normalization))
-        _tidy(model)
+        tidying.tidy(model)
         return model
     with refusals_of("torch.onnx.export", REMEDY):
         model = folding.fold(_exported(raw_pixels(trained), optimize=False))
     _require_plain(model)
-    _tidy(model)
+    tidying.tidy(model)
     require_any_batch(model)
     return model
 
@@ -111,44 +110,3 @@ def require_any_batch(model: ModelProto) -> None:
             f"its graph answers {counts[0]} and {counts[1]} times to one image and to three: "
             "write its forward so that it takes any number of images"
         )
-
-
-def _tidy(model: ModelProto) -> None:
-    _relu_before_pool(model)
-    naming.name_layers(model)
-    # torch's exporter leaves source paths and stack traces on nodes and values, and shapes of intermediate values that
-    # onnxruntime's quantizers trip over.
-    model.graph.name = "mnist-edge"
-    del model.graph.value_info[:]
-    for item in (
-        model,
-        model.graph,
-        *model.graph.node,
-        *model.graph.input,
-        *model.graph.output,
-        *model.graph.initializer,
-    ):
-        del item.metadata_props[:]
-        item.doc_string = ""
-
-
-def _relu_before_pool(model: ModelProto) -> None:
-    """Let a ReLU after a convolution's max pool come before it, which gives the same numbers.
-
-    In training it is faster after the pool, with fewer numbers; onnxruntime makes it part of a convolution before.
-    """
-    nodes = model.graph.node
-    producers = {name: node for node in nodes for name in node.output}
-    readers = Counter(name for node in nodes for name in node.input)
-    ends = {value.name for value in model.graph.output}
-    for pool, relu in [(producers.get(node.input[0]), node) for node in nodes if node.op_type == "Relu"]:
-        if pool is None or pool.op_type != "MaxPool" or len(pool.output) > 1 or readers[pool.output[0]] > 1:
-            continue
-        layer = producers.get(pool.input[0])
-        if layer is None or layer.op_type != "Conv" or readers[pool.input[0]] > 1 or ends & {*pool.input, *pool.output}:
-            continue
-        entry, between, end = pool.input[0], pool.output[0], relu.output[0]
-        pool.input[0], pool.output[0], relu.input[0], relu.output[0] = between, end, entry, between
-        early, late = (NodeProto.FromString(node.SerializeToString()) for node in (relu, pool))
-        pool.CopyFrom(early)
-        relu.CopyFrom(late)

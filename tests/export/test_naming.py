@@ -8,7 +8,7 @@ from torch import nn
 from mnist_edge import __version__
 from mnist_edge.bundle.layout import RUNNABLE
 from mnist_edge.contract import HALF
-from mnist_edge.export import folding, graph, naming, onnx_graph
+from mnist_edge.export import folding, graph, naming, onnx_graph, tidying
 from mnist_edge.training import checkpoint
 from tests.export.networks import Residual
 
@@ -74,7 +74,7 @@ class Net(nn.Module):
 def exported(module):
     torch.manual_seed(0)
     model = folding.fold(onnx_graph._exported(graph.RawPixels(module(), HALF).eval(), optimize=False))
-    onnx_graph._tidy(model)
+    tidying.tidy(model)
     return model
 
 
