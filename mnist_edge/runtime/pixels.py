@@ -87,6 +87,8 @@ def as_batch(images: ArrayLike) -> NDArray[np.integer[Any]]:
     """
     try:
         array = np.asarray(images)
+    except MemoryError:
+        raise
     except Exception as error:  # ragged lists; tensors and other objects that refuse to become arrays
         reason = " ".join(str(error).split())
         raise ImageFormatError(f"images do not form an array ({reason}): stack uint8 arrays of one shape") from error

@@ -3,8 +3,13 @@
 Each thread takes the next chunk and runs it on the one session, which releases the GIL while it computes. The threads
 start and end with the call, so nothing runs between calls and a fork loses no thread. If the system grants no thread,
 the caller's own does all the work.
+
+They are plain threads of `_thread`. `threading.Thread.start` waits until the new thread has begun, and if that thread
+runs out of memory before, it waits forever.
 """
 
+import _thread
+import contextlib
 import operator
 import os
 import reprlib
@@ -104,11 +109,11 @@ def in_chunks(
         except BaseException as error:  # noqa: BLE001  # re-raised by the caller once all have stopped
             errors.append(error)
 
-    helpers = [_started(work) for _ in range(min(threads, -(-len(batch) // chunk)) - 1)]
+    helpers = [in_background(lambda _: work(), None) for _ in range(min(threads, -(-len(batch) // chunk)) - 1)]
     work()
     try:
-        for helper in filter(None, helpers):
-            helper.join()
+        for wait in helpers:
+            wait()
     except BaseException as error:  # an interrupt: the others stop after their current chunk
         errors.append(error)
         raise
@@ -120,36 +125,35 @@ def in_chunks(
 def in_background(function: Callable[[Argument], Result], argument: Argument) -> Callable[[], Result]:
     """Start a call on its own thread. The returned function waits for it and returns its result or raises its error.
 
-    If the system grants no thread, or a fork has lost it, the waiting thread makes the call itself. (An executor would
-    wait forever in a forked child.)
+    If the thread has not begun by then, because the system grants none, it ran out of memory or a fork has lost it, the
+    waiting thread makes the call itself. (An executor would wait forever.)
     """
     results: list[Result] = []
     errors: list[Exception] = []
+    begun, done = threading.Lock(), threading.Lock()
+    done.acquire()
+    owner = os.getpid()
 
     def call() -> None:
+        if not begun.acquire(blocking=False):
+            return
         try:
             results.append(function(argument))
         except Exception as error:  # noqa: BLE001  # re-raised by `wait`
             errors.append(error)
+        finally:
+            done.release()
 
-    thread = _started(call)
+    with contextlib.suppress(RuntimeError):  # the system grants no more
+        _thread.start_new_thread(call, ())
 
     def wait() -> Result:
-        if thread is not None:
-            thread.join()
-        if not results and not errors:
+        if os.getpid() == owner:
             call()
+            with done:
+                pass
         if errors:
             raise errors[0]
-        return results[0]
+        return results[0] if results else function(argument)  # lost by a fork, or for lack of memory
 
     return wait
-
-
-def _started(work: Callable[[], None]) -> threading.Thread | None:
-    thread = threading.Thread(target=work, daemon=True)
-    try:
-        thread.start()
-    except RuntimeError:  # the system grants no more
-        return None
-    return thread

@@ -120,3 +120,23 @@ def test_a_process_without_memory_answers_what_it_can(bundle_dir, expected, tmp_
     labels = [str(label) for label in np.resize(expected["logits"].argmax(axis=1), 256)]
     assert [line.get("label") for line in lines] == labels
     assert result.returncode == 0
+
+
+def test_too_little_memory_for_logits_is_an_error_of_ours(monkeypatch):
+    classifier = Classifier("cnn-nano")
+
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(np, "ascontiguousarray", fail)
+    with pytest.raises(ExecutionError, match="too little memory for these images: give fewer at a time"):
+        classifier.logits(np.zeros((3, 28, 28), np.uint8))
+
+
+def test_too_little_memory_to_make_an_array_is_not_the_images_fault():
+    class Large:
+        def __array__(self, *_, **__):
+            raise MemoryError
+
+    with pytest.raises(ExecutionError, match="too little memory"):
+        Classifier("cnn-nano").logits(Large())

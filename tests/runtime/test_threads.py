@@ -1,5 +1,6 @@
 """The number of threads: CPU affinity, quotas of both cgroup versions, and real cgroups where the machine allows."""
 
+import _thread
 import os
 import sys
 import threading
@@ -256,15 +257,16 @@ def test_a_large_batch_is_the_same_by_any_number_of_threads(bundle_dir, expected
         assert (Classifier(bundle_dir, threads=count).logits(images) == one).all()
 
 
-def test_where_no_thread_is_to_be_had_the_callers_own_does_it(bundle_dir, expected, monkeypatch):
+def _refuse(*_):
+    raise RuntimeError("can't start new thread")
+
+
+@pytest.mark.parametrize("start", [_refuse, lambda *_: 1], ids=["refused", "never begins, for lack of memory"])
+def test_where_no_thread_is_to_be_had_the_callers_own_does_it(bundle_dir, expected, monkeypatch, start):
     classifier = Classifier(bundle_dir, threads=3)
     images = np.resize(expected["images"], (1000, 28, 28))
     logits, predictions = classifier.logits(images), classifier.predict_many(list(images[:20]))
-
-    def refuse(self):
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(_thread, "start_new_thread", start)
     assert (classifier.logits(images) == logits).all()
     assert classifier.predict_many(list(images[:20])) == predictions
 
