@@ -91,7 +91,7 @@ def test_data_of(file: Path, wanted: str | None) -> "Dataset":
         DataError: it cannot be loaded, or is not what the model was trained on.
     """
     from mnist_edge.data import datasets, download
-    from mnist_edge.runtime.model import open_model
+    from mnist_edge.runtime.contents import read_contents
 
     if wanted is not None:
         return load_data(wanted)
@@ -99,7 +99,7 @@ def test_data_of(file: Path, wanted: str | None) -> "Dataset":
     if (file.parent / layout.TRAINING).is_file():
         dataset, recorded = data_of(file.parent, None), reading.read_training(file.parent).data
     elif file.suffix == ".onnx":
-        recorded = open_model(file).contents.provenance.data
+        recorded = read_contents(reading.read_file(file, "give a bundle or an .onnx file"), str(file)).provenance.data
         name = recorded.name
         if name not in download.NAMES:
             raise UsageError(f"{file}: was trained on {name}, which is not a known data set: give its path with --data")

@@ -20,7 +20,7 @@ from mnist_edge.cli.display import (
     print_json,
 )
 from mnist_edge.cli.failures import FAILED, Failed, complain, exit_code, gravest, if_interrupted
-from mnist_edge.cli.options import Form, Json
+from mnist_edge.cli.options import Form, Json, Untrusted
 from mnist_edge.cli.output import counted, say, suggest, warn
 from mnist_edge.cli.progress import counting
 from mnist_edge.errors import DataError, ExecutionError, InputError, MnistEdgeError, UsageError
@@ -75,6 +75,7 @@ def predict(
     sample: Sample = False,
     model: Model = None,
     form: Form = None,
+    untrusted: Untrusted = False,
     min_probability: MinProbability = 0.0,
     max_ood: MaxOod = 1.0,
     max_novelty: MaxNovelty = None,
@@ -98,7 +99,7 @@ def predict(
         from mnist_edge.runtime.classifier import CHUNK
 
         names = inputs.named(images, inputs.SAMPLE_DIGITS, sample=sample)
-        classifier, limits = _opened(model, form), _limits(min_probability, max_ood, max_novelty)
+        classifier, limits = _opened(model, form, untrusted=untrusted), _limits(min_probability, max_ood, max_novelty)
         write = printer(classifier.file, as_json=json, as_csv=csv)
         preview = Preview(show) if show else None
         runs = _answers(classifier, inputs.expand(names), preview, limits, single=single)
@@ -112,20 +113,21 @@ def predict(
                     _note_several_digits(answers)
                     advance(len(answers))
         if sample and not json and not csv:
-            suggest("read", "--sample", *_model_options(model and as_argument(model), form))
+            suggest("read", "--sample", *_model_options(model and as_argument(model), form, untrusted=untrusted))
     raise typer.Exit(worst)
 
 
-def _model_options(model: str | Path | None, form: str | None) -> list[str | Path]:
-    return [*(("--model", model) if model else ()), *(("--format", form) if form else ())]
+def _model_options(model: str | Path | None, form: str | None, *, untrusted: bool) -> list[str | Path]:
+    named = [*(("--model", model) if model else ()), *(("--format", form) if form else ())]
+    return [*named, *(("--untrusted",) if untrusted else ())]
 
 
-def _opened(model: str | None, form: str | None) -> "Classifier":
+def _opened(model: str | None, form: str | None, *, untrusted: bool) -> "Classifier":
     from mnist_edge.runtime.classifier import Classifier
 
     if model is not None:
         note_if_model_shadowed(model)
-    classifier = Classifier(model, format=form)
+    classifier = Classifier(model, format=form, untrusted=untrusted)
     detail_model(model, form, classifier.file)
     return classifier
 
@@ -222,6 +224,7 @@ def read(
     sample: Sample = False,
     model: Model = None,
     form: Form = None,
+    untrusted: Untrusted = False,
     min_probability: MinProbability = 0.0,
     max_ood: MaxOod = 1.0,
     max_novelty: MaxNovelty = None,
@@ -235,7 +238,7 @@ def read(
         from mnist_edge.cli import inputs
 
         names = inputs.named(images, inputs.SAMPLE_LINES, sample=sample)
-        classifier, limits = _opened(model, form), _limits(min_probability, max_ood, max_novelty)
+        classifier, limits = _opened(model, form, untrusted=untrusted), _limits(min_probability, max_ood, max_novelty)
         worst = 0
         for item in inputs.expand(names):
             try:
@@ -269,6 +272,7 @@ def selftest(
         ),
     ],
     form: Form = None,
+    untrusted: Untrusted = False,
     json: Json = False,
 ) -> None:
     """Check a model on this machine.
@@ -280,7 +284,7 @@ def selftest(
     from mnist_edge.runtime.model import open_model
 
     note_if_model_shadowed(target)
-    model = open_model(target, format=form)
+    model = open_model(target, format=form, untrusted=untrusted)
     detail_model(target, form, Path(model.name).name)
     result = check.run(model)
     if json:
@@ -290,7 +294,7 @@ def selftest(
             f"{model.name}: ok, {counted(result.vectors, 'golden vector')} answered as PyTorch does "
             f"(max |Δlogit| {result.max_abs_diff:.1e}, allowed {result.tolerance:.1e})"
         )
-        suggest("predict", "--sample", *_model_options(as_argument(target), form))
+        suggest("predict", "--sample", *_model_options(as_argument(target), form, untrusted=untrusted))
 
 
 def doctor(json: Json = False) -> None:

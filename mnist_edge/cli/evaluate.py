@@ -19,7 +19,7 @@ from mnist_edge.cli.display import (
     table_width,
 )
 from mnist_edge.cli.failures import NOTHING_CHANGED, if_interrupted
-from mnist_edge.cli.options import DEFAULT_BUNDLE, Form, Json
+from mnist_edge.cli.options import DEFAULT_BUNDLE, Form, Json, Untrusted
 from mnist_edge.cli.output import WIDTH, counted, note, say, suggest
 from mnist_edge.cli.progress import StepProgress
 from mnist_edge.errors import UsageError
@@ -45,6 +45,7 @@ def evaluate(
         ),
     ] = DEFAULT_BUNDLE,
     form: Form = None,
+    untrusted: Untrusted = False,
     data: Data = None,
     plot: Annotated[
         Path | None,
@@ -72,7 +73,7 @@ def evaluate(
     from mnist_edge.export import forms
 
     note_if_model_shadowed(target)
-    file = forms.file_of(target, form)
+    file = forms.file_of(target, form, untrusted=untrusted)
     if plot is not None:
         require("matplotlib", extra="plot")
         folders.made(plot, "--plot")
@@ -87,7 +88,7 @@ def evaluate(
     detail_model(target, form, file.name)
     dataset = test_data_of(file, data)
     with StepProgress() as progress, progress.doing(f"running {file.name}"):
-        answers = forms.answers(file, dataset.labels, dataset.test)
+        answers = forms.answers(file, dataset.labels, dataset.test, untrusted=untrusted)
     result = answers.evaluate(dataset.test.labels)
     saved: dict[str, object] = {}
     written = [str(folder) for folder in (plot, mistakes) if folder is not None]
@@ -102,7 +103,8 @@ def evaluate(
         say(f"{file} on {dataset.name}")
         _print_evaluation(result)
     if mistakes is None and result.correct < result.total:
-        options = [*(("--format", form) if form else ()), *data_option(data)]
+        named = [*(("--format", form) if form else ()), *(("--untrusted",) if untrusted else ())]
+        options = [*named, *data_option(data)]
         suggest("evaluate", as_argument(target), *options, "--mistakes", Path("mistakes"))
 
 

@@ -40,3 +40,12 @@ Form = Annotated[
         help="File of the bundle to use: onnx, int8-static or int8-dynamic.  [default: the recommended one]",
     ),
 ]
+
+Untrusted = Annotated[
+    bool,
+    typer.Option(
+        "--untrusted",
+        help="Run the model in a process of its own with limits on memory and time: for files from people you do not "
+        "trust. Linux only.",
+    ),
+]

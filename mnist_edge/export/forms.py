@@ -45,15 +45,28 @@ class Answers:
         return evaluation.evaluate(self.logits, self.probabilities, truth, self.labels, self.temperature)
 
 
-def file_of(target: str | os.PathLike[str], format: str | None = None) -> Path:  # noqa: A002  # as in `Classifier`
+def file_of(
+    target: str | os.PathLike[str],
+    format: str | None = None,  # noqa: A002  # as in `Classifier`
+    *,
+    untrusted: bool = False,
+) -> Path:
     """The file to evaluate in a bundle or pretrained model: the one that answers, or ``model.pth`` before the export.
 
     The path of a file is returned unchanged.
 
     Raises:
         ModelError: there is no such bundle, model file or pretrained model, or the bundle lacks the format.
-        UsageError: onnxruntime runs no such format, or it is not that of the file.
+        UsageError: onnxruntime runs no such format, or it is not that of the file; or the file is untrusted and not an
+            ``.onnx`` file.
     """
+    file = _file_of(target, format, untrusted=untrusted)
+    if untrusted and file.suffix != ".onnx":
+        raise UsageError(f"{file}: only an .onnx file can be run as untrusted: name one, or export to one first")
+    return file
+
+
+def _file_of(target: str | os.PathLike[str], format: str | None, *, untrusted: bool) -> Path:  # noqa: A002  # as above
     found = Path(locate(target))
     wanted = None if format is None else checked_format(format)
     if not found.is_dir():
@@ -64,7 +77,7 @@ def file_of(target: str | os.PathLike[str], format: str | None = None) -> Path: 
         if wanted is not None and found.name in _BY_TORCH:
             raise UsageError(f"{found}: is not {wanted}: leave the format out, or give the bundle {found.parent}")
         if wanted is not None:
-            open_model(found, format=format)
+            open_model(found, format=format, untrusted=untrusted)
         return found
     if wanted is None and not (found / layout.MANIFEST).exists():
         return found / layout.WEIGHTS
@@ -81,22 +94,25 @@ def evaluate(file: Path, labels: tuple[str, ...], test: Split) -> Evaluation:
     return answers(file, labels, test).evaluate(test.labels)
 
 
-def answers(file: Path, labels: tuple[str, ...], test: Split) -> Answers:
+def answers(file: Path, labels: tuple[str, ...], test: Split, *, untrusted: bool = False) -> Answers:
     """Run one form of a model on a test set.
 
     Args:
         file: a bundle's ``model.pth`` (the PyTorch model), its ``model.torchscript``, or any ``.onnx`` file.
         labels: the class names of `test`, which must be the model's.
         test: the images to run it on.
+        untrusted: run an ``.onnx`` file in a process of its own, as `Classifier` does.
 
     Raises:
         DataFormatError: the labels are not the model's.
         ModelError: the file is missing or is not a usable model.
         MissingExtraError: the file needs torch, which is not installed.
     """
-    if file.suffix != ".onnx":
+    if file.suffix == ".onnx":
+        found = _by_onnxruntime(file, test.images, untrusted=untrusted)
+    else:
         require("torch", extra="train")
-    found = (_by_onnxruntime if file.suffix == ".onnx" else _by_torch)(file, test.images)
+        found = _by_torch(file, test.images)
     if found.labels != labels:
         raise DataFormatError(
             f"the data's labels {labels} are not the model's {found.labels}: give the model's own data with --data"
@@ -104,10 +120,10 @@ def answers(file: Path, labels: tuple[str, ...], test: Split) -> Answers:
     return found
 
 
-def _by_onnxruntime(file: Path, images: NDArray[np.uint8]) -> Answers:
+def _by_onnxruntime(file: Path, images: NDArray[np.uint8], *, untrusted: bool) -> Answers:
     from mnist_edge.runtime.classifier import Classifier
 
-    classifier = Classifier(file)
+    classifier = Classifier(file, untrusted=untrusted)
     calibration = classifier.contract.calibration
     return Answers(classifier.labels, classifier.logits(images), calibration.temperature if calibration else 1.0)
 

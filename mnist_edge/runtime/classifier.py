@@ -60,10 +60,14 @@ class Classifier:
         threads: number of Python threads that share a batch of more than `CHUNK` images; None for
             ``MNIST_EDGE_THREADS`` if set, else as many as CPU affinity and cgroup quota allow, at most four. They end
             with the call.
+        untrusted: run the model in a process of its own that can take little memory and time, and open or change
+            nothing; for files from people you do not trust. It answers alike, one batch at a time. Linux only.
 
     Raises:
-        ModelError: the model is missing, altered, or not an mnist-edge model.
-        UsageError: `format` or `threads` is invalid.
+        ModelError: the model is missing, altered, or not an mnist-edge model; or an untrusted one fails, which every
+            later answer raises again.
+        UsageError: `format` or `threads` is invalid, or this system cannot run untrusted models.
+        ExecutionError: the process for an untrusted model cannot be started.
 
     >>> from mnist_edge import Classifier
     >>> Classifier("cnn", format="onnx").labels
@@ -76,9 +80,10 @@ class Classifier:
         *,
         format: str | None = None,  # noqa: A002  # the command-line option's name
         threads: int | None = None,
+        untrusted: bool = False,
     ) -> None:
         self._threads = asked_threads(threads)
-        self._model = open_model(model, format=format)
+        self._model = open_model(model, format=format, untrusted=untrusted)
         self._chunk = self._model.contents.at_once(CHUNK)
 
     @property
@@ -112,7 +117,10 @@ class Classifier:
             ExecutionError: onnxruntime fails, for example for lack of memory.
             ModelFormatError: the logits are not finite.
         """
-        return self._run(as_batch(images))
+        try:
+            return self._run(as_batch(images))
+        except MemoryError as error:
+            raise ExecutionError("too little memory for these images: give fewer at a time") from error
 
     def _run(self, batch: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
         if 0 < len(batch) <= self._chunk:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from os.path import basename, exists, isdir, isfile, join
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 from msgspec import UNSET, Struct, structs
@@ -23,6 +23,9 @@ from mnist_edge.names import did_you_mean, near
 from mnist_edge.runtime.contents import Contents, read_contents
 from mnist_edge.runtime.session import Session
 
+if TYPE_CHECKING:
+    from mnist_edge.runtime.sandbox import Sandbox
+
 PRETRAINED: Final = shipped.folder("pretrained")
 """The bundles that ship with the package, one folder per name."""
 
@@ -33,7 +36,7 @@ class Model(Struct, frozen=True):
     """A file's content, and a session that runs it."""
 
     contents: Contents
-    session: Session
+    session: "Session | Sandbox"
 
     @property
     def name(self) -> str:
@@ -61,7 +64,8 @@ class Model(Struct, frozen=True):
 
     def __reduce__(self) -> tuple[Callable[..., "Model"], tuple[bytes, str]]:
         """Pickles and copies carry the file's bytes, which are verified again when they are loaded."""
-        return partial(load, optimize=self.session.optimize), (self.session.model, self.name)
+        untrusted = not isinstance(self.session, Session)
+        return partial(load, optimize=self.session.optimize, untrusted=untrusted), (self.session.model, self.name)
 
 
 def _finite(logits: NDArray[np.float32]) -> bool:
@@ -69,7 +73,12 @@ def _finite(logits: NDArray[np.float32]) -> bool:
     return math.isfinite(np.vdot(logits, logits)) or bool(np.isfinite(logits).all())
 
 
-def open_model(source: StrPath | None = None, *, format: str | None = None) -> Model:  # noqa: A002  # its name in the public API
+def open_model(
+    source: StrPath | None = None,
+    *,
+    format: str | None = None,  # noqa: A002  # its name in the public API
+    untrusted: bool = False,
+) -> Model:
     """Read, verify and load a model.
 
     Args:
@@ -77,17 +86,20 @@ def open_model(source: StrPath | None = None, *, format: str | None = None) -> M
             default pretrained model.
         format: which of a bundle's files to load, one of `RUNNABLE`; None to leave the choice to `file_that_answers`. A
             single file must have this format.
+        untrusted: run it in a process of its own (`mnist_edge.runtime.sandbox`).
 
     Raises:
         ModelNotFoundError: there is no such model, or the bundle lacks the format.
         ModelFormatError: not an mnist-edge model, or one that breaks its contract.
         AlteredModelError: the file has changed since its export.
-        UsageError: unknown format, or not the single file's format.
+        UsageError: unknown format, or not the single file's format; or this system cannot run untrusted models.
+        ExecutionError: the process for an untrusted model cannot be started.
     """
     wanted = None if format is None else checked_format(format)
     path = locate(source)
     if not isdir(path):
-        model = load(reading.read_file(path, "give a bundle, an .onnx file or the name of a pretrained model"), path)
+        data = reading.read_file(path, "give a bundle, an .onnx file or the name of a pretrained model")
+        model = load(data, path, untrusted=untrusted)
         if wanted is not None and wanted is not model.contents.format:
             raise UsageError(
                 f"{path}: is {model.contents.format}, not {wanted}: leave the format out, or name another file"
@@ -95,7 +107,7 @@ def open_model(source: StrPath | None = None, *, format: str | None = None) -> M
         return model
     manifest, name, data = reading.read_chosen(path, partial(file_that_answers, path, wanted=wanted))
     # The manifest's digest covers every byte, including the checksum inside the file.
-    model = load(data, join(path, name), verified=True)
+    model = load(data, join(path, name), verified=True, untrusted=untrusted)
     # The manifest's contract is the part that all files share; each file has its own calibration.
     if structs.replace(model.contract, calibration=None) != manifest.contract:
         raise ModelFormatError(
@@ -142,7 +154,7 @@ def file_that_answers(folder: StrPath, manifest: Manifest, *, wanted: Format | N
     )
 
 
-def load(data: bytes, name: str, *, optimize: bool = True, verified: bool = False) -> Model:
+def load(data: bytes, name: str, *, optimize: bool = True, verified: bool = False, untrusted: bool = False) -> Model:
     """Check the content of an ``.onnx`` file, and load it.
 
     Args:
@@ -150,12 +162,17 @@ def load(data: bytes, name: str, *, optimize: bool = True, verified: bool = Fals
         name: the file's path, for messages.
         optimize: whether onnxruntime may rewrite the graph.
         verified: skip the checksum, because the content has already been checked against a manifest's digest.
+        untrusted: as `open_model` takes it.
 
     Raises:
-        ModelError: as `open_model` does.
+        MnistEdgeError: as `open_model` does.
     """
     contents = read_contents(data, name, verified=verified)
-    return Model(contents, Session(data, optimize=optimize))
+    if not untrusted:
+        return Model(contents, Session(data, optimize=optimize))
+    from mnist_edge.runtime.sandbox import Sandbox  # seldom needed
+
+    return Model(contents, Sandbox(data, len(contents.contract.labels), optimize=optimize))
 
 
 def locate(source: StrPath | None) -> str:
