@@ -14,7 +14,7 @@ from mnist_edge.contract import CONTRACT_KEY, CONTRACT_VERSION, FORMAT_KEY, GOLD
 from mnist_edge.errors import ModelFormatError
 from mnist_edge.runtime.onnx_file.admission import VersionError, admit
 from mnist_edge.runtime.onnx_file.messages import read_model
-from mnist_edge.runtime.onnx_file.shapes import ShapeError, require
+from mnist_edge.runtime.onnx_file.shapes import ShapeError, check
 from mnist_edge.runtime.onnx_file.wire import MalformedError
 
 if TYPE_CHECKING:
@@ -73,9 +73,7 @@ def read_contents(data: bytes, name: str, *, verified: bool = False) -> Contents
         model = read_model(data)
         contract, provenance, form = _metadata(model.metadata, name)
         admitted = admit(model)
-        require(
-            admitted.classes == len(contract.labels), f"{admitted.classes} logits for {len(contract.labels)} labels"
-        )
+        check(admitted.classes == len(contract.labels), f"{admitted.classes} logits for {len(contract.labels)} labels")
     except VersionError as error:
         raise ModelFormatError(f"{name}: is for {error}: upgrade mnist-edge, or {_REMEDY}") from error
     except (MalformedError, ShapeError) as error:
@@ -84,7 +82,7 @@ def read_contents(data: bytes, name: str, *, verified: bool = False) -> Contents
 
 
 def _metadata(found: Mapping[str, str], name: str) -> tuple[Contract, Provenance, Format]:
-    require(sum(map(len, found.values())) <= LARGEST_JSON, f"more than {LARGEST_JSON:,} characters of metadata")
+    check(sum(map(len, found.values())) <= LARGEST_JSON, f"more than {LARGEST_JSON:,} characters of metadata")
     try:
         contract = decode_version(found[CONTRACT_KEY], Contract, CONTRACT_VERSION, f"{name}: its contract", _REMEDY)
         provenance = decode(found[PROVENANCE_KEY], Provenance, f"{name}: its provenance", _REMEDY)

@@ -23,7 +23,7 @@ from mnist_edge.runtime.onnx_file.messages import (
     described,
 )
 from mnist_edge.runtime.onnx_file.operators import OPERATORS, is_allowed
-from mnist_edge.runtime.onnx_file.shapes import Call, ShapeError, require
+from mnist_edge.runtime.onnx_file.shapes import Call, ShapeError, check
 
 MOST_NODES: Final = 4_000
 """A quantized DenseNet-201 has about 2,500. Nodes, and the values between them, are most of a file's fields."""
@@ -66,21 +66,21 @@ def admit(model: OnnxModel) -> Admitted:
     _check_versions(model)
     images = model.inputs.get(INPUT_NAME)
     fits = images is not None and images.fits(_INPUT) and len(model.inputs) == 1
-    require(fits and INPUT_NAME not in model.initializers, f"takes {_described(model.inputs)}")
+    check(fits and INPUT_NAME not in model.initializers, f"takes {_described(model.inputs)}")
     values = {**model.initializers, INPUT_NAME: _INPUT}
-    require(len(model.nodes) <= MOST_NODES, f"{len(model.nodes):,} nodes, more than {MOST_NODES:,}")
+    check(len(model.nodes) <= MOST_NODES, f"{len(model.nodes):,} nodes, more than {MOST_NODES:,}")
     size = elements = work = 0
     for node in model.nodes:
         results, products = _result(node, values)
         for name, result in zip(node.outputs, results, strict=False):
             if name:
                 _add(values, name, result, model)
-            require(result.images <= 1, f"node {node.name!r:.80} mixes images")
+            check(result.images <= 1, f"node {node.name!r:.80} mixes images")
             elements += result.elements
             size += result.images * result.elements * ITEM_SIZES[result.type]
         work += products
-        require(elements <= MOST_ELEMENTS, f"more than {MOST_ELEMENTS:,} elements for an image")
-        require(work <= MOST_WORK, f"more than {MOST_WORK:,} products for an image")
+        check(elements <= MOST_ELEMENTS, f"more than {MOST_ELEMENTS:,} elements for an image")
+        check(work <= MOST_WORK, f"more than {MOST_WORK:,} products for an image")
     return Admitted(_classes(model, values), size, values)
 
 
@@ -100,33 +100,33 @@ def _result(node: Node, values: dict[str, Tensor]) -> tuple[list[Tensor], int]:
     if operator is None:
         raise ShapeError(f"{where}: no operator of ours")
     for name, value in node.attributes.items():
-        require(name in operator.attributes and is_allowed(name, value), f"{where}: {name!r:.40} = {value!r:.40}")
-    require(len(node.inputs) <= operator.most, f"{where}: {len(node.inputs)} inputs")
-    require(all(not name or name in values for name in node.inputs), f"{where}: an input that is not there")
+        check(name in operator.attributes and is_allowed(name, value), f"{where}: {name!r:.40} = {value!r:.40}")
+    check(len(node.inputs) <= operator.most, f"{where}: {len(node.inputs)} inputs")
+    check(all(not name or name in values for name in node.inputs), f"{where}: an input that is not there")
     call = Call(node, [values[name] if name else None for name in node.inputs])
     try:
         results = operator.rule(call)
         products = multiplications(call, results)
     except (ShapeError, IndexError, ValueError) as error:
         raise ShapeError(f"{where}: {error}") from error
-    require(len(node.outputs) <= len(results), f"{where}: {len(node.outputs)} outputs")
+    check(len(node.outputs) <= len(results), f"{where}: {len(node.outputs)} outputs")
     return results, products
 
 
 def _add(values: dict[str, Tensor], name: str, result: Tensor, model: OnnxModel) -> None:
-    require(name not in values, f"{name!r:.80}: computed twice")
+    check(name not in values, f"{name!r:.80}: computed twice")
     values[name] = result
     declared = model.declared.get(name)
-    require(declared is None or declared.fits(result), f"{name!r:.80}: declared as another shape than it has")
+    check(declared is None or declared.fits(result), f"{name!r:.80}: declared as another shape than it has")
 
 
 def _classes(model: OnnxModel, values: dict[str, Tensor]) -> int:
     result = values.get(OUTPUT_NAME)
-    require([*model.outputs] == [OUTPUT_NAME] and result is not None, f"returns {_described(model.outputs)}")
+    check([*model.outputs] == [OUTPUT_NAME] and result is not None, f"returns {_described(model.outputs)}")
     assert result is not None
     expected = Tensor(FLOAT, (Images(1), result.elements))
     fits = result == expected and model.outputs[OUTPUT_NAME].fits(expected)
-    require(fits, f"returns {_described(model.outputs)}")
+    check(fits, f"returns {_described(model.outputs)}")
     return result.elements
 
 

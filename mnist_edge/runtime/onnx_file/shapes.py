@@ -44,11 +44,11 @@ class Call(NamedTuple):
         """An attribute that is a list of as many integers as its default."""
         value = self.node.attributes.get(name, default)
         values = [each for each in value if isinstance(each, int)] if isinstance(value, list) else []
-        require(len(values) == len(default), f"{name} is not {len(default)} integers")
+        check(len(values) == len(default), f"{name} is not {len(default)} integers")
         return values
 
 
-def require(holds: bool, reason: str) -> None:
+def check(holds: bool, reason: str) -> None:
     """Raise ShapeError unless a condition holds."""
     if not holds:
         raise ShapeError(reason)
@@ -63,7 +63,7 @@ def known(tensor: Tensor) -> tuple[float | Images, ...]:
 
 def sides(tensor: Tensor) -> Dims:
     """The elements of a tensor that holds a shape."""
-    require(tensor.type == INT64, "a shape of another type than int64")
+    check(tensor.type == INT64, "a shape of another type than int64")
     return tuple(value if isinstance(value, Images) else int(value) for value in known(tensor))
 
 
@@ -74,7 +74,7 @@ def integers(tensor: Tensor) -> list[int]:
 
 def axis_of(number: int, rank: int) -> int:
     """An axis counted from the first; negative ones count from the end."""
-    require(-rank <= number < rank, f"axis {number} of {rank}")
+    check(-rank <= number < rank, f"axis {number} of {rank}")
     return number % rank
 
 
@@ -92,6 +92,6 @@ def broadcast(*shapes: Dims) -> Dims:
     result: list[int | Images] = []
     for aligned in zip(*padded, strict=True):
         wide = {side for side in aligned if side != 1} or {1}
-        require(len(wide) == 1, f"shapes that do not fit: {' and '.join(map(described, shapes))}")
+        check(len(wide) == 1, f"shapes that do not fit: {' and '.join(map(described, shapes))}")
         result.extend(wide)
     return tuple(result)
