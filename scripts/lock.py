@@ -23,6 +23,8 @@ ROOT = Path(__file__).parents[1]
 LOCKS = ROOT / ".ci" / "locks"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")  # those of .github/workflows/ci.yml
+
 # Packages that only PyPI's build of PyTorch needs, by the beginning of their names.
 OF_TORCH = ("cuda-", "nvidia-", "torch", "triton")
 
@@ -40,19 +42,17 @@ def main() -> None:
         parsed = tomllib.load(file)
     project, build = parsed["project"], parsed["build-system"]["requires"]
     extras, base = project["optional-dependencies"], project["dependencies"]
-    pythons = [name.rpartition(" ")[2] for name in project["classifiers"] if name.startswith("Programming Language")]
-    pythons = [python for python in pythons if "." in python]
     oldest = [requirement.replace(">=", "==") for requirement in base]
 
     LOCKS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         pip = _newest_pip(Path(folder))
         wanted = [*base, *extras["train"], *extras["dev"], *build, *EDITABLE]
-        full = {python: _resolve(pip, python, wanted) for python in pythons}
+        full = {python: _resolve(pip, python, wanted) for python in PYTHONS}
         _write("full", {python: _part(pins, of_torch=False) for python, pins in full.items()})
         _write("torch", {python: _part(pins, of_torch=True) for python, pins in full.items()})
         _write("torch-cpu", _cpu(pip, full), f"--index-url {CPU_INDEX}")
-        first = pythons[0]
+        first = PYTHONS[0]
         _write("newest", {first: _resolve(pip, first, [*base, "pytest"])})
         _write("oldest", {first: _resolve(pip, first, [*oldest, "pytest"])})
         _write("tools", {first: _resolve(pip, first, [*TOOLS, *build, "build"])})
