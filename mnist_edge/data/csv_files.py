@@ -115,7 +115,12 @@ def _table(file: BinaryIO, path: Path) -> _Table:
         raise DataFormatError(f"{path}: is empty: export or fetch it again")
     header = _decoded(first, path, number, "utf-8-sig")
     delimiter = max(",;\t", key=header.count)
-    cells = [cell.strip() for cell in next(csv.reader([header], delimiter=delimiter), [])]
+    try:
+        cells = [cell.strip() for cell in next(csv.reader([header], delimiter=delimiter), [])]
+    except csv.Error as error:  # its reader takes no carriage return within a line
+        raise DataFormatError(
+            f"{path}: its first line holds a carriage return: end lines with a line feed, as programs of today do"
+        ) from error
     if len(cells) not in (PIXELS, COLUMNS):
         raise DataFormatError(
             f"{path}: its first line has {len(cells)} columns instead of {COLUMNS}, a label and {PIXELS} pixels, or "

@@ -118,6 +118,7 @@ SPOILT = {
         lambda text: text.replace("pixel7,", "pixel8,").replace("8,pixel8", "8,pixel7"),
         "sort",
     ),
+    "line ends of old Macs": (lambda text: text.replace("\n", "\r"), "its first line holds a carriage return"),
     "a picture": (lambda text: "\udc89PNG\r\n", "is not UTF-8 text"),
 }
 
