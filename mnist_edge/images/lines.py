@@ -6,6 +6,7 @@ along a straight line (`mnist_edge.images.cuts`), which fails if they interlock 
 Letters, signs and decorations as large as digits are found as well: the classifier must reject them.
 """
 
+import math
 from typing import Final
 
 import numpy as np
@@ -183,5 +184,7 @@ def _image(ink: Ink, strokes: Numbers, number: int, box: Box) -> NDArray[np.uint
 
 
 def _scaled(box: Box, scale: float, shape: tuple[int, ...]) -> Box:
-    left, top, right, bottom = (round(edge * scale) for edge in box)
+    # Outwards: in a picture that was enlarged, a box may be narrower than a pixel.
+    left, top = (math.floor(edge * scale) for edge in box[:2])
+    right, bottom = (math.ceil(edge * scale) for edge in box[2:])
     return left, top, min(right, shape[1]), min(bottom, shape[0])

@@ -69,6 +69,15 @@ def test_an_empty_page_says_nothing(classifier):
     assert (reading.text, reading.digits) == ("", ())
 
 
+@pytest.mark.parametrize("pixels", [[[0], [127]], [[255], [0]], [[0, 0, 200], [0, 0, 0]]])
+def test_boxes_in_pictures_of_a_few_pixels_are_not_empty(classifier, pixels):
+    picture = np.array(pixels, np.uint8)
+    for digit in classifier.read(picture).digits:
+        left, top, right, bottom = digit.box
+        assert 0 <= left < right <= picture.shape[1]
+        assert 0 <= top < bottom <= picture.shape[0]
+
+
 def test_a_model_of_whole_pictures_does_not_read(classifier, monkeypatch, line):
     model = classifier._model
     whole = structs.replace(model, contract=structs.replace(model.contract, preprocessing=Preprocessing.WHOLE))
