@@ -69,7 +69,7 @@ ROOMS: Final = {
     "preprocessing": Room(("mnist_edge/images/*.py",), ("tests/runtime/test_images.py",), _LIGHT),
     "parity": Room(
         ("mnist_edge/export/parity.py", "mnist_edge/export/proof.py", "mnist_edge/export/recommendation.py"),
-        ("tests/export/test_gates.py", "tests/export/test_recommendation.py"),
+        ("tests/export/test_parity.py", "tests/export/test_recommendation.py::test_every_objection"),
         _HEAVY,
     ),
 }
