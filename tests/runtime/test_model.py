@@ -129,7 +129,7 @@ def edit(change):
         (edit(lambda m: m["files"]["model.onnx"].pop("calibration")), "without format, parity or calibration"),
         (edit(lambda m: m["contract"].update(labels=["a"])), "two or more different names"),
         (edit(lambda m: m["contract"].update(labels=["a", "\x1b[31mb"])), "hold characters that cannot be printed"),
-        (edit(lambda m: m["contract"]["normalization"].update(std=0)), ">= 1e-30 - at `$.contract.normalization.std`"),
+        (edit(lambda m: m["contract"]["normalization"].update(std=0)), ">= 1e-12 - at `$.contract.normalization.std`"),
         (edit(lambda m: m["provenance"].pop("seed")), "recipe, epochs and seed go together"),
     ],
 )
