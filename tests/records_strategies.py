@@ -66,7 +66,7 @@ def _calibrations(draw: st.DrawFn) -> Calibration:
     scores = sorted(draw(st.lists(st.floats(0, images / (images + 1)), min_size=1, max_size=12)))
     energy = st.floats(allow_nan=False, allow_infinity=False)
     energies = sorted(draw(st.lists(energy, min_size=len(scores), max_size=len(scores))))
-    return Calibration(draw(st.floats(1e-30, 1e30)), tuple(scores), tuple(energies), images)
+    return Calibration(draw(st.floats(1e-12, 1e12)), tuple(scores), tuple(energies), images)
 
 
 @st.composite
