@@ -40,7 +40,13 @@ def decode(content: bytes | str, kind: type[Record], where: str, remedy: str) ->
         return msgspec.json.decode(content, type=kind)
     except (ValueError, RecursionError) as error:
         what = "malformed" if isinstance(error, msgspec.ValidationError) else "not JSON"
-        raise ModelFormatError(f"{where}: {what} ({error!s:.{LONGEST}}): {remedy}") from error
+        raise ModelFormatError(f"{where}: {what} ({_in_one_line(str(error))}): {remedy}") from error
+
+
+def _in_one_line(text: str) -> str:
+    """What msgspec says, which may quote the content: without line ends, its beginning and its end."""
+    shown = text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}…{text[-LONGEST // 2 :]}"
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in shown)
 
 
 def decode_version(content: bytes | str, kind: type[Record], version: int, where: str, remedy: str) -> Record:

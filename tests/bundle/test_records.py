@@ -66,6 +66,20 @@ def test_json_that_is_refused(content, words):
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("\n", r"there: malformed (Invalid value '\n' - at `$.kind`): do this"),
+        ("\x1b[31m", r"there: malformed (Invalid value '\x1b[31m' - at `$.kind`): do this"),
+        ("x" * 1000, f"there: malformed (Invalid value '{'x' * 85}…{'x' * 85}' - at `$.kind`): do this"),
+    ],
+)
+def test_an_error_that_quotes_the_content_is_one_short_line(kind, words):
+    with pytest.raises(ModelFormatError) as caught:
+        decoded(json.dumps({"kind": kind}), records.TrainingRecord | records.ImportRecord)
+    assert str(caught.value) == words
+
+
 def test_the_longest_json_is_read():
     assert decoded(b" " * (2**24 - 2) + b"{}", dict) == {}
 
