@@ -155,10 +155,11 @@ def _model(data: bytes, folder: Path) -> None:
 
 def before_onnxruntime(data: bytes) -> None:
     """All that looks at a model's bytes before onnxruntime does."""
-    from mnist_edge.runtime import session
+    from mnist_edge.runtime.contents import read_contents
 
-    checksum.check_checksum(data, "model.onnx")
-    session._require_self_contained(data)
+    contents = read_contents(data, "model.onnx")
+    assert contents.at_once(128) >= 1
+    assert len(contents.golden.images) == len(contents.golden.logits)
 
 
 def _picture(suffix: str, data: bytes, folder: Path) -> None:
@@ -231,7 +232,7 @@ TARGETS: Final = {
         _model,
         seeds.models,
         mutation.mixed(mutation.of_protobuf),
-        ("mnist_edge.bundle.checksum", "mnist_edge.runtime"),
+        ("mnist_edge.bundle.checksum", "mnist_edge.runtime.contents", "mnist_edge.runtime.onnx_file"),
         longest=1 << 17,
     ),
     "png": _picture_target("PNG", ".png", mutation.mixed(mutation.of_png)),
