@@ -132,7 +132,7 @@ def test_a_normalization_needs_both_and_nothing_else(field):
     [
         (contract.Share, [0, 0.5, 1], [-0.001, 1.001]),
         (contract.Positive, [1e-12, 1, 1e12], [0, -1, 0.9e-12, 1.1e12]),
-        (contract.Count, [0, 1, 10**9], [-1, 0.5]),
+        (contract.Count, [0, 1, 2**53], [-1, 0.5, 2**53 + 1, 10**400]),
     ],
 )
 def test_ranges_of_numbers(kind, right, wrong):

@@ -261,13 +261,15 @@ def test_a_bundle_that_is_exported_anew_while_it_is_read(folder):
         if manifest.contract.labels[0] == "0":
             new = json.loads(text)
             new["contract"]["labels"][0] = "zero"
-            new["files"]["model.onnx"]["sha256"] = checksum.sha256(b"new")
+            new["files"]["model.int8-static.onnx"]["sha256"] = checksum.sha256(b"new")
             (folder / "manifest.json").write_text(json.dumps(new))
-            (folder / "model.onnx").write_bytes(b"new")
-        return "model.onnx"
+            (folder / "model.int8-static.onnx").write_bytes(b"new")
+            (folder / "model.onnx").write_bytes(b"half written")
+            return "model.onnx"
+        return "model.int8-static.onnx"
 
     manifest, name, content = reading.read_chosen(folder, choose)
-    assert (manifest.contract.labels[0], name, content) == ("zero", "model.onnx", b"new")
+    assert (manifest.contract.labels[0], name, content) == ("zero", "model.int8-static.onnx", b"new")
 
 
 def test_the_halves_of_a_bundle(folder):
@@ -287,10 +289,13 @@ def test_training_records(tmp_path, trained, imported):
     found = reading.read_training(tmp_path)
     assert isinstance(found, TrainingRecord)
     assert found.calibration_split == found.recipe.calibration_split == 12
-    assert found.test == found.epochs[-1].test
+    assert found.test == found.epochs[0].test
     assert found.form is InputForm.IMAGE
     assert (found.contract.labels, found.contract.output) == (tuple("0123456789"), Output.LOGITS)
     assert found.contract.normalization == found.recipe.normalization
+    later = {**trained["epochs"][0], "test": {"loss": 0.5, "correct": 1, "total": 2, "accuracy": 0.5}}
+    path.write_text(json.dumps(trained | {"epochs": [*trained["epochs"], later]}))
+    assert reading.read_training(tmp_path).test.accuracy == 0.5
     path.write_text(json.dumps(imported))
     found = reading.read_training(tmp_path)
     assert (found.calibration_split, found.finished, found.form) == (0, True, InputForm.FLAT)
@@ -315,6 +320,7 @@ def test_training_records_that_cannot_be(tmp_path, trained, change, words):
     with pytest.raises(ModelFormatError) as caught:
         reading.read_training(tmp_path)
     assert words in str(caught.value)
+    assert str(caught.value).startswith(f"{tmp_path / 'training.json'}: malformed")
     assert str(caught.value).endswith(f"train again:  mnist-edge train --overwrite --model … --out {tmp_path}")
 
 
