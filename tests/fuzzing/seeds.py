@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_edge.bundle.decoding import plain
-from mnist_edge.bundle.recipe import Architecture
 from mnist_edge.data import idx
 
 TESTS: Final = Path(__file__).parents[1]
@@ -170,7 +169,7 @@ def _rotated() -> bytes:
 
 
 def weights() -> Iterator[bytes]:
-    """State_dicts of `simple`, in each form that is read."""
+    """State_dicts of a linear layer, in each form that is read."""
     import torch
 
     layers = {"weight": torch.arange(6, dtype=torch.float32).reshape(2, 3), "bias": torch.ones(2)}
@@ -190,6 +189,3 @@ def weights() -> Iterator[bytes]:
 def small_weights(folder: Path) -> None:
     """Put the weights that belong to the first of `trainings` into a folder."""
     (folder / "model.pth").write_bytes((TESTS / "made_by_0_1_0" / "model.pth").read_bytes())
-
-
-ARCHITECTURE: Final = Architecture.CNN_NANO
