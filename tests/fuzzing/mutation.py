@@ -284,7 +284,7 @@ def _fields(data: bytes) -> list[tuple[int, int, int | bytes]]:
             if len(content) < size:
                 return []
             found.append((number, wire, content))
-    except IndexError:
+    except (IndexError, OverflowError):
         return []
     return found
 
