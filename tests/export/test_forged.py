@@ -102,4 +102,4 @@ def test_what_is_too_large_is_not_read(tmp_path):
     path = tmp_path / "theirs.onnx"
     with path.open("wb") as file:
         file.truncate(10 * LARGEST_FILE)
-    fails(run_cli("info", "theirs.onnx", cwd=tmp_path), 4, "more than")
+    fails(run_cli("info", "theirs.onnx", cwd=tmp_path), 4, "larger than the limit")
