@@ -145,6 +145,8 @@ def _floats(data: memoryview) -> list[float]:
 
 def _varint(data: memoryview, at: int, end: int) -> tuple[int, int]:
     """The integer that begins at a place, and where it ends."""
+    if at < end and data[at] < 0x80:  # nearly all
+        return data[at], at + 1
     value = shift = 0
     while at < end and shift < 64:
         byte = data[at]
