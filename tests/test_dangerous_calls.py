@@ -16,12 +16,15 @@ REVIEWED = {
     ("mnist_edge/export/c/compiling.py", "ctypes"): "calls the library that mnist_edge/runtime/compiling.py loaded",
     ("mnist_edge/runtime/bench/child.py", "import_module"): "the opener is a name in our code",
     ("mnist_edge/runtime/compiling.py", "ctypes"): "loads what the compiler made of a file that the user named",
+    ("mnist_edge/runtime/sandbox_process.py", "ctypes"): "prctl and Landlock of the C library that runs already",
     ("mnist_edge/training/memory.py", "ctypes"): "mallopt of the C library that runs already",
     ("mnist_edge/training/sources.py", "exec"): "the user's own class, after its digest",
     ("mnist_edge/training/sources.py", "importlib.import_module"): "the user's own class, named on the command line",
     ("mnist_edge/training/weight_files.py", "importlib.import_module"): "safetensors, by its name",
     ("scripts/engines/pytorch_engine.py", "torch.jit.load"): "a file of our own, in a measurement",
+    ("scripts/mutate.py", "importlib.import_module"): "our own modules, in a measurement",
     ("scripts/measure_floor.py", "ctypes"): "loads what it has compiled from its own C file",
+    ("scripts/soak.py", "ctypes"): "malloc_trim of the C library that runs already",
 }
 
 MODULES = {"cPickle", "ctypes", "dill", "joblib", "marshal", "pickle", "runpy", "shelve", "yaml"}

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from mnist_edge.bundle import checksum
 from mnist_edge.bundle.decoding import decode, decode_version
-from mnist_edge.bundle.layout import LARGEST_JSON, RUNNABLE, Format, format_named
+from mnist_edge.bundle.layout import RUNNABLE, Format, format_named
 from mnist_edge.bundle.records import Provenance
 from mnist_edge.contract import CONTRACT_KEY, CONTRACT_VERSION, FORMAT_KEY, GOLDEN_KEY, PROVENANCE_KEY, Contract
 from mnist_edge.errors import ModelFormatError
@@ -82,7 +82,6 @@ def read_contents(data: bytes, name: str, *, verified: bool = False) -> Contents
 
 
 def _metadata(found: Mapping[str, str], name: str) -> tuple[Contract, Provenance, Format]:
-    check(sum(map(len, found.values())) <= LARGEST_JSON, f"more than {LARGEST_JSON:,} characters of metadata")
     try:
         contract = decode_version(found[CONTRACT_KEY], Contract, CONTRACT_VERSION, f"{name}: its contract", _REMEDY)
         provenance = decode(found[PROVENANCE_KEY], Provenance, f"{name}: its provenance", _REMEDY)

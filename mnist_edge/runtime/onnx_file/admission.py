@@ -10,10 +10,11 @@ from typing import Final
 from msgspec import Struct
 
 from mnist_edge.contract import HEIGHT, INPUT_NAME, IR_VERSION, OPSET, OUTPUT_NAME, WIDTH
-from mnist_edge.runtime.onnx_file.layers import multiplications
+from mnist_edge.runtime.onnx_file.layers import multiplications, scratch
 from mnist_edge.runtime.onnx_file.messages import (
     FLOAT,
     ITEM_SIZES,
+    MOST_SIDES,
     UINT8,
     Declared,
     Images,
@@ -34,7 +35,13 @@ MOST_ELEMENTS: Final = 2**25
 MOST_WORK: Final = 2**32
 """Products for one image: a tenth of a second or two of work. A ResNet-50 computes 4.1 billion for 224×224 pixels."""
 
+_OLDEST_IR: Final = 3
+"""Older files may leave out the opset."""
+
 _OPSETS: Final = {"": OPSET, "com.microsoft": 1}
+
+_SHAPES: Final = {("Reshape", 1), ("Expand", 1), ("Resize", 3)}
+"""The operators and inputs that are shapes of results."""
 
 _INPUT: Final = Tensor(UINT8, (Images(1), 1, HEIGHT, WIDTH))
 
@@ -75,7 +82,6 @@ def admit(model: OnnxModel) -> Admitted:
         for name, result in zip(node.outputs, results, strict=False):
             if name:
                 _add(values, name, result, model)
-            check(result.images <= 1, f"node {node.name!r:.80} mixes images")
             elements += result.elements
             size += result.images * result.elements * ITEM_SIZES[result.type]
         work += products
@@ -85,12 +91,13 @@ def admit(model: OnnxModel) -> Admitted:
 
 
 def _check_versions(model: OnnxModel) -> None:
-    if model.ir_version > IR_VERSION:
+    if not _OLDEST_IR <= model.ir_version <= IR_VERSION:
         raise VersionError(f"IR version {model.ir_version}, not {IR_VERSION}")
-    for domain, version in model.opsets.items():
-        known = _OPSETS.get(domain, 0)
-        if version != known:
-            raise VersionError(f"opset {version}{f' of {domain!r:.80}' * bool(domain)}, not {known}")
+    for domain, version in {"": 0, **model.opsets}.items():
+        if domain not in _OPSETS:
+            raise VersionError(f"operators of {domain!r:.80}")
+        if version != _OPSETS[domain]:
+            raise VersionError(f"opset {version}{f' of {domain!r:.80}' * bool(domain)}, not {_OPSETS[domain]}")
 
 
 def _result(node: Node, values: dict[str, Tensor]) -> tuple[list[Tensor], int]:
@@ -106,11 +113,24 @@ def _result(node: Node, values: dict[str, Tensor]) -> tuple[list[Tensor], int]:
     call = Call(node, [values[name] if name else None for name in node.inputs])
     try:
         results = operator.rule(call)
+        for result in results:
+            _check_result(call, result)
         products = multiplications(call, results)
-    except (ShapeError, IndexError, ValueError) as error:
+        check(scratch(call, results) <= MOST_ELEMENTS, "too large a window, or weights")
+    except (ShapeError, IndexError, ValueError, ArithmeticError, MemoryError) as error:
         raise ShapeError(f"{where}: {error}") from error
     check(len(node.outputs) <= len(results), f"{where}: {len(node.outputs)} outputs")
     return results, products
+
+
+def _check_result(call: Call, result: Tensor) -> None:
+    check(len(result.dims) <= MOST_SIDES, f"{len(result.dims)} sides, more than {MOST_SIDES}")
+    check(result.elements <= MOST_ELEMENTS, f"more than {MOST_ELEMENTS:,} elements for an image")
+    check(result.images <= 1, "it mixes images")
+    # What is computed from the number of images must stay known, or it could become part of an answer.
+    for number, tensor in enumerate(call.inputs):
+        if tensor and tensor.depends_on_their_number and (call.node.operator, number) not in _SHAPES:
+            check(result.values is not None, "it mixes images")
 
 
 def _add(values: dict[str, Tensor], name: str, result: Tensor, model: OnnxModel) -> None:

@@ -1,10 +1,11 @@
 """Operations that arrange elements anew, reduce them, or compute with shapes."""
 
 import math
+import struct
 from collections.abc import Sequence
 from itertools import pairwise
 
-from mnist_edge.runtime.onnx_file.messages import FLOAT, INT64, Dims, Images, Tensor
+from mnist_edge.runtime.onnx_file.messages import FLOAT, INT64, MOST_VALUES, Dims, Images, Tensor
 from mnist_edge.runtime.onnx_file.shapes import (
     Call,
     ShapeError,
@@ -14,7 +15,9 @@ from mnist_edge.runtime.onnx_file.shapes import (
     fixed,
     integers,
     known,
+    outer,
     sides,
+    small,
 )
 
 MOST_PADDING = 4096
@@ -34,6 +37,7 @@ def range_(call: Call) -> list[Tensor]:
     ends = [integers(call.given(number)) for number in range(3)]
     check(all(len(each) == 1 for each in ends) and ends[2] != [0], "it takes three integers")
     (start,), (end,), (step,) = ends
+    check(small((start, end, step)), "an integer that is too large")
     count = len(range(start, end, step))
     check(count > 0, "nothing is left")
     return [Tensor(INT64, (count,))]
@@ -72,6 +76,11 @@ def _images(sides: Sequence[int | Images]) -> int:
 
 
 def _rearranged(tensor: Tensor, dims: Dims) -> Tensor:
+    for place, side in enumerate(dims):
+        if isinstance(side, Images):
+            before, rest = divmod(outer(tensor.dims), math.prod(map(fixed, dims[:place])))
+            check(rest == 0 and side.times % before == 0, "it mixes images")
+            dims = (*dims[:place], Images(side.times, before), *dims[place + 1 :])
     return Tensor(tensor.type, dims, tensor.values)
 
 
@@ -120,7 +129,7 @@ def concat(call: Call) -> list[Tensor]:
     check(all(before == after for before, after in pairwise(others)), "sides that do not fit")
     total = sum(fixed(each.dims[axis]) for each in tensors)
     dims = (*first.dims[:axis], total, *first.dims[axis + 1 :])
-    if len(dims) > 1 or any(each.values is None for each in tensors):
+    if len(dims) > 1 or total > MOST_VALUES or any(each.values is None for each in tensors):
         return [Tensor(first.type, dims)]
     values = tuple(value for each in tensors for value in known(each))
     return [Tensor(first.type, dims, values)]
@@ -215,8 +224,9 @@ def pad(call: Call) -> list[Tensor]:
     for axis, before, after in zip(axes, widths[: len(axes)], widths[len(axes) :], strict=True):
         if before or after:
             side = fixed(dims[axis])
-            most = MOST_PADDING if call.node.attributes.get("mode", "constant") == "constant" else side - 1
-            check(max(before, after) <= most and min(before, after) > -side, "padding that is too wide")
+            constant = call.node.attributes.get("mode", "constant") == "constant"
+            least, most = (-side, MOST_PADDING) if constant else (0, side - 1)
+            check(least <= min(before, after) and max(before, after) <= most, "padding that is too wide")
             dims[axis] = side + before + after
             check(side + before + after > 0, "nothing is left")
     return [Tensor(tensor.type, tuple(dims))]
@@ -232,13 +242,20 @@ def resize(call: Call) -> list[Tensor]:
         factors = [factor for factor in known(call.given(2)) if not isinstance(factor, Images)]
         check(len(factors) == len(tensor.dims) and 0 < min(factors) <= max(factors) < 2**12, "scales that do not fit")
         dims = tuple(
-            side if factor == 1 else int(fixed(side) * factor)
+            side if factor == 1 else _scaled(fixed(side), factor)
             for side, factor in zip(tensor.dims, factors, strict=True)
         )
     check(scales is None or sizes is None, "both scales and sizes")
     check(len(dims) == 4 and dims[:2] == tensor.dims[:2], "it takes images with channels")
     check(all(fixed(side) > 0 for side in dims[2:]), "a side that is not positive")
     return [Tensor(FLOAT, dims)]
+
+
+def _scaled(side: int, factor: float) -> int:
+    """As onnxruntime computes it: in float32, then rounded down."""
+    check(side < 2**24, "a side that is too long")
+    (product,) = struct.unpack("<f", struct.pack("<f", side * factor))
+    return int(product)
 
 
 def depth_to_space(call: Call) -> list[Tensor]:

@@ -5,7 +5,7 @@ import operator
 from typing import Final
 
 from mnist_edge.runtime.onnx_file.messages import BOOL, FLOAT, INT8, INT32, INT64, UINT8, Tensor
-from mnist_edge.runtime.onnx_file.shapes import Call, axis_of, broadcast, check, fixed, integers
+from mnist_edge.runtime.onnx_file.shapes import Call, axis_of, broadcast, check, fixed, integers, small
 
 
 def elementwise(call: Call) -> list[Tensor]:
@@ -32,12 +32,14 @@ def arithmetic(call: Call) -> list[Tensor]:
 
 def _computed(call: Call) -> tuple[int, ...] | None:
     """The results of arithmetic with a shape's sides, as far as they are known."""
-    known = [each.values for each in call.inputs if each and each.values is not None]
-    numbers = [[side for side in values if isinstance(side, int)] for values in known]
-    if len(known) < 2 or [*map(len, numbers)] != [*map(len, known)] or 1 not in map(len, known):
+    tensors = call.given(0), call.given(1)
+    if any(each.values is None or each.depends_on_their_number for each in tensors):
+        return None
+    left, right = map(integers, tensors)
+    if 1 not in (len(left), len(right)) or not small((*left, *right)):
         return None
     compute = _ARITHMETIC[call.node.operator]
-    return tuple(compute(left, right) for left in numbers[0] for right in numbers[1])
+    return tuple(compute(one, other) for one in left for other in right)
 
 
 def compare(call: Call) -> list[Tensor]:

@@ -85,7 +85,7 @@ def _windowed(call: Call) -> tuple[Tensor, Tensor, list[int]]:
     """Images, weights and the sides of a window."""
     tensor, weights = call.given(0), call.given(1)
     check(tensor.type == weights.type == FLOAT, "it takes floats")
-    check(3 <= len(tensor.dims) == len(weights.dims), "it takes images with channels")
+    check(3 <= len(tensor.dims) == len(weights.dims) <= 5, "it takes images with channels")
     kernel = [fixed(side) for side in weights.dims[2:]]
     check(call.numbers("kernel_shape", kernel) == kernel, "a window that its weights do not have")
     return tensor, weights, kernel
@@ -99,7 +99,7 @@ def _check_bias(call: Call, channels: int) -> None:
 def pool(call: Call) -> list[Tensor]:
     """A pool over windows; the largest byte too."""
     tensor = call.given(0)
-    check(len(tensor.dims) >= 3, "it takes images with channels")
+    check(3 <= len(tensor.dims) <= 5, "it takes images with channels")
     check(tensor.type == FLOAT or (call.node.operator == "MaxPool" and tensor.type in {UINT8, INT8}), "of that type")
     ones = [1] * (len(tensor.dims) - 2)
     kernel = call.numbers("kernel_shape", ones)
@@ -159,8 +159,22 @@ def recurrent(call: Call) -> list[Tensor]:
 # Work
 
 
+def scratch(call: Call, outputs: list[Tensor]) -> int:
+    """How many elements an operation needs beside its results: windows side by side, or weights as floats."""
+    match call.node.operator:
+        case "Conv":
+            weights = call.given(1)
+            return weights.elements // fixed(weights.dims[0]) * Tensor(FLOAT, outputs[0].dims[2:]).elements
+        case "ConvTranspose":
+            weights = call.given(1)
+            return weights.elements // fixed(weights.dims[0]) * Tensor(FLOAT, call.given(0).dims[2:]).elements
+        case "com.microsoft.MatMulNBits":
+            return call.given(1).elements
+    return 0
+
+
 def multiplications(call: Call, outputs: list[Tensor]) -> int:
-    """How many products an operation computes per image, about; for others than the above, its elements."""
+    """How many products an operation computes per image, about; for others than the above, all elements."""
     results = sum(each.elements for each in outputs)
     match call.node.operator:
         case "Conv" | "Gemm":
@@ -175,4 +189,4 @@ def multiplications(call: Call, outputs: list[Tensor]) -> int:
             work = results * math.prod(call.numbers("kernel_shape", [1] * (len(outputs[0].dims) - 2)))
         case _:
             work = results
-    return work
+    return work + sum(each.elements for each in call.inputs if each)

@@ -19,6 +19,9 @@ class Images(NamedTuple):
 
     times: int
 
+    before: int = 1
+    """How many of them stand before the images: in a side of ``before`` × images × rest, the rest is the fastest."""
+
 
 Dims = tuple[int | Images, ...]
 """The sides of a tensor."""
@@ -38,6 +41,9 @@ ITEM_SIZES: Final = {FLOAT: 4, UINT8: 1, INT8: 1, INT32: 4, INT64: 8, BOOL: 1}
 
 MOST_SIDES: Final = 8
 """Of a tensor. The attention of a Swin transformer needs six."""
+
+LONGEST_SIDE: Final = 2**31 - 1
+"""So products of two sides, or of numbers in shapes, do not wrap in 64 bits."""
 
 MOST_VALUES: Final = 64
 """Elements of a tensor of integers or floats that is read, as those that hold shapes, axes and scales."""
@@ -121,6 +127,11 @@ class Tensor(Struct, frozen=True):
     dims: Dims
     values: tuple[float | Images, ...] | None = None
     """The elements of a small tensor of int64 or float32, in order, if they do not depend on what is on the images."""
+
+    @property
+    def depends_on_their_number(self) -> bool:
+        """Whether an element is a multiple of the number of images."""
+        return any(isinstance(value, Images) for value in self.values or ())
 
     @property
     def images(self) -> int:
@@ -254,5 +265,5 @@ def _type(number: int) -> int:
 
 
 def _check_dims(dims: Sequence[int]) -> None:
-    if len(dims) > MOST_SIDES or not all(0 < side < 2**31 for side in dims):
+    if len(dims) > MOST_SIDES or not all(0 < side <= LONGEST_SIDE for side in dims):
         raise MalformedError(f"a shape of {[*dims]!s:.80}")

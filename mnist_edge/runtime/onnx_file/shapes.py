@@ -8,7 +8,7 @@ of ONNX's operators (https://onnx.ai/onnx/operators, opset 18) and of onnxruntim
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mnist_edge.runtime.onnx_file.messages import INT64, Dims, Images, Node, Tensor, described
+from mnist_edge.runtime.onnx_file.messages import INT64, LONGEST_SIDE, Dims, Images, Node, Tensor, described
 
 
 class ShapeError(ValueError):
@@ -70,6 +70,21 @@ def sides(tensor: Tensor) -> Dims:
 def integers(tensor: Tensor) -> list[int]:
     """The elements of a constant that holds axes, sizes or the like."""
     return [fixed(side) for side in sides(tensor)]
+
+
+def small(numbers: Sequence[int]) -> bool:
+    """Whether computing with numbers once cannot leave 64 bits."""
+    return all(-LONGEST_SIDE <= number <= LONGEST_SIDE for number in numbers)
+
+
+def outer(dims: Dims) -> int:
+    """The product of what stands before the images: elements are laid out as ``outer`` × images × rest."""
+    product = 1
+    for side in dims:
+        if isinstance(side, Images):
+            return product * side.before
+        product *= side
+    return product
 
 
 def axis_of(number: int, rank: int) -> int:

@@ -11,10 +11,15 @@ import struct
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from msgspec import Struct
+
 from mnist_edge.bundle.layout import LARGEST_JSON
 
 MOST_FIELDS: Final = 100_000
 """In a file. One has about 25 a node; reading each costs a microsecond or two."""
+
+MOST_TEXT: Final = LARGEST_JSON
+"""Bytes of all texts of a file together. Metadata are most of them."""
 
 _VARINT, _LENGTH, _FIXED32 = 0, 2, 5
 """How a field's content is encoded: as an integer of variable length, as a length and bytes, or in four bytes."""
@@ -22,6 +27,13 @@ _VARINT, _LENGTH, _FIXED32 = 0, 2, 5
 
 class MalformedError(ValueError):
     """The bytes are not a message of that schema."""
+
+
+class _Left(Struct):
+    """What may still be read of a file."""
+
+    fields: int
+    text: int
 
 
 class Field(NamedTuple):
@@ -52,14 +64,14 @@ def parse(data: memoryview, schema: Schema) -> dict[str, Any]:
     Raises:
         MalformedError: it is no such message, is spelled unusually, or has more than `MOST_FIELDS` fields.
     """
-    return _message(data, 0, len(data), schema, [MOST_FIELDS])
+    return _message(data, 0, len(data), schema, _Left(MOST_FIELDS, MOST_TEXT))
 
 
-def _message(data: memoryview, at: int, end: int, schema: Schema, left: list[int]) -> dict[str, Any]:
+def _message(data: memoryview, at: int, end: int, schema: Schema, left: _Left) -> dict[str, Any]:
     found: dict[str, Any] = {}
     while at < end:
-        left[0] -= 1
-        if left[0] < 0:
+        left.fields -= 1
+        if left.fields < 0:
             raise MalformedError(f"more than {MOST_FIELDS:,} fields")
         tag, at = _varint(data, at, end)
         field = schema.get(tag >> 3)
@@ -77,7 +89,7 @@ def _message(data: memoryview, at: int, end: int, schema: Schema, left: list[int
     return found
 
 
-def _content(data: memoryview, at: int, end: int, wire: int, field: Field, left: list[int]) -> tuple[Any, int]:
+def _content(data: memoryview, at: int, end: int, wire: int, field: Field, left: _Left) -> tuple[Any, int]:
     """What a field holds, of a repeated one a list, and where it ends."""
     value: Any
     if wire == _LENGTH:
@@ -96,20 +108,21 @@ def _content(data: memoryview, at: int, end: int, wire: int, field: Field, left:
     return [value] if field.repeated else value, at
 
 
-def _delimited(data: memoryview, at: int, end: int, field: Field, left: list[int]) -> Any:
+def _delimited(data: memoryview, at: int, end: int, field: Field, left: _Left) -> Any:
     """What a length and bytes hold; of a repeated field a list."""
     value: Any
     match field.kind:
         case "int" | "float":  # packed
             if not field.repeated:
                 raise MalformedError(f"{field.name}: of another type")
-            left[0] -= end - at
-            if left[0] < 0:
+            left.fields -= end - at
+            if left.fields < 0:
                 raise MalformedError(f"{field.name}: more than {MOST_FIELDS:,} bytes of numbers")
             return _packed_ints(data, at, end) if field.kind == "int" else _floats(data[at:end])
         case "text":
-            if end - at > LARGEST_JSON:
-                raise MalformedError(f"{field.name}: {end - at:,} bytes, more than {LARGEST_JSON:,}")
+            left.text -= end - at
+            if left.text < 0:
+                raise MalformedError(f"more than {MOST_TEXT:,} bytes of text")
             try:
                 value = str(data[at:end], "utf-8")
             except UnicodeDecodeError as error:
