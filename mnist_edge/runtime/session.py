@@ -81,7 +81,7 @@ class Session:
         except _ERRORS as error:
             raise ExecutionError(
                 f"onnxruntime {ort.__version__} cannot compute the answer ({_first_line(error)}): "
-                "free some memory, or give fewer images at a time"
+                "free some memory, or give fewer images at a time; if that does not help, do not use this model"
             ) from error
 
 
