@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mnist_edge.bundle import places
+from mnist_edge.bundle import places, writing
 from mnist_edge.errors import UsageError
 from tests.helpers import cli_in_process, fails
 
@@ -87,6 +87,28 @@ def test_a_place_is_refused_first(tmp_path, nothing_slow, command, place):
 def test_a_report_needs_room_for_its_temporary_name(tmp_path, nothing_slow, name):
     fails(cli_in_process("report", "cnn-nano", "--out", name, cwd=tmp_path), 2, "its name is too long")
     places.require_file(tmp_path / name[:-1], "--out")
+    writing.write_atomically(tmp_path / name[:-1], b"content")
+
+
+def test_the_room_is_that_of_the_name_in_use(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "_RANDOM", 20)
+    places.require_file(tmp_path / ("x" * 213), "--out")
+    with pytest.raises(UsageError, match="its name is too long"):
+        places.require_file(tmp_path / ("x" * 214), "--out")
+
+
+def test_a_drive_that_is_not_there_is_a_usage_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "_is_there", lambda path, option: False)  # as on Windows, where no root need be there
+    with pytest.raises(UsageError, match=r"there is no /: choose another --out"):
+        places.require_folder(tmp_path / "new", "--out")
+
+
+def test_names_are_counted_as_the_system_does(monkeypatch):
+    assert places._length("é" * 128) == 256
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "name", "nt")
+        lengths = [places._length(name) for name in ("é" * 128, "\U0001f600")]
+    assert lengths == [128, 2]
 
 
 def test_no_path_has_a_nul(tmp_path):

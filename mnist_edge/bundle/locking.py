@@ -14,7 +14,7 @@ def locked(path: Path, on_busy: Callable[[], None]) -> Iterator[bool]:
         path: the file or folder.
         on_busy: called if another holds the lock. When it returns, the lock is waited for.
 
-    Returns:
+    Yields:
         Whether the lock is held: False if the operating system or the file system cannot lock it.
     """
     try:
@@ -44,7 +44,12 @@ def _lock(descriptor: int, on_busy: Callable[[], None]) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         on_busy()
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError:
+        return False
+    else:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError:  # ENOLCK: an NFS server may run out of locks only now
         return False
     return True

@@ -6,13 +6,11 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from mnist_edge.bundle.writing import temporary_name
 from mnist_edge.errors import UsageError
 
 LONGEST: Final = 255
-"""Bytes of a file's or folder's name, on almost every file system."""
-
-SUFFIX: Final = 34
-"""Bytes by which a temporary name is longer (`mnist_edge.bundle.writing.Staging`)."""
+"""The longest name of a file or folder on almost every file system, as `_length` counts."""
 
 _PROBE: Final = 4096
 """Bytes that are written to see whether the disk is full."""
@@ -25,7 +23,10 @@ def require_folder(folder: Path, option: str) -> None:
         folder: the folder.
         option: what the user gave it with, such as ``--out``.
     """
-    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if _is_there(path, option))
+    paths = (folder.absolute(), *folder.absolute().parents)
+    nearest = next((path for path in paths if _is_there(path, option)), None)
+    if nearest is None:  # on Windows, the drive may be missing
+        raise UsageError(f"{folder}: there is no {folder.absolute().anchor}: choose another {option}")
     if not nearest.is_dir():
         what = "is a link that leads to no folder" if nearest.is_symlink() else "is not a folder"
         raise UsageError(f"{nearest}: {what}: give {option} a new or existing folder")
@@ -39,12 +40,17 @@ def require_folder(folder: Path, option: str) -> None:
 def require_file(path: Path, option: str) -> None:
     """Raise UsageError unless a file can be written there, by way of a temporary one; see `require_folder`."""
     require_folder(path.parent, option)
-    if len(os.fsencode(path.name)) > LONGEST - SUFFIX:
+    if _length(temporary_name(path.name)) > LONGEST:
         raise UsageError(f"{path}: its name is too long: choose another {option}")
 
 
+def _length(name: str) -> int:
+    """Bytes on POSIX, UTF-16 code units on Windows."""
+    return len(os.fsencode(name)) if os.name == "posix" else len(name.encode("utf-16-le", "surrogatepass")) // 2
+
+
 def _is_there(path: Path, option: str) -> bool:
-    if len(os.fsencode(path.name)) > LONGEST:
+    if _length(path.name) > LONGEST:
         raise UsageError(f"{path}: a name in it is too long: choose another {option}")
     try:
         path.lstat()

@@ -22,7 +22,10 @@ from mnist_edge.extras import require
 LOCK: Final = ".lock"
 """The file in a bundle that is locked where the folder itself cannot be."""
 
-_LEFTOVER: Final = re.compile(rf"\.({'|'.join(map(re.escape, layout.FILES))})\.[0-9a-f]{{32}}")
+_RANDOM: Final = 16
+"""Bytes that make a temporary name unique."""
+
+_LEFTOVER: Final = re.compile(rf"\.({'|'.join(map(re.escape, layout.FILES))})\.[0-9a-f]{{{2 * _RANDOM}}}")
 
 
 @contextlib.contextmanager
@@ -89,6 +92,11 @@ def _busy(folder: Path) -> BusyError:
     return BusyError(f"{folder}: another train or export is working on it: wait for it to finish, or stop it")
 
 
+def temporary_name(name: str) -> str:
+    """A new name under which a file's content is written before it is renamed."""
+    return f".{name}.{os.urandom(_RANDOM).hex()}"
+
+
 class Staging:
     """Files written under temporary names in a folder, then renamed into place together, or not at all.
 
@@ -110,7 +118,7 @@ class Staging:
     def add(self, name: str, data: bytes) -> Path:
         """Write a file's new content under a temporary name in the same folder, and return that path."""
         _make(self._folder)
-        scratch = self._folder / f".{name}.{os.urandom(16).hex()}"
+        scratch = self._folder / temporary_name(name)
         self._staged[name] = scratch
         with scratch.open("xb") as file:
             file.write(data)
