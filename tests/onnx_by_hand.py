@@ -72,8 +72,14 @@ def ints(*numbers: int) -> bytes:
     return struct.pack(f"<{len(numbers)}q", *numbers)
 
 
-def honest() -> bytes:
-    """The sum of each image's pixels in each of ten columns."""
+def honest(hidden: int = 0) -> bytes:
+    """The sum of each image's pixels in each of ten columns, the same with a layer of so many more zeros between."""
+    if hidden:
+        wide = [1.0] + [0.0] * (hidden - 1)
+        first = tensor("first", FLOAT, [784, hidden], struct.pack(f"<{hidden}f", *wide) * 784)
+        second = tensor("second", FLOAT, [hidden, 10], struct.pack("<10f", *[1.0] * 10) * hidden)
+        layers = [node("MatMul", ["flat", "first"], ["wide"]), node("MatMul", ["wide", "second"], ["logits"])]
+        return model([*_FLAT, *layers], [*_SHAPE, first, second])
     weights = tensor("weights", FLOAT, [784, 10], struct.pack("<7840f", *[1.0] * 7840))
     return model([*_FLAT, node("MatMul", ["flat", "weights"], ["logits"])], [*_SHAPE, weights])
 

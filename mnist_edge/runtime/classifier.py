@@ -60,8 +60,10 @@ class Classifier:
         threads: number of Python threads that share a batch of more than `CHUNK` images; None for
             ``MNIST_EDGE_THREADS`` if set, else as many as CPU affinity and cgroup quota allow, at most four. They end
             with the call.
-        untrusted: run the model in a process of its own that can take little memory and time, and open or change
-            nothing; for files from people you do not trust. It answers alike, one batch at a time. Linux only.
+        untrusted: run the model in a process of its own that can take little memory and time, open nothing, and start
+            no process (except as root's); for files from people you do not trust. Only where the kernel has Landlock
+            can it not delete, rename or truncate files, or signal other processes, either. It answers alike, one batch
+            at a time. Linux only.
 
     Raises:
         ModelError: the model is missing, altered, or not an mnist-edge model; or an untrusted one fails, which every

@@ -30,11 +30,17 @@ from mnist_edge.runtime.sandbox_process import FAILED, GREETING, HEADER, LOADED,
 MEMORY: Final = 256 << 20
 """Bytes that a model may use. The largest pretrained one needs 45 MB of address space for batches of 128 images."""
 
+COPIES: Final = 4
+"""How many times its own size a model may use in addition: as bytes, parsed and packed it takes up to 2.8 times."""
+
 PROCESSOR_SECONDS: Final = 10
 """Processor time for loading the model, and for each batch."""
 
 SECONDS: Final = 60
 """How long to wait for an answer. Longer than `PROCESSOR_SECONDS`, because other programs may have the processor."""
+
+_NO_MEMORY: Final = ("bad_alloc", "Failed to allocate memory", "MemoryError")
+"""What onnxruntime and Python say where they get none."""
 
 _CODE: Final = "import sys; sys.path[:] = sys.argv[1:]; from mnist_edge.runtime.sandbox_process import main; main()"
 
@@ -97,12 +103,21 @@ class Sandbox:
                 process = process or _Process(self.model, optimize=self.optimize)
                 content = process.ask(request, LOGITS, shape) if request else bytearray()
             except _Misbehaved as reason:
+                if any(words in str(reason) for words in _NO_MEMORY):
+                    reason = _Misbehaved(
+                        f"{reason}: it needs more memory than its limit of {_limit(self.model) >> 20} MB"
+                    )
                 self._refusal = (
                     f"the untrusted model {reason}: do not use it; if you trust its author, run it as trusted"
                 )
                 raise ModelFormatError(self._refusal) from None
             self._process = process
             return content
+
+
+def _limit(model: bytes) -> int:
+    """Bytes of memory for a model."""
+    return MEMORY + COPIES * len(model)
 
 
 class _Misbehaved(Exception):  # noqa: N818  # its text is the rest of a sentence
@@ -115,7 +130,7 @@ class _Process:
     def __init__(self, model: bytes, *, optimize: bool) -> None:
         self._socket, self._popen = _started()
         self._end = weakref.finalize(self, _end, self._popen, self._socket, os.getpid())
-        greeting = GREETING.pack(MEMORY, PROCESSOR_SECONDS, optimize, len(model))
+        greeting = GREETING.pack(_limit(model), PROCESSOR_SECONDS, optimize, len(model))
         try:
             self.ask(greeting, READY)
         except _Misbehaved as reason:

@@ -69,7 +69,7 @@ def main() -> None:
                 raise TypeError("its logits are not a float32 array [N, classes]")  # noqa: TRY301  # all end alike
             _answer(LOGITS, len(logits), logits.shape[1], logits.astype("<f4", copy=False).tobytes())
     except Exception as error:  # noqa: BLE001  # the parent tells the user
-        words = f"{error}".encode(errors="replace")[:MOST_WORDS]
+        words = (f"{error}" or type(error).__name__).encode(errors="replace")[:MOST_WORDS]
         with suppress(OSError):  # the parent has gone
             _answer(FAILED, len(words), 0, words)
     os._exit(0)
@@ -81,11 +81,14 @@ def _answer(tag: bytes, rows: int = 0, columns: int = 0, content: bytes = b"") -
 
 
 def confine(memory: int) -> None:
-    """Give up, for good, what running a graph does not need.
+    """Give up, for good, what running a graph does not need, as far as this system can enforce it.
 
-    Afterwards the process can open no file, socket or pipe, start no process or thread, write no file and no core dump,
-    and map only so much more memory. Where the kernel has Landlock, it cannot touch the file system by path, signal or
-    trace other processes either.
+    Afterwards the process can open no file, socket or pipe, write no file and no core dump, and map only so much more
+    memory. Unless it is root's, whose processes are not counted, it can start no process or thread.
+
+    Only Landlock, in Linux 5.13 and later where it is enabled, forbids what needs no descriptor: renaming, deleting and
+    making files, and tracing other processes; since Linux 6.2 truncating files by path; since 6.12 signalling other
+    processes. On older kernels the process can do so with the user's rights.
 
     Args:
         memory: bytes of address space beyond what the process has now.

@@ -178,11 +178,28 @@ def test_an_honest_graph_of_the_same_make_answers(clean):
 @linux
 def test_memory_is_limited_by_what_a_model_may_use(clean, monkeypatch):
     spread = onnx_by_hand.of_megabytes(300)
-    with pytest.raises(ModelFormatError, match="Failed to allocate memory"):
+    with pytest.raises(ModelFormatError, match=r"Failed to allocate memory.*: it needs more memory than its limit"):
         run(Sandbox(spread, 10))
     monkeypatch.setattr(sandbox, "MEMORY", 2 << 30)
     with pytest.raises(ModelFormatError, match="something else"):  # of another shape
         run(Sandbox(spread, 10))
+
+
+@linux
+def test_a_large_honest_model_answers(clean):
+    large = onnx_by_hand.honest(hidden=30_000)
+    assert len(large) > 90e6
+    expected = IMAGES[:3].reshape(3, 784).sum(axis=1, dtype=np.float32)
+    assert np.array_equal(run(Sandbox(large, 10)), np.repeat(expected[:, None], 10, axis=1))
+
+
+@linux
+@pytest.mark.parametrize("words", ["std::bad_alloc", "Failed to allocate memory for requested buffer", "MemoryError"])
+def test_a_lack_of_memory_is_called_so(clean, fake, monkeypatch, words):
+    fake(fault=f"send(HEADER.pack(FAILED, {len(words)}, 0) + {words.encode()})")
+    monkeypatch.setattr(sandbox, "MEMORY", 100 << 20)
+    with pytest.raises(ModelFormatError, match=r"needs more memory than its limit of 104 MB: do not use it; if"):
+        run(Sandbox(bytes(1 << 20), 10))
 
 
 # What a process can do, whatever made it do so
@@ -376,14 +393,16 @@ ATTACKS = [
     "os.pipe()",
     "bytearray(128 << 20)",
 ]
-BY_PATH = [
-    "os.unlink(folder / 'file')",
-    "os.rename(folder / 'file', folder / 'moved')",
-    "os.mkdir(folder / 'new')",
-    "os.truncate(folder / 'file', 0)",
-    "os.symlink('/', folder / 'new')",
-    "os.kill(os.getppid(), 0)",
-]
+BY_PATH = {
+    "os.unlink(folder / 'file')": 1,
+    "os.rename(folder / 'file', folder / 'moved')": 1,
+    "os.mkdir(folder / 'new')": 1,
+    "os.symlink('/', folder / 'new')": 1,
+    "os.truncate(folder / 'file', 0)": 3,
+    "os.kill(os.getppid(), 0)": 6,
+}
+"""With the first version of Landlock that forbids each."""
+
 BY_PROCESS = ["os.fork() or os._exit(0)", "threading.Thread(target=len).start()"]
 
 
@@ -398,8 +417,8 @@ def landlock() -> int:
     [
         *ATTACKS,
         *(
-            pytest.param(attack, marks=pytest.mark.skipif(landlock() < 6, reason="this kernel has no such Landlock"))
-            for attack in BY_PATH
+            pytest.param(attack, marks=pytest.mark.skipif(landlock() < since, reason=f"needs Landlock {since}"))
+            for attack, since in BY_PATH.items()
         ),
         *(
             pytest.param(
