@@ -1,17 +1,15 @@
 """Read a file that should hold weights, without running what it holds, and say what it is if it holds none.
 
 ``torch.load(weights_only=True)`` runs no code, but it inflates whatever is compressed, and a tuple nested deeply enough
-crashes the process. So the pickle is surveyed first, opcode by opcode, and a zip archive is copied entry by entry:
-torch sees only what was checked.
+crashes the process. So the pickle is surveyed first (`mnist_edge.training.pickles`), and a zip archive is copied entry
+by entry: torch sees only what was checked.
 """
 
 import importlib
 import io
-import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -20,15 +18,11 @@ import torch
 from mnist_edge.bundle import reading
 from mnist_edge.bundle.layout import LARGEST_FILE
 from mnist_edge.errors import MissingExtraError, ModelFormatError
-
-MOST_OPCODES: Final = 500_000
-"""In a file's pickles; a state_dict has about 30 a tensor."""
+from mnist_edge.training import pickles
+from mnist_edge.training.pickles import Survey
 
 MOST_ENTRIES: Final = 20_000
 """In an archive; torch.save makes one a tensor, and a few more."""
-
-MOST_TUPLES: Final = 20_000
-"""In a file's pickles; a state_dict has 6 a tensor. Hashing 100,000 nested ones overflows the stack."""
 
 WRITTEN: Final = 'give the file that  torch.save(model.state_dict(), "weights.pth")  wrote'
 
@@ -82,16 +76,6 @@ class _File(NamedTuple):
         return ModelFormatError(f"{self.path}: {what}: {self.remedy or advice}")
 
 
-class _Survey(NamedTuple):
-    names: list[str]
-    """The classes and functions that a pickle calls for, as ``module.name``."""
-
-    texts: set[str]
-    """Its strings."""
-
-    protocol: int
-
-
 def read(path: Path, remedy: str | None = None, most: int = LARGEST_FILE) -> tuple[bytes, Any]:
     """Read a file of weights: as torch.save writes it, old form or new, or safetensors.
 
@@ -129,7 +113,7 @@ def _foreign(file: _File, content: bytes) -> ModelFormatError:
             return file.unusable(what, advice)
     if content[:1] == b"\x80":
         survey = _surveyed(file, content, 1)
-        return _refused(file, survey) or file.unusable(
+        return _dangerous(file, survey) or file.unusable(
             "a plain pickle, which may run code", f"where you trust it, load it with pickle, and {SAVE}"
         )
     if re.fullmatch(rb"[\t\n\r\x20-\x7e]+", content[:512]):
@@ -137,7 +121,7 @@ def _foreign(file: _File, content: bytes) -> ModelFormatError:
     return file.unusable("not a file that torch.save wrote, or damaged", SAVE)
 
 
-def _unzipped(file: _File, content: bytes) -> tuple[bytes, _Survey]:
+def _unzipped(file: _File, content: bytes) -> tuple[bytes, Survey]:
     """A copy of an archive that torch.save wrote, and the survey of its pickle."""
     buffer = io.BytesIO()
     if content.count(b"PK\x01\x02") > MOST_ENTRIES:  # each begins so in the directory, which is read as a whole
@@ -180,45 +164,21 @@ def _check_archive(file: _File, whole: list[str], names: list[str]) -> None:
         raise file.unusable(what, f'save the weights alone:  torch.save({load}, "weights.pth")')
 
 
-def _surveyed(file: _File, content: bytes, pickles: int) -> _Survey:
-    """Read pickles opcode by opcode, which runs nothing. Raises ModelFormatError if they are damaged or hostile."""
-    names: list[str] = []
-    texts: list[str] = []
-    protocol = tuples = 0
+def _surveyed(file: _File, content: bytes, count: int) -> Survey:
     try:
-        for number, (opcode, argument) in enumerate(_opcodes(content, pickles)):
-            tuples += opcode.startswith("TUPLE")
-            if number > MOST_OPCODES or tuples > MOST_TUPLES:
-                raise file.unusable("holds far more objects than weights need", SAVE)  # noqa: TRY301
-            if opcode == "PROTO":
-                protocol = max(protocol, int(argument))
-            elif opcode == "GLOBAL":
-                names.append(str(argument).replace(" ", "."))
-            elif opcode == "STACK_GLOBAL":
-                names.append(".".join(texts[-2:]))
-            elif isinstance(argument, str):
-                texts.append(argument)
-    except ModelFormatError:
-        raise
+        return pickles.surveyed(content, count)
     except Exception as error:  # pickletools does not document what damaged pickles raise
         raise file.unusable("damaged or cut short", "copy or download it again") from error
-    return _Survey(names, {*texts}, protocol)
-
-
-def _opcodes(content: bytes, pickles: int) -> Iterator[tuple[str, Any]]:
-    file = io.BytesIO(content)
-    for _ in range(pickles):
-        for opcode, argument, _position in pickletools.genops(file):
-            yield opcode.name, argument
 
 
 _RUNS_CODE: Final = re.compile(
     r"(os|posix|nt|sys|subprocess|runpy|pty|shutil|socket|importlib|ctypes|webbrowser|__builtin__|builtins)\."
 )
 _HARMLESS: Final = re.compile(r"(__builtin__|builtins)\.(set|frozenset|bytearray|complex|slice|range|object)$")
+"""Not weights, for most of them, but nothing to warn of either."""
 
 
-def _refused(file: _File, survey: _Survey) -> ModelFormatError | None:
+def _dangerous(file: _File, survey: Survey) -> ModelFormatError | None:
     """The error for a pickle that would run code, or that is a whole module."""
     for name in survey.names:
         if _RUNS_CODE.match(name) and not _HARMLESS.match(name):
@@ -232,10 +192,14 @@ def _refused(file: _File, survey: _Survey) -> ModelFormatError | None:
     return None
 
 
-def _torch_load(file: _File, content: bytes, survey: _Survey) -> Any:
-    refused = _refused(file, survey)
+def _torch_load(file: _File, content: bytes, survey: Survey) -> Any:
+    refused = _dangerous(file, survey)
     if refused:
         raise refused
+    if survey.foreign:
+        raise file.unusable(f"holds {survey.foreign:.100} beside weights, which may run code", SAVE)
+    if survey.fault:
+        raise file.unusable(survey.fault, SAVE)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old kinds of storage, and of protocols
@@ -243,9 +207,6 @@ def _torch_load(file: _File, content: bytes, survey: _Survey) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # torch does not document what damaged or hostile files raise
-        name = re.search(r"GLOBAL (\S{1,100})", str(error))
-        if name:
-            raise file.unusable(f"holds {name[1]} beside weights, which may run code", SAVE) from error
         if survey.protocol != 2:
             raise file.unusable(
                 f"pickled with protocol {survey.protocol}", "save it again without pickle_protocol="

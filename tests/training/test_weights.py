@@ -1,11 +1,13 @@
 """Weights from elsewhere: what is read, and what each unusable file is called."""
 
 import collections
+import copy
 import functools
 import io
 import json
 import os
 import pickle
+import random
 import struct
 import sys
 import time
@@ -85,6 +87,32 @@ def ordered():
     return weights
 
 
+def a_training():
+    """What scripts save: optimizers, schedulers, generators, settings, the same parts in several places."""
+    module = Small()
+    module.load_state_dict(trained())
+    adam = torch.optim.AdamW([{"params": [weight]} for weight in module.parameters()])
+    schedule = torch.optim.lr_scheduler.MultiStepLR(adam, [3, 3, 8])
+    sum(weight.sum() for weight in module.parameters()).backward()
+    adam.step()
+    weights, shape, settings = module.state_dict(), (1, 28, 28), {"lr": 0.1, "mean": (0.13,)}
+    weights |= trained()
+    return {
+        "model": weights,
+        "optimizer": adam.state_dict(),
+        "lr_scheduler": schedule.state_dict(),
+        "random": (random.getstate(), torch.get_rng_state()),
+        "settings": [settings, settings, shape, shape, {"shape": shape, (1, 2): 3}],
+        "dtype": torch.bfloat16,
+        "device": torch.device("cuda:0"),
+        "shape": torch.Size([1, 2]),
+        "classes": {"a", "b"},
+        "key": b"bytes",
+        "number": 1 + 2j,
+        "last": copy.copy(weights),
+    }
+
+
 GOOD = {
     "state_dict": (lambda: saved(trained()), []),
     "ordered with metadata": (lambda: saved(ordered()), []),
@@ -117,6 +145,7 @@ GOOD = {
         ["found under 'state_dict'", "prefix 'model.' removed"],
     ),
     "averaged": (lambda: saved(prefixed("module.") | {"n_averaged": torch.tensor(5)}), ["prefix 'module.' removed"]),
+    "all of a training": (lambda: saved(a_training()), ["found under 'model'"]),
     "float16": (lambda: saved(halved(torch.float16)), ["converted from float16"]),
     "bfloat16": (lambda: saved(halved(torch.bfloat16)), ["converted from bfloat16"]),
     "float64": (lambda: saved(halved(torch.float64)), ["converted from float64"]),
@@ -358,6 +387,59 @@ BAD = {
         "would run '__builtin__.eval'",
     ),
     "deep tuple as a key": (lambda: pickled(b"\x80\x02})" + b"\x85" * 400_000 + b"K\x01s."), "far more objects"),
+    "a tuple of a tuple twice as a key": (
+        lambda: pickled(b"\x80\x02})q\0" + b"h\0\x86q\0" * 24 + b"K\x01s."),
+        "uses an object again",
+    ),
+    "a tuple of a tuple twice as an argument": (
+        lambda: pickled(b"\x80\x02c__builtin__\nset\n])q\0" + b"h\0\x86q\0" * 24 + b"a\x85R."),
+        "uses an object again",
+    ),
+    "a long list copied often": (
+        lambda: pickled(b"\x80\x02](" + b"K\0" * 9 + b"e\x85q\0" + b"c__builtin__\nset\nh\0R" * 9 + b"."),
+        "uses an object again",
+    ),
+    "attributes copied often": (
+        lambda: pickled(b"\x80\x02}q\0" + b"ccollections\nOrderedDict\n)Rh\0b" * 9 + b"."),
+        "uses an object again",
+    ),
+    "bytes copied often": (
+        lambda: pickled(
+            b"\x80\x02X\0\x10\0\0" + b"x" * 4096 + b"q\0" + b"c_codecs\nencode\nh\0X\4\0\0\0utf8\x86R" * 9 + b"."
+        ),
+        "uses an object again",
+    ),
+    "an array of 2 GB": (
+        lambda: pickled(b"\x80\x02c__builtin__\nbytearray\nJ\x00\x94\x35\x77\x85R."),
+        "holds __builtin__.bytearray beside weights",
+        SAVE,
+    ),
+    "a tensor of 8 GB": (
+        lambda: pickled(b"\x80\x02ctorch\nFloatTensor\nJ\x00\x94\x35\x77\x85R."),
+        "holds torch.FloatTensor beside weights",
+    ),
+    "a storage of 8 GB": (
+        lambda: pickled(b"\x80\x02ctorch\nFloatStorage\nJ\x00\x94\x35\x77\x85R."),
+        "calls 'torch.FloatStorage'",
+    ),
+    "a storage of 8 GB, made": (
+        lambda: pickled(b"\x80\x02ctorch\nFloatStorage\nJ\x00\x94\x35\x77\x85\x81."),
+        "calls 'torch.FloatStorage'",
+    ),
+    "a storage of 8 GB by way of another function": (
+        lambda: pickled(
+            b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\n"
+            b"(ctorch\nFloatStorage\nctorch\nTensor\nJ\x00\x94\x35\x77\x85}tR."
+        ),
+        "calls 'torch.FloatStorage'",
+    ),
+    "a function that calls itself": (
+        lambda: pickled(
+            b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\nq\0"
+            b"(h\0ctorch\nTensor\n(ctorch\nFloatStorage\nctorch\nTensor\nJ\x00\x94\x35\x77\x85}t}tR."
+        ),
+        "calls 'torch._tensor._rebuild_from_type_v2'",
+    ),
     "many objects": (lambda: pickled(b"\x80\x02" + b"N0" * 400_000 + b"N."), "far more objects"),
     "deep list": (lambda: pickled(b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b"."), "of type list"),
     "endless list": (lambda: pickled(b"\x80\x02]q\0h\0a."), "of type list"),
