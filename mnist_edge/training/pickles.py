@@ -63,7 +63,7 @@ _KINDS: Final = (torch.dtype, torch.qscheme, torch.layout)
 _CHANGING: Final = frozenset({"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"})
 
 # How a value's parts are used. A higher level includes what the lower ones forbid.
-_ATOM, _NEW, _HOLDS_REUSED, _REUSED = range(4)
+_ATOM, _NEW, _HOLDS_TENSOR, _HOLDS_REUSED, _REUSED = range(5)
 
 
 class Survey(NamedTuple):
@@ -101,6 +101,7 @@ class _Value(NamedTuple):
 
 
 _MARK: Final = _Value(name="mark")
+_TENSOR: Final = _Value(name="a tensor")
 
 
 def surveyed(content: bytes, pickles: int) -> Survey:
@@ -157,10 +158,8 @@ def _made(opcode: str, argument: Any, taken: list[_Value]) -> _Value:
     made = _Value()
     if opcode == "MARK":
         made = _MARK
-    elif opcode == "GLOBAL":
-        made = _Value(name=str(argument).replace(" ", "."))
-    elif opcode == "STACK_GLOBAL":
-        made = _Value(name=".".join(each.name for each in taken))
+    elif opcode in {"GLOBAL", "STACK_GLOBAL"}:
+        made = _Value(name=".".join(each.name for each in taken) or str(argument).replace(" ", "."))
     elif opcode == "DUP":
         made = _again(taken[0])
     elif opcode.startswith("TUPLE"):
@@ -171,7 +170,9 @@ def _made(opcode: str, argument: Any, taken: list[_Value]) -> _Value:
         made = _Value(_NEW)
     elif isinstance(argument, str):
         made = _Value(_NEW if len(argument) > LONG else _ATOM, argument[:LONG])
-    elif taken and opcode != "BINPERSID" and not (opcode == "REDUCE" and taken[0].name in _TENSORS):
+    elif opcode == "BINPERSID" or (opcode == "REDUCE" and taken[0].name in _TENSORS):
+        made = _TENSOR
+    elif taken:
         made = _Value(_level(taken))
     return made
 
@@ -181,7 +182,9 @@ def _again(value: _Value) -> _Value:
 
 
 def _level(parts: list[_Value]) -> int:
-    return _HOLDS_REUSED if any(each.level >= _HOLDS_REUSED for each in parts) else _NEW
+    if any(each.level >= _HOLDS_REUSED for each in parts):
+        return _HOLDS_REUSED
+    return _HOLDS_TENSOR if any(each.level == _HOLDS_TENSOR or each == _TENSOR for each in parts) else _NEW
 
 
 def _fault(opcode: str, taken: list[_Value]) -> str | None:
@@ -191,9 +194,11 @@ def _fault(opcode: str, taken: list[_Value]) -> str | None:
         function, arguments = taken
         called, allowed = function.name, _CALLED
         if called == _FROM_TYPE:
-            called, allowed = arguments.name, _CALLED - {_FROM_TYPE}
+            called, allowed = arguments.name, _TENSORS - {_FROM_TYPE}
         if called not in allowed:
             return f"calls {called[:100]!r}, as no weights do"
+        if called not in _TENSORS and arguments.level == _HOLDS_TENSOR:  # iterating over it may take gigabytes
+            return f"calls {called!r} with a tensor, as no weights do"
         return again if arguments.level >= _HOLDS_REUSED else None
     if opcode in {"SETITEM", "SETITEMS"}:
         return again if any(key.level >= _HOLDS_REUSED for key in taken[1::2]) else None

@@ -433,6 +433,15 @@ BAD = {
         ),
         "calls 'torch.FloatStorage'",
     ),
+    "a set of a tensor's numbers": (
+        lambda: pickled(
+            zipfile.ZipFile(io.BytesIO(saved(torch.zeros(3))))
+            .read("archive/data.pkl")[:-1]
+            .replace(b"\x80\x02", b"\x80\x02c__builtin__\nset\n", 1)
+            + b"\x85R."
+        ),
+        "calls '__builtin__.set' with a tensor",
+    ),
     "a function that calls itself": (
         lambda: pickled(
             b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\nq\0"
