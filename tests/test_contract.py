@@ -13,7 +13,7 @@ LABELS = ("a", "b", "c")
 def test_what_exported_files_rely_on():
     assert (contract.HEIGHT, contract.WIDTH, contract.PIXELS, contract.WHITE) == (28, 28, 784, 255)
     assert (contract.INPUT_NAME, contract.OUTPUT_NAME, contract.BATCH_AXIS) == ("image", "logits", "N")
-    assert (contract.OPSET, contract.CONTRACT_VERSION) == (18, 2)
+    assert (contract.OPSET, contract.IR_VERSION, contract.CONTRACT_VERSION) == (18, 10, 2)
     assert contract.DIGITS == ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
     assert [*Preprocessing] == ["mnist", "whole"]
     assert [*Output] == ["logits", "log-softmax"]
@@ -40,7 +40,7 @@ def calibration(**changes):
         ({"temperature": 0}, "$.temperature"),
         ({"temperature": -1}, "$.temperature"),
         ({"temperature": 1e-320}, "$.temperature"),
-        ({"temperature": 1.1e12}, "$.temperature"),
+        ({"temperature": 1e12 + 0.5}, "$.temperature"),
         ({"ood_scores": [], "energies": []}, "length >= 1"),
         ({"ood_scores": [-0.1, 0.5, 0.75]}, "$.ood_scores[0]"),
         ({"ood_scores": [0.0, 0.5, 1.1]}, "$.ood_scores[2]"),
@@ -133,6 +133,9 @@ def test_a_normalization_needs_both_and_nothing_else(field):
         (contract.Share, [0, 0.5, 1], [-0.001, 1.001]),
         (contract.Positive, [1e-12, 1, 1e12], [0, -1, 0.9e-12, 1.1e12]),
         (contract.Count, [0, 1, 2**53], [-1, 0.5, 2**53 + 1, 10**400]),
+        (contract.NonZero, [1, 2**53], [0, 2**53 + 1]),
+        (contract.Version, [0, 2**31], [-1, 2**31 + 1]),
+        (contract.Figure, [-1e39, 0, 1e39], [-1.1e39, 1.1e39, float("inf")]),
     ],
 )
 def test_ranges_of_numbers(kind, right, wrong):
@@ -141,6 +144,44 @@ def test_ranges_of_numbers(kind, right, wrong):
     for number in wrong:
         with pytest.raises(msgspec.ValidationError):
             msgspec.convert(number, kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shortest", "longest"), [(contract.Name, 0, 256), (contract.Text, 0, 1000), (contract.Digest, 64, 64)]
+)
+def test_lengths_of_texts(kind, shortest, longest):
+    for length in (shortest, longest):
+        assert msgspec.convert("a" * length, kind) == "a" * length
+    for length in ({shortest, longest + 1} | {shortest - 1}) - {shortest, -1}:
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert("a" * length, kind)
+
+
+def test_bounds_of_a_contract():
+    names = tuple(map(str, range(255)))
+    for labels in ((*names, "a" * 256), ("a", "b")):
+        made = Contract(labels, contract.HALF, Preprocessing.MNIST)
+        assert json.decode(json.encode(made), type=Contract) == made
+    for labels in ((*names, "a", "b"), ("a" * 257, "b")):
+        with pytest.raises(ValueError, match="more than 256 labels, or one of more than 256 characters"):
+            Contract(labels, contract.HALF, Preprocessing.MNIST)
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert(labels, contract.Labels)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_bounds_of_a_normalization(sign):
+    assert msgspec.convert({"mean": sign * 1e12, "std": 1.0}, Normalization).mean == sign * 1e12
+    with pytest.raises(msgspec.ValidationError, match=r"Expected `float` .*\$.mean"):
+        msgspec.convert({"mean": sign * (1e12 + 0.5), "std": 1.0}, Normalization)
+
+
+def test_a_calibration_has_at_most_a_thousand_steps():
+    most = {"ood_scores": [0.5] * 1000, "energies": [-1.0] * 1000}
+    assert len(json.decode(calibration(**most), type=Calibration).energies) == 1000
+    for field in most:
+        with pytest.raises(msgspec.ValidationError, match=rf"length <= 1000 - at `\$.{field}`"):
+            json.decode(calibration(**most | {field: [0.5] * 1001}), type=Calibration)
 
 
 def test_records_cannot_be_changed():

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,16 @@ PLACES = {
     "escapes below a file": lambda folder: f"{written(folder / 'file')}/\x1b[2J\u202e",
 }
 
+WORDS = {
+    "a link to itself": "is a link that leads to no folder|cannot be used",
+    "a dangling link": "is a link that leads to no folder",
+    "below a dangling link": "is a link that leads to no folder",
+    "in /proc": "cannot be written to",
+    "in /sys": "cannot be written to",
+    "a long path": "cannot be used .*: choose another --out",
+    "a long name": "a name in it is too long",
+}
+
 COMMANDS = {
     "train --out": ["train", "--model", "simple-nn", "--out"],
     "train --log-dir": ["train", "--model", "simple-nn", "--out", "new", "--log-dir"],
@@ -65,6 +76,17 @@ def nothing_slow(monkeypatch):
     monkeypatch.setattr(datasets, "load", fail)
     monkeypatch.setattr(running, "bench", fail)
     monkeypatch.setattr(Classifier, "predict_each", fail)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_place_that_is_none(tmp_path, place):
+    target = Path(PLACES[place](tmp_path))
+    there = sorted(tmp_path.iterdir())
+    with pytest.raises(UsageError, match=WORDS.get(place, "--out")):
+        places.require_folder(target, "--out")
+    with pytest.raises(UsageError):
+        places.require_file(target / "file", "--out")
+    assert sorted(tmp_path.iterdir()) == there
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -123,6 +145,9 @@ def test_the_longest_names_are_used(tmp_path):
     places.require_folder(longest, "--out")
     assert [*tmp_path.iterdir()] == [longest]
     assert [*longest.iterdir()] == []
+    places.require_file(tmp_path / ("x" * 221), "--out")  # its temporary name has 255
+    with pytest.raises(UsageError, match="its name is too long"):
+        places.require_file(tmp_path / ("x" * 222), "--out")
 
 
 def limited(program, *arguments, cwd):

@@ -313,6 +313,7 @@ def test_training_records(tmp_path, trained, imported):
         ({"kind": "made"}, "Invalid value 'made'"),
         ({"parameters": -1}, "$.parameters"),
         ({"seed": 1.5}, "$.seed"),
+        ({"architecture": "cnnn"}, "'cnnn' is not a valid Architecture"),
     ],
 )
 def test_training_records_that_cannot_be(tmp_path, trained, change, words):
