@@ -4,8 +4,9 @@
 
 A mutant is the code with one fault: another comparison or operator, a constant that is one too large or too small, a
 statement left out, two arguments swapped, a condition negated, None returned. Of all that are possible in a room
-(`ROOMS`), some are drawn at random, and the room's quick tests run on each, in a copy of the repository. One that fails
-a test, or takes far longer than the code itself, is killed. Messages, docstrings and type annotations are left alone.
+(`mutation_rooms.ROOMS`), some are drawn at random, and the room's quick tests run on each, in a copy of the repository.
+One that fails a test, or takes far longer than the code itself, is killed. Messages, docstrings and type annotations
+are left alone.
 
 The process that starts the tests has imported the large packages and forks for each mutant. DIR/ROOM.json keeps every
 mutant and what became of it: interrupted, the next run goes on from there. Prints the share killed with Wilson's 95 %
@@ -32,7 +33,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mutation_rooms import ROOMS, Room
+
 from mnist_edge.bundle.layout import ARTIFACTS
+from tests.make_bundle import CACHE_VARIABLE
 
 ROOT: Final = Path(__file__).parents[1]
 
@@ -40,39 +44,6 @@ IDLE: Final = 30
 """Seconds without any CPU time after which a process waits for what never comes."""
 
 EQUIVALENT: Final = Path(__file__).with_name("equivalent_mutants.txt")
-
-
-@dataclass(frozen=True)
-class Room:
-    """Some modules and the tests that are to notice faults in them."""
-
-    modules: tuple[str, ...]
-    """Patterns of files."""
-
-    tests: tuple[str, ...]
-    """Arguments of pytest."""
-
-    imports: tuple[str, ...]
-    """Packages to import before forking."""
-
-
-_LIGHT: Final = ("pytest", "_pytest.assertion.rewrite", "numpy", "msgspec", "PIL.Image", "onnxruntime", "hypothesis")
-_HEAVY: Final = (*_LIGHT, "torch", "onnx", "safetensors.torch")
-
-ROOMS: Final = {
-    "contract": Room(
-        ("mnist_edge/contract.py", "mnist_edge/runtime/prediction.py"),
-        ("tests/test_contract.py", "tests/runtime/test_prediction.py"),
-        _LIGHT,
-    ),
-    "records": Room(("mnist_edge/bundle/[!w]*.py",), ("tests/bundle/test_records.py",), _LIGHT),
-    "preprocessing": Room(("mnist_edge/images/*.py",), ("tests/runtime/test_images.py",), _LIGHT),
-    "parity": Room(
-        ("mnist_edge/export/parity.py", "mnist_edge/export/proof.py", "mnist_edge/export/recommendation.py"),
-        ("tests/export/test_parity.py", "tests/export/test_recommendation.py::test_every_objection"),
-        _HEAVY,
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -237,8 +208,8 @@ class Verdict:
     seconds: float
 
 
-def tried(copied: Path, mutant: Mutant | None, room: Room, limit: float) -> Verdict:
-    """Run a room's tests on a mutant, or on the code itself, in a forked process."""
+def tried(copied: Path, mutant: Mutant | None, tests: tuple[str, ...], limit: float) -> Verdict:
+    """Run tests on a mutant, or on the code itself, in a forked process."""
     path = copied / mutant.file if mutant else None
     original = path.read_bytes() if path else b""
     if path and mutant:
@@ -248,7 +219,7 @@ def tried(copied: Path, mutant: Mutant | None, room: Room, limit: float) -> Verd
     try:
         process = os.fork()
         if not process:
-            _child(copied, room, keep=mutant is None)
+            _child(copied, tests, keep=mutant is None)
         status, seconds = _waited(process, limit)
     finally:
         if path:
@@ -265,13 +236,14 @@ _OPTIONS: Final = (
 )
 
 
-def _child(copied: Path, room: Room, *, keep: bool) -> None:
+def _child(copied: Path, tests: tuple[str, ...], *, keep: bool) -> None:
     """Run pytest in this process, and end it."""
     os.setsid()
     silent = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(silent, descriptor)
     os.chdir(copied)
+    os.environ["PYTHONPATH"] = str(copied)  # for the processes that tests start
     sys.dont_write_bytecode = not keep
     sys.path[:] = [str(copied), *(entry for entry in sys.path if Path(entry).resolve() not in (ROOT, ROOT / "scripts"))]
     for name in [name for name in sys.modules if name.partition(".")[0] in ("mnist_edge", "tests")]:
@@ -280,7 +252,7 @@ def _child(copied: Path, room: Room, *, keep: bool) -> None:
     try:
         import pytest
 
-        code = int(pytest.main([*_OPTIONS, *room.tests]))
+        code = int(pytest.main([*_OPTIONS, *tests]))
     finally:
         os._exit(code)
 
@@ -340,21 +312,26 @@ def examined(name: str, count: int, seed: int, out: Path) -> None:
     room = ROOMS[name]
     for package in room.imports:
         importlib.import_module(package)
-    chosen = drawn(room, count, seed)
+    chosen, alike = drawn(room, count, seed), equivalent()
+    counted = [mutant for mutant in chosen if mutant.name not in alike]
     file = out / f"{name}.json"
     known: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         copied = _copied(Path(folder))
-        first, again = (tried(copied, None, room, math.inf) for _ in range(2))
-        if first.killed or again.killed:
-            sys.exit(f"error: {name}: {again.how} without a fault: run  pytest {' '.join(room.tests)}")
-        for mutant in chosen:
-            if known.get(mutant.name) in (None, "survives"):  # there may be a new test
-                known[mutant.name] = tried(copied, mutant, room, 5 + 4 * again.seconds).how
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(json.dumps(known, indent=1), encoding="utf-8")
-    alike = equivalent()
-    counted = [mutant for mutant in chosen if mutant.name not in alike]
+        os.environ[CACHE_VARIABLE] = str(Path(folder, "made"))  # by the code itself, in the run without a fault
+        limits: dict[tuple[str, ...], float] = {}
+        for mutant in counted:
+            if known.get(mutant.name) not in (None, "survives"):  # if it survived, there may be a new test
+                continue
+            tests = room.tests_of(mutant.file)
+            if tests not in limits:
+                sound = tried(copied, None, tests, math.inf)
+                if sound.killed:
+                    sys.exit(f"error: {name}: {sound.how} without a fault: run  pytest {' '.join(tests)}")
+                limits[tests] = 5 + 4 * sound.seconds
+            known[mutant.name] = tried(copied, mutant, tests, limits[tests]).how
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(known, indent=1), encoding="utf-8")
     survivors = [mutant.name for mutant in counted if known[mutant.name] == "survives"]
     killed = len(counted) - len(survivors)
     low, high = interval(killed, len(counted))

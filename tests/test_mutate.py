@@ -38,6 +38,12 @@ def test_every_fault_of_a_function():
     assert len({mutant.source for mutant in found}) == len(found) == len(CHANGED)
 
 
+def test_a_module_may_have_tests_of_its_own():
+    room = mutate.Room(("*.py",), ("test_all.py",), (), {"one": ("test_one.py",)})
+    assert room.tests_of("package/one.py") == ("test_one.py",)
+    assert room.tests_of("package/other.py") == ("test_all.py",)
+
+
 def test_wilsons_interval():
     assert mutate.interval(85, 100) == pytest.approx((0.7672, 0.9069), abs=1e-4)
     assert mutate.interval(0, 0) == (0, 1)
@@ -52,8 +58,8 @@ def test_what_becomes_of_a_mutant(tmp_path, fault, how):
     (tmp_path / "made.py").write_text("one = 1\n")
     (tmp_path / "test_it.py").write_text("from made import one\n\ndef test_it():\n    assert one == 1\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow\n")
-    room = mutate.Room(("made.py",), ("test_it.py",), ())
+    tests = ("test_it.py",)
     mutant = mutate.Mutant("made.py", f"one = {fault}\n", "it")
-    assert mutate.tried(tmp_path, mutant, room, 3.0).how == how
+    assert mutate.tried(tmp_path, mutant, tests, 3.0).how == how
     assert (tmp_path / "made.py").read_text() == "one = 1\n"
-    assert not math.isnan(mutate.tried(tmp_path, None, room, math.inf).seconds)
+    assert not math.isnan(mutate.tried(tmp_path, None, tests, math.inf).seconds)
