@@ -66,7 +66,7 @@ class _Terminal(io.StringIO):
 
 @pytest.mark.parametrize("stderr", [_Terminal, io.StringIO])
 def test_a_download_is_told_of(mnist, monkeypatch, stderr):
-    def load(source, *, on_bytes):
+    def load(source, *, on_bytes, on_wait):
         for done in (1_000_000, 2_000_000):
             on_bytes("http://x/a.gz", done, 2_000_000)
         on_bytes("http://x/b.gz", 500_000, None)
