@@ -190,7 +190,7 @@ def test_the_photograph_is_prepared_and_read_right(sample):
 
     _, picture = sample
     classifier = Classifier("cnn-nano")
-    golden = files.open_model(NANO).golden
+    golden = files.open_model(NANO).contents.golden
     assert classifier.predict(picture).label == classifier.labels[golden.logits[0].argmax()]
     assert not (classifier.preprocess(picture) == 0).all()
 
