@@ -14,7 +14,7 @@ from collections import defaultdict
 from pathlib import Path
 
 PAGE = Path(__file__).parents[1] / "docs" / "dependencies.md"
-BEGIN, END = "<!-- licenses -->\n", "<!-- end -->"
+BEGIN, END = "<!-- figures: licenses -->\n", "<!-- end -->"
 
 # What packages call licenses that ask for no more than attribution, and the SPDX name of each.
 PERMISSIVE = {

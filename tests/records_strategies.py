@@ -10,7 +10,8 @@ from msgspec import UNSET, Struct, inspect, structs
 
 from mnist_edge.bundle.layout import EXPORTED, Format
 from mnist_edge.bundle.records import File, Manifest, Provenance
-from mnist_edge.contract import Calibration, Contract
+from mnist_edge.bundle.source import Source
+from mnist_edge.contract import Calibration
 
 LARGEST = 2**63 - 1
 """JSON readers agree on integers up to this one."""
@@ -18,6 +19,10 @@ LARGEST = 2**63 - 1
 LABELS = st.lists(
     st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=5), min_size=2, max_size=12, unique=True
 )
+
+
+DIGESTS = tuple(letter * 64 for letter in "0af")
+"""Only digests have a least length."""
 
 
 def records(kind: type[Struct]) -> SearchStrategy[Any]:
@@ -29,6 +34,8 @@ def _by_fields(kind: type[Struct], **given: SearchStrategy[Any]) -> SearchStrate
     fields: dict[str, SearchStrategy[Any]] = {}
     for field in inspect.type_info(kind).fields:  # type: ignore[attr-defined]  # a StructType
         name = next(each.name for each in structs.fields(kind) if each.encode_name == field.encode_name)
+        if name == "labels":
+            given = {"labels": LABELS.map(tuple), **given}
         drawn = given[name] if name in given else _values(field.type)
         if name not in given and not field.required and field.default is UNSET:
             drawn = st.just(UNSET) | drawn
@@ -44,14 +51,25 @@ def _listed(kind: Any) -> SearchStrategy[list[Any]]:
     return st.lists(_values(kind.item_type), min_size=kind.min_length or 0, max_size=3)
 
 
+def _floats(kind: Any) -> SearchStrategy[float]:
+    return st.floats(
+        kind.ge if kind.gt is None else kind.gt,
+        kind.le if kind.lt is None else kind.lt,
+        exclude_min=kind.gt is not None,
+        exclude_max=kind.lt is not None,
+        allow_nan=False,
+        allow_infinity=False,
+    )
+
+
 _BY_TYPE: Final[dict[type[inspect.Type], Callable[[Any], SearchStrategy[Any]]]] = {
     inspect.StructType: lambda kind: records(kind.cls),
     inspect.UnionType: lambda kind: st.one_of(*(_values(each) for each in kind.types if type(each) in _BY_TYPE)),
     inspect.NoneType: lambda kind: st.none(),
     inspect.BoolType: lambda kind: st.booleans(),
     inspect.IntType: lambda kind: st.integers(-LARGEST if kind.ge is None else kind.ge, kind.le or LARGEST),
-    inspect.FloatType: lambda kind: st.floats(kind.ge, kind.le, allow_nan=False, allow_infinity=False),
-    inspect.StrType: lambda kind: st.text(max_size=8),
+    inspect.FloatType: _floats,
+    inspect.StrType: lambda kind: st.sampled_from(DIGESTS) if kind.min_length else st.text(max_size=8),
     inspect.EnumType: lambda kind: st.sampled_from([*kind.cls]),
     inspect.DictType: lambda kind: st.dictionaries(st.text(max_size=5), _values(kind.value_type), max_size=3),
     inspect.ListType: _listed,
@@ -64,7 +82,7 @@ _BY_TYPE: Final[dict[type[inspect.Type], Callable[[Any], SearchStrategy[Any]]]] 
 def _calibrations(draw: st.DrawFn) -> Calibration:
     images = draw(st.integers(1, 10_000))
     scores = sorted(draw(st.lists(st.floats(0, images / (images + 1)), min_size=1, max_size=12)))
-    energy = st.floats(allow_nan=False, allow_infinity=False)
+    energy = st.floats(-1e39, 1e39)
     energies = sorted(draw(st.lists(energy, min_size=len(scores), max_size=len(scores))))
     return Calibration(draw(st.floats(1e-12, 1e12)), tuple(scores), tuple(energies), images)
 
@@ -102,9 +120,11 @@ def _manifests(draw: st.DrawFn) -> Manifest:
     return manifest
 
 
+_PLACES = st.sampled_from(["", "/home/me/net.py:Net", "nets.small:LeNet5"])
+
 _OWN = {
+    Source: lambda: _by_fields(Source, place=_PLACES),
     Calibration: _calibrations,
-    Contract: lambda: _by_fields(Contract, labels=LABELS.map(tuple)),
     Provenance: _provenances,
     Manifest: _manifests,
 }

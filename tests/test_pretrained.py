@@ -44,7 +44,7 @@ def test_it_is_the_file_of_its_manifest_and_answers_as_pytorch_did():
             for name, file in manifest.files.items():
                 reading.read_verified(folder, name, manifest)
                 model = open_model(folder.name, format=file.format)
-                assert model.format == file.format
+                assert model.contents.format == file.format
                 assert selftest.run(model).vectors >= 12
 
 

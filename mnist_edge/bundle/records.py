@@ -226,7 +226,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
 
     architecture: Name
 
-    source_sha256: Digest | UnsetType = UNSET
+    source_sha256: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
     """The digest of the file that defines the user's class; unset for our own architectures."""
 
     parameters: Count

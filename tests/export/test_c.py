@@ -281,7 +281,8 @@ def test_a_cortex_m4_gives_the_same_logits(images):
 )
 def test_names_begin_with_the_architectures(architecture, prefix):
     model = load(pretrained("cnn-nano"), STATIC)
-    renamed = structs.replace(model, provenance=structs.replace(model.provenance, architecture=architecture))
+    provenance = structs.replace(model.contents.provenance, architecture=architecture)
+    renamed = structs.replace(model, contents=structs.replace(model.contents, provenance=provenance))
     with mock.patch.object(source, "load", return_value=renamed):
         text = source.generate(pretrained("cnn-nano"))
     assert f"\nint {prefix}_logits(" in text
