@@ -94,7 +94,8 @@ class Tap:
         self._real["fsync"](descriptor)
 
     def open_file(self, file: Any, mode: str = "r", *arguments: Any, **options: Any) -> Any:
-        if "r" in mode or not isinstance(file, (str, os.PathLike)):
+        # A "file" that is a folder has no name there: `places` sees whether one can write, and leaves nothing.
+        if "r" in mode or not isinstance(file, (str, os.PathLike)) or Path(file).is_dir():
             return self._real_open(file, mode, *arguments, **options)
         self._tell("open", file)
         opened = self._real_open(file, mode, *arguments, **options)

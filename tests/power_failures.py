@@ -172,8 +172,10 @@ class Disk:
         return folder, name
 
     def apply(self, record: "Record") -> None:
-        """Make the change that a record tells of."""
+        """Make a recorded change."""
         match record.what:
+            case "write" | "truncate" if record.inode not in self._nodes:
+                pass  # to a file that never had a name, as `places` makes one
             case "create" | "mkdir":
                 folder, name = self._place(record.one)
                 self._nodes[record.inode] = node = File() if record.what == "create" else Folder()

@@ -1,4 +1,4 @@
-"""The operators that files of ours may hold, their attributes, and which rule tells what each returns.
+"""The operators that an exported file may hold, with their attributes and the rule for the result of each.
 
 These are what torch's exporter, the quantizers and this package write for image classifiers. What is missing either
 runs other code (subgraphs, functions), computes shapes from images, or has crashed a runtime: integer arithmetic
