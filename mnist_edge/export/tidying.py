@@ -6,7 +6,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, numpy_helper
 
 from mnist_edge.export import naming
-from mnist_edge.runtime.onnx_file.admission import admit
+from mnist_edge.runtime.onnx_file.admission import VersionError, admit
 from mnist_edge.runtime.onnx_file.messages import Images, Tensor, read_model
 from mnist_edge.runtime.onnx_file.shapes import ShapeError
 from mnist_edge.runtime.onnx_file.wire import MalformedError
@@ -43,7 +43,7 @@ def _fix_shapes(model: ModelProto) -> None:
     computed = [node for node in model.graph.node if node.op_type == "Reshape" and node.input[1] not in constants]
     try:
         values = admit(read_model(model.SerializeToString())).values if computed else {}
-    except (MalformedError, ShapeError):  # an operator that is refused later
+    except (MalformedError, ShapeError, VersionError):  # refused later, with the reason
         return
     for node in computed:
         sides = _constant(values[node.input[1]])

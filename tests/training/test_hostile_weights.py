@@ -364,15 +364,19 @@ ARCHIVES = {
 }
 
 
-@pytest.mark.parametrize("name", ARCHIVES)
-def test_an_archive_is_not_read(bundle, weights, tmp_path, name):
-    content = ARCHIVES[name](saved(weights))
-    path = tmp_path / "weights.pth"
+def refused_by_all(bundle, path, content):
+    """Whatever reads weights refuses that content."""
     path.write_bytes(content)
     refuses(lambda: read_weights(path, build(MODEL, 10).state_dict(), MODEL), pieces=[str(path)])
     for file, read in (("model.pth", checkpoint.load), ("checkpoint.pth", checkpoint.load_paused)):
         with exchange(bundle, file, content):
             refuses(lambda: read(bundle), pieces=[file, "train again"])  # noqa: B023  # called at once
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_an_archive_is_not_read(bundle, weights, tmp_path, name):
+    content = ARCHIVES[name](saved(weights))
+    refused_by_all(bundle, tmp_path / "weights.pth", content)
 
 
 def with_attributes(weights):
@@ -420,12 +424,7 @@ def test_a_dictionary_holds_no_weights(bundle, weights, tmp_path, name):
         content = made if isinstance(made, bytes) else saved(made)
     except UnicodeEncodeError as error:
         pytest.skip(f"cannot be saved: {error}")
-    path = tmp_path / "weights.pth"
-    path.write_bytes(content)
-    refuses(lambda: read_weights(path, build(MODEL, 10).state_dict(), MODEL), pieces=[str(path)])
-    for file, read in (("model.pth", checkpoint.load), ("checkpoint.pth", checkpoint.load_paused)):
-        with exchange(bundle, file, content):
-            refuses(lambda: read(bundle), pieces=[file, "train again"])  # noqa: B023  # called at once
+    refused_by_all(bundle, tmp_path / "weights.pth", content)
 
 
 def shared(weights):
