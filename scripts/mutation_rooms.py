@@ -74,17 +74,17 @@ _OF_IMAGES: Final = {
     "background": ("tests/images/test_background.py", *_PICTURES),
     "cleaning": ("tests/images/test_strokes.py", *_IN_PIECES, *_PICTURES),
     "components": ("tests/images/test_arrays.py", "tests/runtime/test_images.py::test_components_against_a_flood_fill"),
-    "content": ("tests/images/test_forms.py",),
+    "content": ("tests/images/test_steps.py",),
     "cuts": ("tests/images/test_strokes.py", "tests/runtime/test_images.py::test_a_cut_leaves_two_tall_parts"),
-    "files": ("tests/images/test_forms.py", *_DECODED, *_HOSTILE),
+    "files": ("tests/images/test_steps.py", *_DECODED, *_HOSTILE),
     "ink": ("tests/images/test_background.py", *_PICTURES, "tests/runtime/test_images.py::test_noise_is_no_digit"),
-    "jpeg": ("tests/images/test_forms.py",),
+    "jpeg": ("tests/images/test_steps.py",),
     "lines": ("tests/images/test_strokes.py", *_PICTURES),
-    "modes": ("tests/images/test_forms.py", *_DECODED),
-    "png": ("tests/images/test_forms.py",),
+    "modes": ("tests/images/test_steps.py", *_DECODED),
+    "png": ("tests/images/test_steps.py",),
     "rules": ("tests/images/test_strokes.py", *_ON_PAPER),
     "sheets": ("tests/images/test_background.py",),
-    "tiff": ("tests/images/test_forms.py",),
+    "tiff": ("tests/images/test_steps.py",),
 }
 
 _COMPARED: Final = tuple(
@@ -128,7 +128,7 @@ ROOMS: Final = {
         _LIGHT,
         {"locking": ("tests/bundle/test_locking.py",), "places": _PLACES},
     ),
-    "preprocessing": Room(("mnist_edge/images/*.py",), ("tests/images/test_forms.py", *_PICTURES), _LIGHT, _OF_IMAGES),
+    "preprocessing": Room(("mnist_edge/images/*.py",), ("tests/images/test_steps.py", *_PICTURES), _LIGHT, _OF_IMAGES),
     "parity": Room(
         ("mnist_edge/export/parity.py", "mnist_edge/export/proof.py", "mnist_edge/export/recommendation.py"),
         _COMPARED,

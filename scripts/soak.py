@@ -8,6 +8,7 @@ only do while something is wrong. The resident memory must not grow. One process
 import _thread
 import argparse
 import contextlib
+import copy
 import ctypes
 import io
 import json
@@ -149,6 +150,11 @@ def line(classifier: Classifier, images: NDArray[np.uint8], folder: Path) -> Any
     return classifier.read(folder / LINE)
 
 
+def opened(classifier: Classifier, images: NDArray[np.uint8], folder: Path) -> Any:
+    """Open the model once more, which takes more memory than malloc keeps."""
+    return copy.deepcopy(classifier).logits(images[:7])
+
+
 CALLS: Final[dict[str, tuple[Callable[[Classifier, NDArray[np.uint8], Path], Any], int, int]]] = {
     **{f"logits of {size}": (logits(size), size, weight) for size, weight in zip(SIZES, (8, 4, 4, 8), strict=True)},
     "stream of 150": (stream, 150, 4),
@@ -157,6 +163,7 @@ CALLS: Final[dict[str, tuple[Callable[[Classifier, NDArray[np.uint8], Path], Any
     "picture": (picture, 1, 1),
     "large picture": (large, 1, 1),
     "line": (line, 6, 1),
+    "opened": (opened, 7, 1),
 }
 """For each call: what makes it, how many predictions it is, and how often it is made."""
 

@@ -152,7 +152,7 @@ def test_predict_needs_a_usable_model_and_image(bundle_dir, tmp_path):
         (["train", "--epochs", "0"], 2, "epochs cannot be 0"),
         (["train", "--lr", "nan"], 2, "lr cannot be nan"),
         (["train", "--device", "toaster"], 2, "--device cpu"),
-        (["train", "--out", "file"], 2, "is a file"),
+        (["train", "--out", "file"], 2, "is not a folder"),
         (["export", "nowhere"], 4, "nowhere: no such bundle: check the path"),
         (["export", "file"], 4, "file: a file, not a bundle: give a folder that mnist-edge train wrote"),
         (

@@ -273,7 +273,7 @@ SOURCES = {
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_no_data_may_be(bundle_copy, small_idx, tmp_path, monkeypatch, name):
-    monkeypatch.delenv("MNIST_EDGE_DATA")
+    monkeypatch.delenv("MNIST_EDGE_DATA", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     source = str(SOURCES[name](tmp_path))
     rewrite(bundle_copy / "training.json", "data/source", json.dumps(source).encode())

@@ -23,12 +23,16 @@ from mnist_edge.contract import (
     PROVENANCE_KEY,
     Calibration,
 )
-from mnist_edge.errors import ModelFormatError, UnsupportedFormatError
+from mnist_edge.errors import UnsupportedFormatError
 from mnist_edge.export import calibration, naming, tidying
 from mnist_edge.export.examples import Examples
 from mnist_edge.export.parity import FLOAT32, GOLDEN_SLACK
 from mnist_edge.runtime.contents import read_contents
 from mnist_edge.runtime.golden import Golden, pack
+from mnist_edge.runtime.onnx_file.admission import VersionError, admit
+from mnist_edge.runtime.onnx_file.messages import read_model
+from mnist_edge.runtime.onnx_file.shapes import ShapeError
+from mnist_edge.runtime.onnx_file.wire import MalformedError
 from mnist_edge.runtime.session import Session
 from mnist_edge.training.checkpoint import Trained
 
@@ -66,8 +70,9 @@ def complete(model: onnx.ModelProto, form: Format, examples: Examples) -> bytes:
     """Turn a bare graph into a deployable file: run it to calibrate it, then add the metadata.
 
     `model` is changed. The golden vectors of a quantized model allow for its rounding error. Raises
-    UnsupportedFormatError as `stamp` does.
+    UnsupportedFormatError if it holds what the runtime would refuse.
     """
+    _require_admitted(model, form)
     session = Session(model.SerializeToString())
 
     def run(images: NDArray[np.uint8]) -> Any:
@@ -89,9 +94,8 @@ def stamp(
 ) -> bytes:
     """The file's bytes: the graph with shapes, contract, format, provenance, golden vectors and its own checksum.
 
-    Raises UnsupportedFormatError if it holds what the runtime would refuse.
+    Raises ModelFormatError if the runtime would refuse it.
     """
-    tidying.spell_plainly(model)
     naming.describe(model)
     del model.metadata_props[:]
     onnx.helper.set_model_props(
@@ -105,8 +109,17 @@ def stamp(
         },
     )
     data = with_checksum(model.SerializeToString(deterministic=True))
-    try:
-        read_contents(data, form.file_name)
-    except ModelFormatError as error:
-        raise UnsupportedFormatError(f"the runtime would refuse {error}") from error
+    read_contents(data, form.file_name)
     return data
+
+
+def _require_admitted(model: onnx.ModelProto, form: Format) -> None:
+    """Raise UnsupportedFormatError if a graph holds what the runtime would refuse."""
+    tidying.spell_plainly(model)
+    try:
+        admit(read_model(model.SerializeToString()))
+    except (MalformedError, ShapeError, VersionError) as error:
+        raise UnsupportedFormatError(
+            f"{form.file_name}: the runtime would refuse it ({error}): "
+            f"leave {form.value} out with --formats, or write its forward with other operators"
+        ) from error

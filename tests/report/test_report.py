@@ -20,6 +20,7 @@ from PIL import Image
 from mnist_edge.bundle import reading
 from mnist_edge.bundle.layout import Format
 from mnist_edge.bundle.records import Data, Imported, ImportRecord, Metrics
+from mnist_edge.bundle.source import Source
 from mnist_edge.contract import TO_TENSOR, Preprocessing
 from mnist_edge.data import datasets
 from mnist_edge.data.distortions import DISTORTIONS
@@ -81,6 +82,7 @@ def made(labels=LABELS, n=300, seed=0, **changed):
 def imported(labels):
     return ImportRecord(
         architecture=f"Net{HOSTILE}",
+        source=Source(place="", arguments={}, sha256=""),
         parameters=1,
         labels=tuple(labels),
         preprocessing=Preprocessing.WHOLE,

@@ -133,7 +133,8 @@ def test_strange_pictures_are_not_named(classifier, expected):
 def test_what_is_not_calibrated_takes_no_limit_of_the_score(bundle_dir, expected, monkeypatch):
     classifier = Classifier(bundle_dir, format="onnx")
     model = classifier._model
-    uncalibrated = structs.replace(model, contract=structs.replace(model.contract, calibration=None))
+    contents = structs.replace(model.contents, contract=structs.replace(model.contract, calibration=None))
+    uncalibrated = structs.replace(model, contents=contents)
     monkeypatch.setattr(classifier, "_model", uncalibrated)
     assert classifier.predict(expected["images"][0]).ood_score is None
     with pytest.raises(UsageError, match=r"not calibrated.*: set no limit for it, or train with a calibration split"):

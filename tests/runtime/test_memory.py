@@ -13,12 +13,14 @@ import sys
 import numpy as np
 from mnist_edge import Classifier
 import mnist_edge.runtime.classifier as module
+from mnist_edge.runtime import contents
 
 def resident():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1024
 
-module.CHUNK = int(sys.argv[2]) or module.CHUNK
+if int(sys.argv[2]):
+    module.CHUNK, contents.BATCH_BYTES = int(sys.argv[2]), 2**60
 classifier = Classifier(sys.argv[1], threads=2)
 chance = np.random.default_rng(1)
 images = chance.integers(0, 256, (5000, 28, 28), dtype=np.uint8)

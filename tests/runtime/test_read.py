@@ -80,7 +80,8 @@ def test_boxes_in_pictures_of_a_few_pixels_are_not_empty(classifier, pixels):
 
 def test_a_model_of_whole_pictures_does_not_read(classifier, monkeypatch, line):
     model = classifier._model
-    whole = structs.replace(model, contract=structs.replace(model.contract, preprocessing=Preprocessing.WHOLE))
+    contract = structs.replace(model.contract, preprocessing=Preprocessing.WHOLE)
+    whole = structs.replace(model, contents=structs.replace(model.contents, contract=contract))
     monkeypatch.setattr(classifier, "_model", whole)
     with pytest.raises(UsageError, match="use predict"):
         classifier.read(line[0])
