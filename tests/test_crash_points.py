@@ -13,13 +13,10 @@ LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "PYTHONMALLOC": "mall
 """With few large pages instead of many small ones, a process that has imported torch forks in half the time."""
 
 SCENARIOS = [
-    "train",
+    *(pytest.param(name, marks=pytest.mark.long) for name in ("train", "train --resume", "import", "export")),
     "train --overwrite",
-    "train --resume",
-    "import",
-    "import --overwrite",
-    "export",
     "export once more",
+    pytest.param("import --overwrite", marks=pytest.mark.long),
 ]
 
 
@@ -35,17 +32,16 @@ def examined(breakage, *scenarios):
     return json.loads(result.stdout)
 
 
-def test_every_crash_point():
-    found = examined("")
-    assert list(found) == SCENARIOS
-    for name, scenario in found.items():
-        counts = ", ".join(f"{scenario[count]} {count}" for count in ("points", "faults", "states"))
-        sys.stdout.write(f"{name}: {counts}\n")  # shown by pytest -rP
-        for defect in ("mixtures", "wrong", "leftovers"):
-            assert scenario[defect] == [], (name, defect)
-        assert scenario["faults"] == 5 * scenario["points"]
-        assert {"open", "write", "fsync", "replace", "unlink"} <= set(scenario["kinds"])
-    assert "mkdir" in found["train"]["kinds"]
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_crash_point(name):
+    ((_, scenario),) = examined("", name).items()
+    counts = ", ".join(f"{scenario[count]} {count}" for count in ("points", "faults", "states"))
+    sys.stdout.write(f"{name}: {counts}\n")  # shown by pytest -rP
+    for defect in ("mixtures", "wrong", "leftovers"):
+        assert scenario[defect] == [], defect
+    assert scenario["faults"] == 5 * scenario["points"]
+    assert {"open", "write", "fsync", "replace", "unlink"} <= set(scenario["kinds"])
+    assert ("mkdir" in scenario["kinds"]) == (name in ("train", "import"))
 
 
 def test_it_is_noticed_when_the_records_do_not_leave_first():
@@ -55,6 +51,7 @@ def test_it_is_noticed_when_the_records_do_not_leave_first():
     assert told["Classifier"].startswith("answers") or "altered" in told["Classifier"]
 
 
+@pytest.mark.long
 def test_it_is_noticed_when_leftovers_stay():
     ((_, found),) = examined("cleaning", "train").items()
     assert found["leftovers"]

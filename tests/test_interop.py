@@ -157,6 +157,7 @@ def test_what_is_out_of_tolerance_is_told(peers, found, form, message):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_speed_is_compared(bundle_dir, run):
     _, out, _ = run(script("compare_engines"), bundle_dir, "--peers", "mnist-edge,onnxruntime", "--rounds", "1")
     tables = out.split("### ")[1:]

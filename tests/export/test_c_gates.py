@@ -35,6 +35,7 @@ def bundle_with_static(bundle_copy):
 # The format
 
 
+@pytest.mark.long
 def test_it_is_made_from_the_sibling_that_is_there(bundle_with_static, small, small_idx, cheaper):
     before = (bundle_with_static / STATIC).read_bytes()
     result = cli_in_process(
@@ -60,6 +61,7 @@ def test_it_is_made_from_the_sibling_that_is_there(bundle_with_static, small, sm
     )
 
 
+@pytest.mark.long
 def test_the_sibling_is_made_too(bundle_copy, small, cheaper):
     keep_only(bundle_copy, "model.onnx")
     made = pipeline.export(bundle_copy, small, [Format.C])

@@ -41,7 +41,7 @@ ARCHITECTURES = [
     pytest.param(Architecture.SIGMOID_NN, marks=pytest.mark.numeric),
     Architecture.CNN_NANO,
     pytest.param(Architecture.CNN, marks=pytest.mark.numeric),
-    pytest.param(Architecture.CNN_LARGE, marks=pytest.mark.slow),
+    pytest.param(Architecture.CNN_LARGE, marks=pytest.mark.long),
 ]
 """Three, which cover all kinds of layers, run under several instruction sets; `cnn-large` takes longest."""
 

@@ -170,7 +170,7 @@ for quantize in (lambda model: model, int8_dynamic.quantize, static):
 """
 
 
-@pytest.mark.parametrize("kind", [networks.Residual, networks.Attention])
+@pytest.mark.parametrize("kind", [networks.Residual, pytest.param(networks.Attention, marks=pytest.mark.long)])
 def test_another_process_makes_the_same_bytes(bundles, kind):
     folder, _ = bundles(kind)
     made = [

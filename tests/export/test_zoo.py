@@ -22,7 +22,9 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 pytestmark = pytest.mark.usefixtures("cheaper")
 
 
-@pytest.mark.parametrize("name", ["ConvSoftmax", "SmallResNet", "RowLSTM"])
+@pytest.mark.parametrize(
+    "name", ["ConvSoftmax", *(pytest.param(name, marks=pytest.mark.long) for name in ("SmallResNet", "RowLSTM"))]
+)
 def test_a_network_of_the_zoo(name, mnist, tmp_path):
     entry = next(each for each in zoo.ZOO if each.name == name)
     data = subset(mnist, train=10_000, test=5000)

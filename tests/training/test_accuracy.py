@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
     ("architecture", "recipe", "least"),
     [
         (Architecture.SIMPLE_NN, RECIPES[Architecture.SIMPLE_NN], 0.965),
-        (Architecture.CNN_NANO, FAST[Architecture.CNN_NANO], 0.98),
+        pytest.param(Architecture.CNN_NANO, FAST[Architecture.CNN_NANO], 0.98, marks=pytest.mark.long),
     ],
 )
 def test_accuracy_after_the_last_epoch(mnist, architecture, recipe, least):

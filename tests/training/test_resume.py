@@ -121,7 +121,10 @@ def undisturbed(mnist, tmp_path_factory):
     return data, digest(folder / "whole")
 
 
-@pytest.mark.parametrize(("kind", "epoch"), [(signal.SIGINT, 2), (signal.SIGKILL, 1), (signal.SIGKILL, 2)])
+@pytest.mark.parametrize(
+    ("kind", "epoch"),
+    [(signal.SIGINT, 2), (signal.SIGKILL, 2), pytest.param(signal.SIGKILL, 1, marks=pytest.mark.long)],
+)
 def test_a_signal_in_the_middle_of_an_epoch(undisturbed, tmp_path, kind, epoch):
     folder, expected = undisturbed
     interrupted = start(folder, tmp_path / "parts")
