@@ -5,7 +5,6 @@ The scenarios are what writes a bundle. `tests.crash_points` interrupts them at 
 """
 
 import contextlib
-import copy
 import dataclasses
 import functools
 import re
@@ -33,6 +32,7 @@ from mnist_edge.runtime.model import open_model
 from mnist_edge.training import checkpoint
 from mnist_edge.training.checks import check_folder
 from mnist_edge.training.train import finish, resume
+from tests.graphs import remembered
 from tests.helpers import quick_recipe, train
 
 FOREIGN: Final = "notes.txt"
