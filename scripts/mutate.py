@@ -231,7 +231,7 @@ def tried(copied: Path, mutant: Mutant | None, tests: tuple[str, ...], limit: fl
 
 
 _OPTIONS: Final = (
-    *("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow"),
+    *("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow and not long"),
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # of what is imported before forking
 )
 

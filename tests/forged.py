@@ -1,9 +1,11 @@
 """Models with a valid checksum and hostile content, by kind. Anybody can make such files."""
 
 import base64
+import functools
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 import onnx
@@ -30,27 +32,20 @@ def changed(content: bytes, change: Callable[[ModelProto], object]) -> bytes:
     return sealed(model)
 
 
-def all_kinds(content: bytes) -> dict[str, Forged]:
-    """Forgeries of a float32 model by kind, and by what is wrong with each."""
-    return {
-        "golden vectors": golden(content),
-        "memory": memory(content),
-        "control flow": control_flow(content),
-        "integer division": divisions(content),
-        "metadata": metadata(content),
-        "lying shapes": shapes(content),
-        "outputs": outputs(content),
-        "spelling": spelling(content),
-        "weights elsewhere": elsewhere(content),
-        "attributes": attributes(content),
-    }
-
-
 # Golden vectors and other metadata
 
 
 def entry(model: ModelProto, key: str) -> onnx.StringStringEntryProto:
     return next(each for each in model.metadata_props if each.key == key)
+
+
+@functools.cache
+def bomb(size: int) -> str:
+    """So many zero bytes, compressed, in base64."""
+    packer = zlib.compressobj(9)
+    block = bytes(2**20)
+    data = b"".join(packer.compress(block) for _ in range(size >> 20)) + packer.flush()
+    return base64.b64encode(data).decode()
 
 
 def golden(content: bytes) -> Forged:
@@ -60,12 +55,6 @@ def golden(content: bytes) -> Forged:
             stored.value = json.dumps(json.loads(stored.value) | fields)
 
         return changed(content, change)
-
-    def bomb(size: int) -> str:
-        packer = zlib.compressobj(9)
-        block = bytes(2**20)
-        data = b"".join(packer.compress(block) for _ in range(size >> 20)) + packer.flush()
-        return base64.b64encode(data).decode()
 
     many = 100_000
     return {
@@ -499,8 +488,16 @@ def elsewhere(content: bytes) -> Forged:
     }
 
 
-def members(content: bytes) -> Iterator[tuple[str, str, bytes]]:
-    """Kind, what is wrong, and the content of every forgery."""
-    for kind, forged in all_kinds(content).items():
-        for name, data in forged.items():
-            yield kind, name, data
+KINDS: Final = {
+    "golden vectors": golden,
+    "memory": memory,
+    "control flow": control_flow,
+    "integer division": divisions,
+    "metadata": metadata,
+    "lying shapes": shapes,
+    "outputs": outputs,
+    "spelling": spelling,
+    "weights elsewhere": elsewhere,
+    "attributes": attributes,
+}
+"""For each kind, what makes its forgeries of a float32 model."""

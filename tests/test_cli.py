@@ -348,6 +348,7 @@ def test_letters_that_the_terminal_does_not_know(bundle_dir):
     assert "|\\u0394logit|" in result.stdout.decode("cp1252")
 
 
+@pytest.mark.long
 def test_a_recipe_suits_a_small_folder(mnist, tmp_path):
     """A few hundred images, and no options that change the recipe."""
     data = subset(mnist, 300, 100)

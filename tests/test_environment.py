@@ -145,6 +145,7 @@ def test_the_build_for_cpus_is_installed_once(checkout, indexes):
     assert installed == CPU
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_an_index_without_a_suitable_build(checkout, indexes):
     (checkout / "pyproject.toml").write_text(PROJECT.replace("torch>=2.9", "torch>=2.9,!=9.0+cpu"))

@@ -26,6 +26,9 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), ROOT / "SECURITY.md", ROOT / "CONTRIBUTING.md"]
+QUICK = [path for path in PAGES if path.name not in ("own-models.md", "data.md", "c.md", "interop.md")]
+"""All but those that train and export networks of their own, which takes minutes."""
+
 TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in PAGES}
 
 NOT_IN_A_CLONE = (".git", ".venv", "__pycache__", ".*_cache", "*.egg-info", "build", "dist")
@@ -39,13 +42,16 @@ def bare_clone(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_every_block_runs_in_a_bare_clone(tmp_path, mnist):
+@pytest.mark.parametrize(
+    "pages", [QUICK, pytest.param(PAGES, marks=pytest.mark.long)], ids=["of quick pages", "of all pages"]
+)
+def test_every_block_runs_in_a_bare_clone(tmp_path, mnist, pages):
     clone = bare_clone(tmp_path / "mnist-edge")
     # A training without --data takes this instead of all of MNIST: an eightieth of it, under the same name.
     small = write_idx(tmp_path / "mnist", subset(mnist, 800, 200))
     env = blocks.environment(tmp_path, PYTHONPATH=str(clone), MNIST_EDGE_DATA=str(small), OMP_NUM_THREADS="1")
     failures = []
-    for path in PAGES:
+    for path in pages:
         for block in blocks_of(path, ROOT):
             try:
                 blocks.run(block, clone, env)

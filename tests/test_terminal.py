@@ -251,6 +251,7 @@ def test_one_of_a_kind_has_no_plural():
     assert [counted(number, "class") for number in (1, 2)] == ["1 class", "2 classes"]
 
 
+@pytest.mark.long
 def test_no_colours_where_they_are_not_wanted(small_idx, tmp_path):
     train = ["-m", "mnist_edge", "train", "--model", "sigmoid-nn", "--epochs", "1", "--data", small_idx]
     colour = re.compile(r"\x1b\[[0-9;]*3[0-9][0-9;]*m")
@@ -302,7 +303,12 @@ def test_a_mistake_is_told_before_torch_is_loaded(wrong, tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks GNU's OpenMP")
 @pytest.mark.parametrize(
-    ("policy", "count", "spins"), [(None, None, SPINS), (None, "7", 7), ("passive", None, 0), ("passive", "7", 7)]
+    ("policy", "count", "spins"),
+    [
+        (None, None, SPINS),
+        ("passive", None, 0),
+        *(pytest.param(policy, "7", 7, marks=pytest.mark.long) for policy in (None, "passive")),
+    ],
 )
 def test_threads_of_pytorch_soon_sleep_while_they_wait(policy, count, spins):
     code = "from mnist_edge.cli.pytorch import load_pytorch; load_pytorch()"

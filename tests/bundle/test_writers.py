@@ -58,6 +58,9 @@ def endless(data_folder, out):
 BUSY = "another train or export is working on it: wait"
 
 
+ENDINGS = [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.long)]
+
+
 def test_two_trainings_in_one_folder(data_folder, tmp_path):
     out = tmp_path / "out"
     command = endless(data_folder, out)
@@ -112,7 +115,7 @@ def test_an_export_lists_or_removes_what_an_earlier_one_left(bundle_copy, small)
     assert {path.name for path in bundle_copy.glob("model.*")} == {"model.pth", "model.onnx"}
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), ENDINGS)
 def test_a_training_that_is_ended(data_folder, tmp_path, number, code):
     out = tmp_path / "out"
     command = endless(data_folder, out)
@@ -129,7 +132,7 @@ def test_a_training_that_is_ended(data_folder, tmp_path, number, code):
     assert set(snapshot(out)) == {"model.pth", "training.json", "metrics.jsonl", "checkpoint.pth"}
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), ENDINGS)
 def test_an_export_that_is_ended(bundle_copy, small_idx, number, code):
     before = snapshot(bundle_copy)
     with running(bundle_copy, "export", bundle_copy, "--data", small_idx, makes=".model.*") as process:

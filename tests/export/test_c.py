@@ -75,7 +75,7 @@ def content_of(bundle_of):
     return find
 
 
-@pytest.mark.parametrize("flags", [(), ("-Os",)], ids=["fast", "small"])
+@pytest.mark.parametrize("flags", [(), pytest.param(("-Os",), marks=pytest.mark.long)], ids=["fast", "small"])
 @pytest.mark.parametrize("architecture", Architecture, ids=str)
 def test_logits_are_onnxruntimes_bit_for_bit(content_of, images, architecture, flags):
     content = content_of(architecture)

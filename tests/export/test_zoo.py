@@ -41,6 +41,7 @@ def test_a_network_of_the_zoo(name, mnist, tmp_path):
     assert all(outcome.error is None for outcome in pipeline.verify(tmp_path / "bundle", data))
 
 
+@pytest.mark.long
 def test_what_a_script_without_us_has_trained(mnist, tmp_path):
     script = EXAMPLES / "sigmoid_nn.py"
     command = [sys.executable, script, CHECKOUT_DATASETS / "mnist", "2"]

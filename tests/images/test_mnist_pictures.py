@@ -90,7 +90,7 @@ def is_wide(digit):
     return np.ptp(np.flatnonzero((digit > 100).any(axis=0))) > np.ptp(np.flatnonzero((digit > 100).any(axis=1)))
 
 
-@pytest.mark.parametrize("height", [20, 40, 75, 140])
+@pytest.mark.parametrize("height", [20, *(pytest.param(height, marks=pytest.mark.long) for height in (40, 75, 140))])
 def test_a_wide_digit_is_not_cut_in_two(mnist, height):
     digits, rng = mnist.test.images / 255, np.random.default_rng(height)
     wide = rng.permutation([index for index, digit in enumerate(mnist.test.images) if is_wide(digit)])

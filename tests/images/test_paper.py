@@ -39,6 +39,7 @@ def test_plain_digits_count_as_one(mnist):
     assert np.mean(np.array(counts) != 1) <= 0.01
 
 
+@pytest.mark.long
 def test_paper_makes_reading_no_worse(classifier, mnist):
     right = {}
     for kind in paper.PAPERS:

@@ -100,7 +100,13 @@ LARGE = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("size", "kind", "refused"), LARGE.values(), ids=LARGE)
+@pytest.mark.parametrize(
+    ("size", "kind", "refused"),
+    [
+        pytest.param(*values, id=name, marks=() if name in ("rgba 8000x8000", "rgba 6200x6200") else pytest.mark.long)
+        for name, values in LARGE.items()
+    ],
+)
 def test_any_picture_takes_bounded_memory(seven, tmp_path, size, kind, refused):
     (tmp_path / "large.png").write_bytes(png(*size, **kind))
     code, answers, peak = predict_and_peak(tmp_path, "large.png", "7.png")

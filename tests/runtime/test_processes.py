@@ -53,6 +53,7 @@ def test_threads_get_the_serial_answers(bundle_dir, images):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_sixteen_threads_with_two_thousand_calls_each_get_the_serial_answers(bundle_dir, images):
     assert asked_by_threads(Classifier(bundle_dir), images, threads=16, calls=2000) == []
 

@@ -123,7 +123,10 @@ def undisturbed(mnist, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("kind", "epoch"),
-    [(signal.SIGINT, 2), (signal.SIGKILL, 2), pytest.param(signal.SIGKILL, 1, marks=pytest.mark.long)],
+    [
+        (signal.SIGKILL, 2),
+        *(pytest.param(*each, marks=pytest.mark.long) for each in [(signal.SIGINT, 2), (signal.SIGKILL, 1)]),
+    ],
 )
 def test_a_signal_in_the_middle_of_an_epoch(undisturbed, tmp_path, kind, epoch):
     folder, expected = undisturbed

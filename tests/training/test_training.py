@@ -397,7 +397,7 @@ def test_one_cycle_of_few_steps(mnist, steps):
     assert max(rates) <= recipe.lr
 
 
-@pytest.mark.parametrize(("images", "least"), [(200, 0.8), pytest.param(2000, 0.95, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("images", "least"), [(200, 0.8), pytest.param(2000, 0.95, marks=pytest.mark.long)])
 def test_cnns_learn_from_small_sets_as_well(mnist, images, least):
     data = subset(mnist, images, 300)
     recipe = suited(RECIPES[Architecture.CNN_NANO], images)
