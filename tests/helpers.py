@@ -33,6 +33,14 @@ if TYPE_CHECKING:
     from mnist_edge.training.checkpoint import Trained
 
 
+def long_after(count: int, cases: Sequence[Any]) -> list[Any]:
+    """Cases for `pytest.mark.parametrize`, all but the first `count` marked as long."""
+    import pytest
+
+    later = [case if isinstance(case, tuple) else (case,) for case in cases[count:]]
+    return [*cases[:count], *(pytest.param(*case, marks=pytest.mark.long) for case in later)]
+
+
 def script(name: str) -> ModuleType:
     """A module of the folder `scripts`, which is no package. It may import others of them."""
     folder = Path(__file__).parents[1] / "scripts"

@@ -7,17 +7,25 @@ import sys
 
 import pytest
 
+from tests.helpers import long_after
+
 pytestmark = pytest.mark.slow
 
 LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "PYTHONMALLOC": "malloc"}
 """With few large pages instead of many small ones, a process that has imported torch forks in half the time."""
 
-SCENARIOS = [
-    *(pytest.param(name, marks=pytest.mark.long) for name in ("train", "train --resume", "import", "export")),
-    "train --overwrite",
-    "export once more",
-    pytest.param("import --overwrite", marks=pytest.mark.long),
-]
+SCENARIOS = long_after(
+    1,
+    [
+        "export once more",
+        "train",
+        "train --overwrite",
+        "train --resume",
+        "import",
+        "import --overwrite",
+        "export",
+    ],
+)
 
 
 def examined(breakage, *scenarios):

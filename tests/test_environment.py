@@ -133,6 +133,7 @@ def choose(checkout, **environment):
 CPU, DEFAULT = ["9.0+cpu 9.0+cpu 2.0 1"], ["9.0 9.0 2.0 1"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_build_for_cpus_is_installed_once(checkout, indexes):
     said, installed = install(checkout, indexes, MNIST_EDGE_TORCH_INDEX=f"{indexes}/cpu")

@@ -37,6 +37,7 @@ def test_it_is_noticed_when_files_are_not_synced():
     assert any("ModelFormatError" in str(told) for _, told in found["import"]["mixtures"])
 
 
+@pytest.mark.long
 def test_it_is_noticed_when_the_folder_is_not_synced():
     ((_, found),) = examined("--broken", "folder-sync", "import --overwrite").items()
     assert not found["durable"]

@@ -18,7 +18,7 @@ from mnist_edge.evaluation import metrics
 from mnist_edge.runtime import model, prediction, selftest
 from mnist_edge.runtime.model import load, open_model
 from tests.corruptions import corrupt
-from tests.helpers import cli_in_process, fails, run_cli, script
+from tests.helpers import cli_in_process, fails, long_after, run_cli, script
 from tests.lines import lines
 from tests.pictures import pictures
 
@@ -81,9 +81,7 @@ def test_its_card_tells_what_it_does(mnist, name):
         assert table[f"`{path.name}`"].startswith(f"{path.stat().st_size / 1000:.1f} KB")
 
 
-@pytest.mark.parametrize(
-    "name", ["cnn-nano", *(pytest.param(name, marks=pytest.mark.long) for name in ("cnn", "cnn-large"))]
-)
+@pytest.mark.parametrize("name", long_after(1, ["cnn-nano", "cnn", "cnn-large"]))
 def test_its_column_tells_how_robust_it_is(corrupted, robustness, name):
     measure, classifier, column = script("measure_corruptions"), Classifier(name), columns_of(robustness, f"`{name}`")
     for kind, test in corrupted.items():
@@ -152,13 +150,7 @@ def test_the_ood_score_means_what_it_says(classifier, test_logits):
 
 @pytest.mark.parametrize(
     ("kind", "least"),
-    [
-        ("letters", 0.9),
-        *(
-            pytest.param(*each, marks=pytest.mark.long)
-            for each in [("shapes", 0.88), ("scribbles", 0.94), ("noise", 0.97), ("shuffled", 0.99)]
-        ),
-    ],
+    long_after(1, [("letters", 0.9), ("shapes", 0.88), ("scribbles", 0.94), ("noise", 0.97), ("shuffled", 0.99)]),
 )
 def test_it_tells_digits_from_what_is_none(classifier, mnist, test_logits, kind, least):
     measure = script("measure_ood")

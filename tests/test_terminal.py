@@ -21,7 +21,7 @@ from mnist_edge.data import download
 from mnist_edge.evaluation import evaluation
 from mnist_edge.runtime.prediction import softmax
 from mnist_edge.training.recipes import RECIPES
-from tests.helpers import cli_in_process, fails, on_a_terminal, run_python
+from tests.helpers import cli_in_process, fails, long_after, on_a_terminal, run_python
 from tests.test_pretrained import script
 
 NAMES = [command_name(function) for function in COMMANDS]
@@ -304,11 +304,7 @@ def test_a_mistake_is_told_before_torch_is_loaded(wrong, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="asks GNU's OpenMP")
 @pytest.mark.parametrize(
     ("policy", "count", "spins"),
-    [
-        (None, None, SPINS),
-        ("passive", None, 0),
-        *(pytest.param(policy, "7", 7, marks=pytest.mark.long) for policy in (None, "passive")),
-    ],
+    long_after(2, [(None, None, SPINS), ("passive", None, 0), (None, "7", 7), ("passive", "7", 7)]),
 )
 def test_threads_of_pytorch_soon_sleep_while_they_wait(policy, count, spins):
     code = "from mnist_edge.cli.pytorch import load_pytorch; load_pytorch()"

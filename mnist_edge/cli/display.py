@@ -143,7 +143,7 @@ def print_outcomes(outcomes: Iterable["Outcome"]) -> None:
         [
             (
                 outcome.format.file_name,
-                words.size(outcome.bytes),
+                words.size(outcome.bytes) if outcome.bytes else "-",
                 f"{outcome.parity.max_abs_diff:.1e}" if outcome.parity else "-",
                 f"{outcome.parity.flips}" if outcome.parity else "-",
                 f"{100 * outcome.parity.accuracy:.2f} %" if outcome.parity else "-",

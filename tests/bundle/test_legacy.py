@@ -41,6 +41,7 @@ def test_weights_that_are_not_the_trained_ones_are_found(old):
         checkpoint.load(old)
 
 
+@pytest.mark.long
 def test_it_is_exported_anew(old, mnist, cheaper):
     (old / "manifest.json").unlink()
     pipeline.export(old, mnist, [Format.ONNX, Format.INT8_STATIC])

@@ -20,7 +20,7 @@ from mnist_edge.errors import BusyError, UsageError
 from mnist_edge.export import pipeline
 from mnist_edge.training import checkpoint
 from mnist_edge.training.train import begin
-from tests.helpers import cli_in_process, fails, quick_recipe, run_cli, subset, train, write_idx
+from tests.helpers import cli_in_process, fails, long_after, quick_recipe, run_cli, subset, train, write_idx
 
 
 def snapshot(folder):
@@ -58,7 +58,7 @@ def endless(data_folder, out):
 BUSY = "another train or export is working on it: wait"
 
 
-ENDINGS = [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.long)]
+ENDINGS = long_after(1, [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 
 
 def test_two_trainings_in_one_folder(data_folder, tmp_path):

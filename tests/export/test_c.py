@@ -32,7 +32,7 @@ from mnist_edge.runtime.session import Session
 from mnist_edge.training import checkpoint
 from tests.export import networks
 from tests.export.test_own_networks import bundle
-from tests.helpers import script, subset
+from tests.helpers import long_after, script, subset
 
 STATIC, C = Format.INT8_STATIC.file_name, Format.C.file_name
 
@@ -98,7 +98,7 @@ def chain(mnist, tmp_path_factory):
     return make
 
 
-@pytest.mark.parametrize("kind", CHAINS)
+@pytest.mark.parametrize("kind", long_after(2, CHAINS))
 def test_chains_of_other_layers(chain, images, kind):
     content = chain(kind)
     for flags in ((), ("-Os",)):

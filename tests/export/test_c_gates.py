@@ -68,6 +68,7 @@ def test_the_sibling_is_made_too(bundle_copy, small, cheaper):
     assert made.exported == ("model.onnx", STATIC, C)
 
 
+@pytest.mark.long
 def test_it_goes_when_the_sibling_changes(bundle_with_static, small, small_idx, cheaper, monkeypatch):
     pipeline.export(bundle_with_static, small, [Format.C])
     content = (bundle_with_static / STATIC).read_bytes()

@@ -40,7 +40,7 @@ from tests.export.faults import (
     set_nan,
     swap_labels,
 )
-from tests.helpers import cli_in_process, fails, given, keep_only, quick_recipe, run_cli, subset, train
+from tests.helpers import cli_in_process, fails, given, keep_only, long_after, quick_recipe, run_cli, subset, train
 
 
 def snapshot(folder):
@@ -219,7 +219,7 @@ def test_every_size_has_its_images_and_the_closest_decisions_are_among_them(bund
         assert np.diff(np.sort(others)).max() < 100  # spread over the test set
 
 
-@pytest.mark.parametrize("size", [CHUNK, *parity.BATCH_SIZES])
+@pytest.mark.parametrize("size", long_after(2, [CHUNK, *parity.BATCH_SIZES]))
 def test_what_is_wrong_at_one_size_only_is_seen(bundle_dir, reference, size):
     whole = run_of(bundle_dir)
 

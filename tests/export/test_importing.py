@@ -21,7 +21,7 @@ from mnist_edge.runtime.classifier import Classifier
 from mnist_edge.training import checkpoint, endings, sources
 from mnist_edge.training.models import build
 from tests import train_zoo
-from tests.helpers import cli_in_process, fails, subset, write_idx
+from tests.helpers import cli_in_process, fails, long_after, subset, write_idx
 
 pytestmark = pytest.mark.usefixtures("cheaper")
 
@@ -169,12 +169,15 @@ def test_a_model_that_normalizes_its_input_itself_takes_any_scale():
 
 @pytest.mark.parametrize(
     ("kind", "ending", "output"),
-    [
-        (Net, Ending.LOGITS, Output.LOGITS),
-        (LogSoftmax, Ending.LOG_SOFTMAX, Output.LOG_SOFTMAX),
-        (Softmax, Ending.SOFTMAX, Output.LOGITS),
-        (ByHand, Ending.PROBABILITIES, Output.LOG_SOFTMAX),
-    ],
+    long_after(
+        2,
+        [
+            (Softmax, Ending.SOFTMAX, Output.LOGITS),
+            (LogSoftmax, Ending.LOG_SOFTMAX, Output.LOG_SOFTMAX),
+            (Net, Ending.LOGITS, Output.LOGITS),
+            (ByHand, Ending.PROBABILITIES, Output.LOG_SOFTMAX),
+        ],
+    ),
 )
 def test_a_module_in_memory_is_exported_whatever_it_returns(kind, ending, output, data, tmp_path):
     model = trained(data, WAYS["half"], kind)

@@ -28,11 +28,12 @@ from mnist_edge.export.preprocessing import Preparation
 from mnist_edge.training import checkpoint
 from mnist_edge.training.loop import predict
 from tests.export import networks
-from tests.helpers import cli_in_process, fails, given, subset
+from tests.helpers import cli_in_process, fails, given, long_after, subset
 
 QUANTIZED_BY_US = (networks.Residual, networks.Branches, networks.Tanh)
 QUANTIZED_BY_ONNXRUNTIME = (networks.Attention, networks.Rows)
 ALL = QUANTIZED_BY_US + QUANTIZED_BY_ONNXRUNTIME
+SOME = long_after(2, [networks.Residual, networks.Rows, networks.Branches, networks.Tanh, networks.Attention])
 
 PLAIN = Preparation(TO_TENSOR)
 
@@ -112,7 +113,7 @@ def bundles(data, tmp_path_factory):
     return find
 
 
-@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("kind", SOME)
 def test_every_format_is_made_and_proved(bundles, data, kind):
     folder, manifest = bundles(kind)
     assert set(manifest.exported) == {form.file_name for form in BY_DEFAULT}
@@ -121,7 +122,7 @@ def test_every_format_is_made_and_proved(bundles, data, kind):
 
 
 @pytest.mark.parametrize("form", ONNX_FORMATS, ids=str)
-@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("kind", SOME)
 def test_one_changed_weight_is_found(bundles, kind, form):
     """Whichever it is, even the smallest of a tensor, by a hundredth, or by one step if it is quantized."""
     folder, _ = bundles(kind)
@@ -170,7 +171,7 @@ for quantize in (lambda model: model, int8_dynamic.quantize, static):
 """
 
 
-@pytest.mark.parametrize("kind", [networks.Residual, pytest.param(networks.Attention, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", long_after(0, [networks.Residual, networks.Attention]))
 def test_another_process_makes_the_same_bytes(bundles, kind):
     folder, _ = bundles(kind)
     made = [
@@ -223,7 +224,9 @@ def test_integers_compute_what_they_can(bundles, tmp_path, kind, form, operators
         assert not {"Conv", "Gemm"} & found
 
 
-@pytest.mark.parametrize("arranged", [{"inverted": True}, {"transposed": True}, {"inverted": True, "transposed": True}])
+@pytest.mark.parametrize(
+    "arranged", long_after(1, [{"inverted": True, "transposed": True}, {"inverted": True}, {"transposed": True}])
+)
 def test_arranged_pixels(data, tmp_path, arranged):
     folder = bundle(networks.Residual, data, tmp_path / "bundle", Preparation(HALF, **arranged))
     assert len(pipeline.export(folder, data).exported) == len(BY_DEFAULT)

@@ -10,6 +10,7 @@ from PIL import Image
 from mnist_edge import Classifier, images
 from mnist_edge.images.canonical import _is_preprocessed, is_preprocessed
 from mnist_edge.images.lines import find_digits
+from tests.helpers import long_after
 from tests.lines import lines
 from tests.paper import row
 from tests.pictures import CASES, pictures
@@ -90,7 +91,7 @@ def is_wide(digit):
     return np.ptp(np.flatnonzero((digit > 100).any(axis=0))) > np.ptp(np.flatnonzero((digit > 100).any(axis=1)))
 
 
-@pytest.mark.parametrize("height", [20, *(pytest.param(height, marks=pytest.mark.long) for height in (40, 75, 140))])
+@pytest.mark.parametrize("height", long_after(1, [20, 40, 75, 140]))
 def test_a_wide_digit_is_not_cut_in_two(mnist, height):
     digits, rng = mnist.test.images / 255, np.random.default_rng(height)
     wide = rng.permutation([index for index, digit in enumerate(mnist.test.images) if is_wide(digit)])

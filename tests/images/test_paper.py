@@ -9,6 +9,7 @@ from mnist_edge.images.lines import find_digits
 from mnist_edge.images.preprocessing import cropped
 from mnist_edge.images.rules import of_the_paper
 from tests import paper
+from tests.helpers import long_after
 
 COUNT = 60
 
@@ -18,7 +19,7 @@ def classifier():
     return Classifier("cnn")
 
 
-@pytest.mark.parametrize("kind", paper.SINGLE)
+@pytest.mark.parametrize("kind", long_after(2, [*paper.SINGLE]))
 def test_a_digit_on_such_paper_is_read(classifier, mnist, kind):
     sheets = list(paper.single(kind, mnist.test.images, mnist.test.labels, count=COUNT))
     answers = classifier.predict_many([Image.fromarray(sheet.pixels) for sheet in sheets])

@@ -20,7 +20,7 @@ from mnist_edge.runtime.limits import usable_cpus
 from mnist_edge.training import checkpoint
 from mnist_edge.training.recipes import FAST, RECIPES
 from mnist_edge.training.train import begin, finish, resume
-from tests.helpers import cli_in_process, fails, quick_recipe, subset, train, write_idx
+from tests.helpers import cli_in_process, fails, long_after, quick_recipe, subset, train, write_idx
 
 RECIPE = structs.replace(RECIPES[Architecture.CNN], epochs=3, calibration_split=0)
 
@@ -123,10 +123,7 @@ def undisturbed(mnist, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("kind", "epoch"),
-    [
-        (signal.SIGKILL, 2),
-        *(pytest.param(*each, marks=pytest.mark.long) for each in [(signal.SIGINT, 2), (signal.SIGKILL, 1)]),
-    ],
+    long_after(1, [(signal.SIGKILL, 2), (signal.SIGINT, 2), (signal.SIGKILL, 1)]),
 )
 def test_a_signal_in_the_middle_of_an_epoch(undisturbed, tmp_path, kind, epoch):
     folder, expected = undisturbed
