@@ -21,8 +21,8 @@ CACHE_VARIABLE = "MNIST_EDGE_TEST_CACHE"
 
 EXPECTED = "expected.npz"
 
-LARGE_CHOSEN = 64
-"""Images compared at each batch size for `cnn-large`."""
+CHOSEN = 64
+"""Images compared at each batch size."""
 
 
 def once(folder: Path, make: Callable[[Path], None]) -> Path:
@@ -56,14 +56,15 @@ def make_cnn(folder: Path) -> None:
 
     from mnist_edge.bundle.recipe import Architecture
     from mnist_edge.data import datasets
-    from mnist_edge.export import pipeline
+    from mnist_edge.export import parity, pipeline
     from mnist_edge.training.checkpoint import load
     from mnist_edge.training.models import normalize
     from tests.helpers import quick_recipe, train
 
     data = small_data(datasets.load())
     train(data, Architecture.CNN, quick_recipe(Architecture.CNN), folder, seed=1)
-    pipeline.export(folder, data)
+    with mock.patch.object(parity, "CHOSEN", CHOSEN):
+        pipeline.export(folder, data)
 
     trained = load(folder)
     with torch.inference_mode():
@@ -91,6 +92,5 @@ def make_other(architecture: "Architecture", data: "Dataset", folder: Path) -> N
     if architecture == "cnn-nano":  # so small that it takes longer to decide clearly
         recipe = structs.replace(recipe, epochs=6, lr=0.1, ema_decay=0.97)
     train(data, architecture, recipe, folder)
-    chosen = LARGE_CHOSEN if architecture == "cnn-large" else parity.CHOSEN
-    with mock.patch.object(parity, "CHOSEN", chosen):
+    with mock.patch.object(parity, "CHOSEN", CHOSEN):
         pipeline.export(folder, data)

@@ -203,7 +203,9 @@ def test_no_compiler_warns(content_of, tmp_path, compiler, flags):
         assert subprocess.run(program, input=b"", check=False).returncode == 0
 
 
-@pytest.mark.parametrize(("kind", "flags"), [(None, "-O2"), (networks.LeNet, "-Os")], ids=["cnn-nano", "LeNet"])
+@pytest.mark.parametrize(
+    ("kind", "flags"), long_after(1, [(None, "-O2"), (networks.LeNet, "-Os")]), ids=["cnn-nano", "LeNet"]
+)
 def test_sanitizers_find_nothing_and_probabilities_are_the_runtimes(chain, images, tmp_path, kind, flags):
     content = pretrained("cnn-nano") if kind is None else chain(kind)
     sanitizing = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")

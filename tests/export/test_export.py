@@ -27,7 +27,7 @@ from mnist_edge.export.graph import RawPixels, fold
 from mnist_edge.training import checkpoint
 from mnist_edge.training.models import CNN, SigmoidNN, SimpleNN, build
 from tests.helpers import given, subset
-from tests.make_bundle import EXPECTED, LARGE_CHOSEN
+from tests.make_bundle import CHOSEN, EXPECTED
 
 # The tests load TorchScript files as users do, but torch deprecates torch.jit.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.*is deprecated:FutureWarning")
@@ -152,9 +152,8 @@ def test_the_manifest_tells_what_was_measured(exported):
         assert (file.bytes, file.sha256) == (len(content), checksum.sha256(content))
     answers = Classifier(folder, format="onnx").logits(data.test.images).argmax(1)
     assert manifest.files["model.onnx"].parity.accuracy == (answers == data.test.labels).mean()
-    chosen = LARGE_CHOSEN if manifest.provenance.architecture == "cnn-large" else 512
     assert manifest.files["model.onnx"].parity.batch_sizes == {
-        str(size): chosen if size != 128 else len(data.test) for size in (128, 1, 2, 7, 64, 300)
+        str(size): CHOSEN if size != 128 else len(data.test) for size in (128, 1, 2, 7, 64, 300)
     }
     assert manifest.files["model.onnx"].parity.variants == ("optimized", "not optimized")
 

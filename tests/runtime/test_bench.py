@@ -27,7 +27,7 @@ from mnist_edge.errors import ExecutionError
 from mnist_edge.runtime.bench import child, choice, environment, files, records, running
 from mnist_edge.runtime.latency import latencies
 from mnist_edge.runtime.model import PRETRAINED
-from tests.helpers import cli_in_process, fails, run_python
+from tests.helpers import cli_in_process, fails, long_after, run_python
 
 NANO = Path(PRETRAINED, "cnn-nano")
 
@@ -449,7 +449,7 @@ def measuring(folder):
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), long_after(1, [(signal.SIGINT, 130), (signal.SIGTERM, 143)]))
 def test_an_interruption_leaves_no_process(nano, number, code):
     before = state(nano)
     command = [sys.executable, "-m", "mnist_edge", "bench", str(nano), "--json"]

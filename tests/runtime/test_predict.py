@@ -469,6 +469,7 @@ def test_names_do_not_command_the_terminal(bundle_dir, folder):
     assert r"\x1b[31mred.png" in shown
 
 
+@pytest.mark.long
 def test_a_bar_for_many_images_beside_redirected_output(bundle_dir, many, tmp_path):
     def run(source):
         with (tmp_path / "out").open("wb") as out:
@@ -489,6 +490,7 @@ def test_a_bar_for_many_images_beside_redirected_output(bundle_dir, many, tmp_pa
     assert len(lines) == 6
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux's /proc")
 def test_memory_does_not_grow_with_the_number_of_images(bundle_dir, many, tmp_path):
     def peak(name, images):

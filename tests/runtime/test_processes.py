@@ -143,6 +143,7 @@ session._options = with_a_pool
 """
 
 
+@pytest.mark.long
 @fork
 @pytest.mark.skipif(sys.platform != "linux", reason="measured with Linux's threads")
 def test_with_a_pool_of_threads_a_forked_child_would_hang(bundle_dir):
@@ -183,7 +184,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", [pytest.param("fork", marks=fork), "spawn", pytest.param("forkserver", marks=fork)])
+@pytest.mark.parametrize(
+    "method", [pytest.param("fork", marks=fork), "spawn", pytest.param("forkserver", marks=[fork, pytest.mark.long])]
+)
 def test_process_pools_take_a_classifier_by_initializer_and_by_argument(bundle_dir, tmp_path, method):
     script = tmp_path / "script.py"
     script.write_text(POOL)

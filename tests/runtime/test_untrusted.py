@@ -25,7 +25,7 @@ from mnist_edge.runtime.model import PRETRAINED, open_model, pretrained
 from mnist_edge.runtime.sandbox import Sandbox
 from mnist_edge.runtime.session import Session
 from tests import onnx_by_hand
-from tests.helpers import cli_in_process, fails, run_python
+from tests.helpers import cli_in_process, fails, long_after, run_python
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="untrusted models need Linux")
 
@@ -80,7 +80,7 @@ def clean():
 
 
 @linux
-@pytest.mark.parametrize(("name", "form"), MODELS)
+@pytest.mark.parametrize(("name", "form"), long_after(2, MODELS))
 def test_the_answers_are_the_same_bit_for_bit(clean, name, form):
     trusted, untrusted = Classifier(name, format=form), Classifier(name, format=form, untrusted=True)
     for count in (0, 1, 7, 128, 300):
