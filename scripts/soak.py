@@ -72,6 +72,10 @@ class Told:
         return float(np.median(kept[-quarter:]) - np.median(kept[:quarter]))
 
 
+_M_MMAP_THRESHOLD: Final = -3
+"""<malloc.h>: larger blocks come from the system and go back to it, so that a limit of memory is felt."""
+
+
 # Faults
 
 
@@ -90,7 +94,7 @@ def no_memory(chance: random.Random) -> Iterator[None]:
     """So little address space that some allocations fail; malloc gives back what it has kept before."""
     ctypes.CDLL(None).malloc_trim(0)
     mapped = int(Path("/proc/self/statm").read_bytes().split()[0]) * resource.getpagesize()
-    with _limited(resource.RLIMIT_AS, mapped + chance.choice((0, 1 << 16, 1 << 20, 4 << 20))):
+    with _limited(resource.RLIMIT_AS, mapped + chance.choice((0, 1 << 16, 1 << 20, 4 << 20, 16 << 20))):
         yield
 
 
@@ -197,6 +201,7 @@ def work(number: int, predictions: int, seed: int, folder: Path, expected: dict[
     """What one process does."""
     chance = random.Random(f"{seed}/{number}")  # noqa: S311  # nothing is secret
     images = images_for(folder)
+    ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 16)
     classifier = Classifier(MODELS[number], threads=4, untrusted=number == UNTRUSTED)
     told = Told()
     names = [name for name, (_, _, weight) in CALLS.items() for _ in range(weight)]

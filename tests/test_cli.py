@@ -256,6 +256,7 @@ def test_every_error_has_its_exit_code():
     }
 
 
+@pytest.mark.long
 def test_plain_lines_off_a_terminal(small_idx, tmp_path):
     result = run_cli("train", "--model", "simple-nn", "--epochs", "1", "--data", small_idx, cwd=tmp_path)
     assert succeeds(result).startswith("artifacts/simple-nn: ")
@@ -298,6 +299,7 @@ def test_ctrl_c_keeps_the_last_finished_epoch(small_idx, tmp_path):
     assert f"{len(finished)} of 1,000 epochs" in succeeds(cli_in_process("info", tmp_path / "bundle"))
 
 
+@pytest.mark.long
 def test_ctrl_c_before_the_first_epoch_leaves_only_what_is_needed_to_go_on(tmp_path):
     command = [sys.executable, "-m", "mnist_edge", "train", "--out", str(tmp_path / "bundle")]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:

@@ -24,7 +24,7 @@ REVIEWED = {
     ("scripts/engines/pytorch_engine.py", "torch.jit.load"): "a file of our own, in a measurement",
     ("scripts/mutate.py", "importlib.import_module"): "our own modules, in a measurement",
     ("scripts/measure_floor.py", "ctypes"): "loads what it has compiled from its own C file",
-    ("scripts/soak.py", "ctypes"): "malloc_trim of the C library that runs already",
+    ("scripts/soak.py", "ctypes"): "malloc_trim and mallopt of the C library that runs already",
 }
 
 MODULES = {"cPickle", "ctypes", "dill", "joblib", "marshal", "pickle", "runpy", "shelve", "yaml"}

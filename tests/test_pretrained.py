@@ -208,6 +208,7 @@ def test_an_altered_copy_of_it_on_the_command_line(tmp_path, mnist):
     fails(run_cli("selftest", "model.onnx", cwd=tmp_path), 4, "altered since its export")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_test_set_as_files(mnist, test_logits, tmp_path):
     for index, image in enumerate(mnist.test.images):

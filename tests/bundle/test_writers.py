@@ -89,6 +89,7 @@ def test_two_exports_of_one_bundle(bundle_copy, small_idx):
     assert snapshot(bundle_copy) == before
 
 
+@pytest.mark.long
 def test_export_inside_export(bundle_copy, small):
     attempts = []
 
