@@ -57,11 +57,9 @@ def bundle_copy(bundle_dir, tmp_path) -> Path:
 
 @pytest.fixture
 def cheaper(monkeypatch):
-    """Make export and verify compare and quantize with few images, and trace no network twice: both take seconds."""
-    from mnist_edge.export import examples, onnx_graph, parity
-    from tests.graphs import remembered
+    """Make export and verify compare and quantize with few images, so that they take seconds."""
+    from mnist_edge.export import examples, parity
 
-    monkeypatch.setattr(onnx_graph, "_exported", remembered(onnx_graph._exported))
     monkeypatch.setattr(parity, "CHOSEN", 32)
     monkeypatch.setattr(parity, "PROBES", 8)
     monkeypatch.setattr(examples, "TRAINING_IMAGES", 500)

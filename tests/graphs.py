@@ -21,7 +21,7 @@ def remembered(export: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _description(module: Any) -> tuple[Any, ...]:
-    """A layer as far as its weights do not say it. Whatever is told differently each time is only traced once more."""
+    """What distinguishes a layer besides its weights. If it differs without need, the network is only traced again."""
     attributes = {name: value for name, value in vars(module).items() if not name.startswith("_")}
     code = type(module).forward.__code__
     return repr(module), repr(attributes), code.co_code, code.co_names, repr(code.co_consts)

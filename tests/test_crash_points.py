@@ -52,7 +52,6 @@ def test_every_crash_point(name):
     assert ("mkdir" in scenario["kinds"]) == (name in ("train", "import"))
 
 
-@pytest.mark.long
 def test_it_is_noticed_when_the_records_do_not_leave_first():
     ((_, found),) = examined("order", "train --overwrite").items()
     (labels, told), *_ = found["mixtures"]

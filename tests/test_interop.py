@@ -14,7 +14,7 @@ from mnist_edge.bundle.layout import Format
 from mnist_edge.errors import UsageError
 from mnist_edge.export.parity import BETWEEN_ENGINES, FLOAT32, INT8
 from mnist_edge.runtime.model import PRETRAINED
-from tests.helpers import long_after, script
+from tests.helpers import script
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -47,7 +47,8 @@ def run(monkeypatch, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("names", long_after(0, [["onnxruntime", "tract"], ["onnxruntime", "OpenVINO f32"]]), ids=str)
+@pytest.mark.long
+@pytest.mark.parametrize("names", [["onnxruntime", "tract"], ["onnxruntime", "OpenVINO f32"]], ids=str)
 def test_engines_that_install_quickly_agree(bundle_dir, tmp_path, names):
     result = subprocess.run(
         [sys.executable, SCRIPTS / "check_interop.py", bundle_dir, "--cache", "cache", "--peers", ",".join(names)],

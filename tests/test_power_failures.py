@@ -29,7 +29,6 @@ def test_what_was_not_synced_may_be_lost():
     assert found["import"]["states"] > found["import"]["instants"] / 2
 
 
-@pytest.mark.long
 def test_it_is_noticed_when_files_are_not_synced():
     found = examined("--broken", "fsync", "import", "report")
     assert found["report"]["mixtures"]

@@ -171,7 +171,8 @@ for quantize in (lambda model: model, int8_dynamic.quantize, static):
 """
 
 
-@pytest.mark.parametrize("kind", long_after(0, [networks.Residual, networks.Attention]))
+@pytest.mark.long
+@pytest.mark.parametrize("kind", [networks.Residual, networks.Attention])
 def test_another_process_makes_the_same_bytes(bundles, kind):
     folder, _ = bundles(kind)
     made = [

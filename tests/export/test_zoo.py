@@ -15,14 +15,14 @@ from mnist_edge.data.datasets import CHECKOUT_DATASETS
 from mnist_edge.export import import_weights, pipeline
 from mnist_edge.training import sources
 from tests import train_zoo, zoo
-from tests.helpers import long_after, subset
+from tests.helpers import subset
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
-pytestmark = pytest.mark.usefixtures("cheaper")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("cheaper")]
 
 
-@pytest.mark.parametrize("name", long_after(0, ["ConvSoftmax", "SmallResNet", "RowLSTM"]))
+@pytest.mark.parametrize("name", ["ConvSoftmax", "SmallResNet", "RowLSTM"])
 def test_a_network_of_the_zoo(name, mnist, tmp_path):
     entry = next(each for each in zoo.ZOO if each.name == name)
     data = subset(mnist, train=10_000, test=5000)
@@ -39,7 +39,6 @@ def test_a_network_of_the_zoo(name, mnist, tmp_path):
     assert all(outcome.error is None for outcome in pipeline.verify(tmp_path / "bundle", data))
 
 
-@pytest.mark.long
 def test_what_a_script_without_us_has_trained(mnist, tmp_path):
     script = EXAMPLES / "sigmoid_nn.py"
     command = [sys.executable, script, CHECKOUT_DATASETS / "mnist", "2"]

@@ -391,7 +391,8 @@ def with_attributes(weights):
 
 
 DICTIONARIES = {
-    "200,000 keys": lambda weights: weights | {str(number): 0 for number in range(200_000)},
+    "a million keys": lambda weights: weights | {str(number): 0 for number in range(10**6)},
+    "100,000 keys": lambda weights: weights | {str(number): 0 for number in range(10**5)},
     "keys of numbers": lambda weights: dict(enumerate(weights.values())),
     "keys of tuples": lambda weights: {(name,): tensor for name, tensor in weights.items()},
     "keys of bytes": lambda weights: {name.encode(): tensor for name, tensor in weights.items()},
